@@ -1,0 +1,1 @@
+"""Who may come in: host keys, their fingerprints, users."""

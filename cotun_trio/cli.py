@@ -1,0 +1,208 @@
+"""The command line: from the words that a user types to frozen settings.
+
+Options keep the names, defaults and variables of the Go programs.  Whatever does not parse ends
+with one line that says what is wrong, and status 1, before anything is opened.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence  # noqa: TC003  cyclopts reads the annotations
+from typing import Annotated, Literal
+
+from cyclopts import App, Parameter
+
+from cotun_trio import __version__, daemon
+from cotun_trio.access.users import Credentials
+from cotun_trio.durations import parse_duration
+from cotun_trio.errors import UsageError
+from cotun_trio.protocol.remote import Remote
+from cotun_trio.settings import (
+    DEFAULT_KEEPALIVE,
+    ClientSettings,
+    ServerSettings,
+    ServerUrl,
+    Timings,
+    parse_header,
+)
+
+ENVIRONMENT = """
+Every duration takes a unit: 300ms, 5s, 2m, 1h30m.  More of them, and their
+defaults, can be set in the environment:
+
+    COTUN_DIAL_TIMEOUT    30s  a TCP connection to a server or a target
+    COTUN_WS_TIMEOUT      45s  the client's WebSocket handshake
+    COTUN_SSH_TIMEOUT     30s  all that comes before an accepted config request
+    COTUN_CONFIG_TIMEOUT  10s  from the login to the config request
+    COTUN_SSH_WAIT        35s  a local connection waits for the tunnel
+    COTUN_PING_TIMEOUT         the answer to a ping; default: the keepalive
+    COTUN_REKEY_BYTES          bytes carried by one set of SSH keys (16 GiB)
+"""
+
+app = App(
+    name="cotun-trio",
+    help="A fast TCP tunnel over HTTP, secured by SSH.  Speaks with chisel and cotun.",
+    version=f"cotun-trio {__version__}",
+    default_parameter=Parameter(negative=""),
+    help_format="plaintext",
+    help_formatter="plain",
+    result_action="return_value",
+)
+
+Keepalive = Annotated[
+    str,
+    Parameter(
+        metavar="DURATION",
+        help="Ping the peer this often, so that proxies do not drop an idle connection; 0s: never.",
+    ),
+]
+Verbose = Annotated[
+    bool, Parameter(name=["--verbose", "-v"], help="Log every single connection, too.")
+]
+Pid = Annotated[bool, Parameter(help="Keep the process's number in ./cotun.pid while it runs.")]
+_KEEPALIVE = f"{DEFAULT_KEEPALIVE:g}s"
+
+
+@app.command(help_epilogue=ENVIRONMENT)
+def server(
+    *,
+    host: Annotated[
+        str, Parameter(env_var="HOST", metavar="ADDRESS", help="Listen on this interface.")
+    ] = "0.0.0.0",  # noqa: S104  the Go programs' default
+    port: Annotated[
+        int,
+        Parameter(name=["--port", "-p"], env_var="PORT", help="Listen on this port; 0: any free."),
+    ] = 8080,
+    auth: Annotated[
+        str | None,
+        Parameter(
+            env_var="AUTH",
+            metavar="USER:PASS",
+            show_default=False,
+            help="Let only this user in.  Without it, everybody comes in.",
+        ),
+    ] = None,
+    keepalive: Keepalive = _KEEPALIVE,
+    pid: Pid = False,
+    verbose: Verbose = False,
+) -> int:
+    """Accept tunnels: listen for clients, and connect to the targets that they name."""
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        auth=_credentials(auth),
+        keepalive=parse_duration(keepalive),
+        timings=Timings.from_environment(os.environ),
+    )
+    return daemon.run_server(settings, verbose=verbose, pid=pid)
+
+
+CLIENT_NOTES = (
+    """
+A remote says where to listen here, and what the server connects to:
+
+    [local-host:][local-port:][remote-host:]remote-port
+
+    3000                        port 3000 of the server, here as port 3000
+    example.com:3000            port 3000 of example.com, seen from the server
+    3000:google.com:80          the same for port 80, here as port 3000
+    127.0.0.1:5000:db:5432      listening on one interface only
+    [::1]:3000:[2001:db8::1]:80
+
+Without a local host, every interface is listened on (0.0.0.0).
+
+A SIGHUP cuts the wait for the next attempt to connect short.  The exit status
+is 0 after SIGINT or SIGTERM, and 1 when the client had to give up.
+"""
+    + ENVIRONMENT
+)
+
+
+@app.command(help_epilogue=CLIENT_NOTES)
+def client(
+    server: Annotated[
+        str,
+        Parameter(metavar="SERVER", help="The server's URL, such as http://example.com:8080/path."),
+    ],
+    remotes: Annotated[
+        tuple[str, ...],
+        Parameter(name="REMOTE", metavar="REMOTE", help="What to forward; see below."),
+    ],
+    /,
+    *,
+    fingerprint: Annotated[
+        str | None,
+        Parameter(
+            show_default=False,
+            help="The 44 characters that the server prints at its start.  Strongly recommended: "
+            "a server with any other host key is refused.",
+        ),
+    ] = None,
+    auth: Annotated[
+        str | None,
+        Parameter(
+            env_var="AUTH", metavar="USER:PASS", show_default=False, help="Log in with these."
+        ),
+    ] = None,
+    keepalive: Keepalive = _KEEPALIVE,
+    max_retry_count: Annotated[
+        int | None,
+        Parameter(
+            show_default=False,
+            metavar="COUNT",
+            help="Give up after this many retries in a row.  Without it, never, but for what "
+            "cannot heal: a wrong fingerprint, password or remote.",
+        ),
+    ] = None,
+    max_retry_interval: Annotated[
+        str, Parameter(metavar="DURATION", help="The longest wait before a retry.")
+    ] = "5m",
+    header: Annotated[
+        list[str] | None,
+        Parameter(
+            show_default=False,
+            metavar="'NAME: VALUE'",
+            help="Send this HTTP header with the upgrade.  Can be repeated.",
+        ),
+    ] = None,
+    hostname: Annotated[
+        str | None,
+        Parameter(show_default=False, help="Send this Host header instead of the URL's."),
+    ] = None,
+    protocol: Annotated[
+        Literal["auto", "chisel", "cotun"],
+        Parameter(help="What the server speaks; auto finds out."),
+    ] = "auto",
+    pid: Pid = False,
+    verbose: Verbose = False,
+) -> int:
+    """Open a tunnel: listen here, and forward what connects to the server's side."""
+    settings = ClientSettings(
+        server=ServerUrl.parse(server),
+        remotes=tuple(map(Remote.parse, remotes)),
+        fingerprint=fingerprint,
+        auth=_credentials(auth),
+        keepalive=parse_duration(keepalive),
+        max_retry_count=max_retry_count,
+        max_retry_interval=parse_duration(max_retry_interval),
+        headers=tuple(map(parse_header, header or ())),
+        hostname=hostname,
+        protocol=protocol,
+        timings=Timings.from_environment(os.environ),
+    )
+    return daemon.run_client(settings, verbose=verbose, pid=pid)
+
+
+def _credentials(text: str | None) -> Credentials | None:
+    return Credentials.parse(text) if text else None
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line, and exit."""
+    try:
+        status = app(argv)
+    except UsageError as error:
+        print(f"cotun-trio: {error}", file=sys.stderr)
+        status = 1
+    sys.exit(status)

@@ -1,0 +1,277 @@
+"""The client: keeps one session to a server, and its local listeners open all the while.
+
+Listeners belong to the client, not to a session: a connection that arrives while there is none
+waits for the next, up to a limit.  Around the session is the loop that reconnects, with
+exponential backoff and full jitter, so that a thousand clients that lost the same server do not
+come back in the same moment.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import trio
+
+import cotun_trio
+from cotun_trio.access.host_keys import check_fingerprint, fingerprint
+from cotun_trio.durations import format_duration
+from cotun_trio.errors import (
+    AuthenticationFailed,
+    ConfigRefused,
+    CotunError,
+    FingerprintMismatch,
+    GaveUp,
+    UpgradeRefused,
+)
+from cotun_trio.escape import escape
+from cotun_trio.forwards.relay import close
+from cotun_trio.logs import get_logger
+from cotun_trio.net.accept import accept_forever
+from cotun_trio.net.dial import dial_tcp, open_listeners, show_address
+from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.remote import join_host_port
+from cotun_trio.session import Session
+from cotun_trio.ssh.engine import Engine
+from cotun_trio.ssh.packetizer import RekeyLimit
+from cotun_trio.ssh.scratch import Scratch
+from cotun_trio.websocket import handshake
+from cotun_trio.websocket.wire import Wire
+
+if TYPE_CHECKING:
+    import socket
+
+    from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.protocol.remote import Remote, Target
+    from cotun_trio.settings import ClientSettings
+    from cotun_trio.ssh.requests import GlobalRequest
+
+FIRST_INTERVAL = 1.0
+"""Seconds: the longest wait before the first retry; it doubles with each one that fails."""
+STABLE = 5.0
+"""Seconds that a session has to last for the backoff to start again: a server that accepts and then
+drops us is no success."""
+
+
+class Client:
+    """A tunnel client."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        self.settings = settings
+        self.addresses: list[str] = []
+        """Where the remotes listen, ``host:port`` each, once `run` has started."""
+        self.log = get_logger("client")
+        self.scratch = Scratch()
+        self._session: ClientSession | None = None  # the open one
+        self._opened = trio.Event()  # set while there is one
+        self._retry = trio.Event()
+        self._dialects = settings.dialects
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen and stay connected until cancelled.  Started when all remotes are listening.
+
+        Raises `UsageError` where a remote cannot listen, the `CotunError` that cannot heal, or
+        `GaveUp`.
+        """
+        listeners: list[tuple[socket.socket, Remote]] = []
+        try:
+            for remote in self.settings.remotes:
+                for listener in await open_listeners(remote.local_host, remote.local_port):
+                    listeners.append((listener, remote))
+                    self.addresses.append(show_address(listener))
+                    self.log.info("Listening on %s for %s", self.addresses[-1], remote)
+            async with trio.open_nursery() as nursery:
+                for listener, remote in listeners:
+                    nursery.start_soon(
+                        accept_forever,
+                        listener,
+                        lambda sock, peer, remote=remote: self._accepted(
+                            nursery, remote, sock, peer
+                        ),
+                    )
+                task_status.started()
+                failure = await self._stay_connected()
+                nursery.cancel_scope.cancel()
+        finally:
+            for listener, _ in listeners:
+                close(listener)
+        raise failure
+
+    def retry_now(self) -> None:
+        """Cut the present wait for the next attempt short."""
+        self._retry.set()
+
+    # ---- local connections
+
+    def _accepted(
+        self,
+        nursery: trio.Nursery,
+        remote: Remote,
+        sock: socket.socket,
+        address: tuple[str, int],
+    ) -> None:
+        peer = join_host_port(*address[:2])
+        if self._session is not None:
+            self._session.forward(sock, peer, remote)
+        else:
+            nursery.start_soon(self._wait_for_session, remote, sock, peer)
+
+    async def _wait_for_session(self, remote: Remote, sock: socket.socket, peer: str) -> None:
+        """Forward a connection that came while there was no session, when there is one."""
+        handed_over = False
+        try:
+            with trio.move_on_after(self.settings.timings.ssh_wait):
+                while self._session is None:
+                    await self._opened.wait()
+                self._session.forward(sock, peer, remote)
+                handed_over = True
+        finally:
+            if not handed_over:
+                self.log.info("no tunnel for %s from %s: closed", remote, peer)
+                close(sock, reset=True)
+
+    # ---- staying connected
+
+    async def _stay_connected(self) -> CotunError:
+        """Connect again and again; return the error that says that it makes no sense any more."""
+        failed, most = 0, self.settings.max_retry_count
+        while True:
+            session, failure = await self._connect_once()
+            if session is not None and session.lasted >= STABLE:
+                failed = 0
+            self._log_end(session, failure, failed)
+            if failure.fatal and most is None:
+                return failure
+            if most is not None and failed >= most:
+                self.log.info("Give up")
+                return GaveUp(f"gave up after {failed + 1} attempts: {failure}")
+            # 2³⁰ s is far above any interval, and far below what a float can hold.
+            interval = min(FIRST_INTERVAL * 2 ** min(failed, 30), self.settings.max_retry_interval)
+            failed += 1
+            await self._wait(random.uniform(0, interval))
+
+    def _log_end(self, session: ClientSession | None, failure: CotunError, failed: int) -> None:
+        if session is not None and session.lasted:
+            self.log.info("Disconnected: %s", failure)
+        elif isinstance(failure, AuthenticationFailed):
+            self.log.info("Authentication failed: %s", failure)
+        elif isinstance(failure, FingerprintMismatch):
+            self.log.info("%s", failure)
+        else:
+            most = self.settings.max_retry_count
+            attempt = f" (Attempt: {failed}/{'unlimited' if most is None else most})"
+            self.log.info("Connection error: %s%s", failure, attempt if failed else "")
+
+    async def _wait(self, seconds: float) -> None:
+        self.log.info("Retrying in %s...", format_duration(round(seconds, 3)))
+        self._retry = trio.Event()
+        with trio.move_on_after(seconds):
+            await self._retry.wait()
+
+    async def _connect_once(self) -> tuple[ClientSession | None, CotunError]:
+        """Connect, and live until the connection ends; return the session and why it ended."""
+        session: ClientSession | None = None
+        failure: CotunError | None = None
+        for dialect in self._dialects:
+            try:
+                session = await self._dial(dialect)
+                await self._live(session)
+            except UpgradeRefused as error:
+                failure = error
+                continue  # perhaps it speaks the other dialect
+            except CotunError as error:
+                failure = error
+            if session is not None and session.lasted:
+                self._dialects = (dialect,)  # it does speak this one
+            break
+        assert failure is not None
+        return session, failure
+
+    async def _dial(self, dialect: Dialect) -> ClientSession:
+        url, timings = self.settings.server, self.settings.timings
+        self.log.debug("connecting to %s", url)
+        sock = await dial_tcp(url.host, url.port, timeout=timings.dial_timeout)
+        return ClientSession(self, Wire(sock, self.scratch.read, client=True), dialect)
+
+    async def _live(self, session: ClientSession) -> None:
+        timings = self.settings.timings
+        deadline = trio.current_time() + timings.ws_timeout + timings.ssh_timeout
+        try:
+            await session.run(deadline=deadline)
+        finally:
+            self._session = None
+            self._opened = trio.Event()
+
+    def session_opened(self, session: ClientSession) -> None:
+        """Give the session to whoever waits for one."""
+        self._session = session
+        self._opened.set()
+
+
+class ClientSession(Session):
+    """The client's side of a session."""
+
+    def __init__(self, client: Client, wire: Wire, dialect: Dialect) -> None:
+        settings = client.settings
+        engine = Engine(
+            dialect.client_version,
+            client.scratch,
+            rekey_limit=RekeyLimit(bytes=settings.timings.rekey_bytes),
+        )
+        super().__init__(
+            wire,
+            engine,
+            dialect,
+            keepalive=settings.keepalive,
+            timings=settings.timings,
+            log=client.log,
+        )
+        self._client = client
+        self._dialect = dialect
+        self._open_since: float | None = None
+
+    @property
+    def lasted(self) -> float:
+        """For how many seconds it has been open; 0 if it never was."""
+        return 0.0 if self._open_since is None else trio.current_time() - self._open_since
+
+    async def establish(self, nursery: trio.Nursery) -> None:
+        """Upgrade, look at the host key, log in, and have the remotes accepted."""
+        settings, connection = self._client.settings, self.connection
+        with trio.fail_after(self.timings.ws_timeout):
+            await handshake.connect(
+                nursery,
+                self.wire,
+                host=settings.hostname or settings.server.authority,
+                path=settings.server.path,
+                protocol=self._dialect.token,
+                headers=settings.headers,
+            )
+        self.start_ssh()
+        host_key = await connection.agree_keys()
+        self.log.info("Fingerprint %s", fingerprint(host_key))
+        if settings.fingerprint is not None:
+            check_fingerprint(host_key, settings.fingerprint)  # before any credential is sent
+        auth = settings.auth
+        await connection.log_in(auth.user if auth else "", auth.password if auth else "")
+        self.trust_peer()
+        asked_at = trio.current_time()
+        config = Config(version=cotun_trio.__version__, remotes=settings.remotes)
+        success, payload = await connection.request("config", config.encode())
+        if payload or not success:
+            raise ConfigRefused(f"the server refused: {escape(payload) or 'no reason given'}")
+        self._open_since = trio.current_time()
+        self.log.info("Connected (Latency %s)", format_duration(self._open_since - asked_at))
+        self._client.session_opened(self)
+
+    async def verify_login(self, user: str, password: str) -> bool:  # noqa: ARG002
+        """Nobody logs in to a client; the engine does not even ask."""
+        return False
+
+    def config_requested(self, request: GlobalRequest) -> None:
+        """A client has no use for a config request."""
+        request.reply(success=False)
+
+    def request_refused(self, target: Target) -> str | None:  # noqa: ARG002
+        """Refuse everything: no remote of ours lets the server open a channel."""
+        return "this client has no reverse remotes"

@@ -1,0 +1,87 @@
+"""Every error that cotun-trio raises on purpose.
+
+Two questions are answered by the class alone, so that nothing is ever told apart by its text:
+whose fault it was, and whether trying again can help.
+
+* `UsageError`: the user's own input (an option, a remote, a file).  Raised before anything runs.
+* `ProtocolError`: the peer broke a rule of HTTP, WebSocket, SSH or our own protocol.
+* `Refused`: the peer followed the rules and said no.  `fatal` ones stay a no however often we ask.
+* `ConnectionLost`: the network did it, or the peer went away.
+
+Text that came from the peer is escaped where it enters an error (`cotun_trio.escape`), so an error
+can be printed as it is.
+"""
+
+
+class CotunError(Exception):
+    """The root of the tree: catch this to catch all that follows."""
+
+    fatal: bool = False
+    """Whether the same attempt, made again, must fail in the same way."""
+
+
+class UsageError(CotunError):
+    """The user asked for something that cannot be: says what, and shows a right form."""
+
+    fatal = True
+
+
+class ProtocolError(CotunError):
+    """The peer broke the protocol; only its own connection suffers."""
+
+
+class ConnectionLost(CotunError):
+    """The connection ended without anybody saying why: cut, reset, timed out, or just closed."""
+
+
+class DialFailed(ConnectionLost):
+    """A TCP connection could not be made; the text names the target and the reason."""
+
+
+class Refused(CotunError):
+    """The peer answered, and the answer was no."""
+
+
+class UpgradeRefused(Refused):
+    """The HTTP server did not switch to our WebSocket protocol.  `status` is its HTTP status."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(
+            f"the server answered HTTP {status} where a WebSocket upgrade was expected"
+        )
+        self.status = status
+
+
+class AuthenticationFailed(Refused):
+    """The server took none of our credentials."""
+
+    fatal = True
+
+
+class ConfigRefused(Refused):
+    """The server does not grant the remotes that the client asked for; the text is its reason."""
+
+    fatal = True
+
+
+class FingerprintMismatch(CotunError):
+    """The server's host key is not the one that the user named: perhaps not their server at all."""
+
+    fatal = True
+
+
+class GaveUp(CotunError):
+    """The client has tried to connect as often as it was told to."""
+
+
+class OpenRefused(Refused):
+    """The peer did not open a channel.
+
+    `code` is the reason code of RFC 4254 section 5.1: 1 prohibited, 2 connect failed, 3 unknown
+    type, 4 resource shortage.
+    """
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason or f"channel refused (reason code {code})")
+        self.code = code
+        self.reason = reason

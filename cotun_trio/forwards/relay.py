@@ -1,0 +1,147 @@
+"""The relay: bytes between an SSH channel and a socket, both ways, as they come.
+
+Each direction ends by itself: the socket's end of file becomes the channel's EOF, and the channel's
+EOF shuts the socket down for writing, after the last byte.  The relay is over when both have ended.
+What is not an end but a break (a reset, a lost session, a cancelled task) resets the socket, so
+that nobody takes half a file for a whole one.
+
+Outwards, from the socket, a task waits for the socket and for the channel in turn.  Inwards there
+is no task at all as long as the socket takes what comes: the connection's reader writes to it
+directly (`Relay.write`).  Only while the socket is full does a second task wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import notify_closing, wait_readable, wait_writable
+
+from cotun_trio.ssh.scratch import MAX_PACKET, READ
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cotun_trio.ssh.channel import Channel
+
+_RESET = struct.pack("ii", 1, 0)
+"""SO_LINGER on, with no time to linger: closing sends a reset."""
+
+
+class Relay:
+    """Carries one connection.  Owns the channel and the socket, and closes both at its end."""
+
+    def __init__(self, channel: Channel, sock: socket.socket) -> None:
+        self._channel = channel
+        self._sock = sock
+        self._outward = trio.CancelScope()
+        self._inward_ended = trio.Event()
+        self._draining = False
+        self._broken = False
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Relay until both directions have ended, or one of the two ends is broken.
+
+        When cancelled, and when either end breaks, the socket is reset.
+        """
+        clean = False
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self._channel.attach(self)
+                with self._outward:
+                    await self._move_outwards()
+                await self._inward_ended.wait()
+                clean = True
+        finally:
+            self._nursery = None
+            self._channel.close()
+            close(self._sock, reset=self._broken or not clean)
+
+    # ---- outwards: from the socket to the channel
+
+    async def _move_outwards(self) -> None:
+        channel, sock = self._channel, self._sock
+        limit = MAX_PACKET
+        try:
+            while True:
+                await channel.wait_sendable()
+                await wait_readable(sock)
+                if not channel.sendable:
+                    continue
+                try:
+                    count = channel.send_from(self._fill, limit)
+                except BlockingIOError:
+                    continue
+                if not count:
+                    channel.send_eof()
+                    return
+                # Whoever fills a packet has more to send: read as much as fits next time.
+                limit = READ if count >= MAX_PACKET else MAX_PACKET
+        except (OSError, trio.BrokenResourceError):
+            # The socket was reset, or the channel closed: what still comes inwards decides.
+            if not channel.close_received:
+                self._break()
+
+    def _fill(self, slots: list[memoryview]) -> int:
+        if len(slots) == 1:
+            return self._sock.recv_into(slots[0])
+        return os.readv(self._sock.fileno(), slots)
+
+    # ---- inwards: from the channel to the socket (a channel's Sink)
+
+    def write(self, views: Sequence[memoryview]) -> int:
+        """Write to the socket as much as it takes at once."""
+        try:
+            return self._sock.send(views[0]) if len(views) == 1 else self._sock.sendmsg(views)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            self._break()
+            return sum(map(len, views))  # nobody will read it
+
+    def backlog_waits(self) -> None:
+        """Wait for the socket to take more, in a task of its own."""
+        if not self._draining and self._nursery is not None:
+            self._draining = True
+            self._nursery.start_soon(self._drain)
+
+    async def _drain(self) -> None:
+        done = False
+        while not done:
+            await wait_writable(self._sock)
+            done = self._channel.flush_backlog()
+        self._draining = False
+
+    def end(self) -> None:
+        """Pass the channel's EOF on."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._break()
+        self._inward_ended.set()
+
+    def closed(self) -> None:
+        """Stop reading the socket: nobody takes it.  A backlog is still written."""
+        self._outward.cancel()
+        if self._channel.lost:
+            self._break()
+
+    def _break(self) -> None:
+        self._broken = True
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+
+def close(sock: socket.socket, *, reset: bool = False) -> None:
+    """Close a socket that tasks may be waiting for; with `reset`, so that its peer notices."""
+    if sock.fileno() < 0:
+        return
+    if reset and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    notify_closing(sock)
+    sock.close()

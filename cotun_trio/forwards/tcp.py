@@ -1,0 +1,63 @@
+"""The two ends of a TCP remote."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from typing import TYPE_CHECKING
+
+from cotun_trio.errors import CotunError, DialFailed
+from cotun_trio.forwards.relay import Relay, close
+from cotun_trio.net.dial import dial_tcp
+from cotun_trio.ssh import messages
+from cotun_trio.stats import show_bytes
+
+if TYPE_CHECKING:
+    from cotun_trio.ssh.channel import Channel
+    from cotun_trio.ssh.connection import Connection
+    from cotun_trio.ssh.requests import Opening
+
+Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
+
+
+async def carry_out(connection: Connection, sock: socket.socket, target: bytes, log: Log) -> None:
+    """Carry a connection that was accepted here to `target` at the peer.  Owns `sock`.
+
+    Where the peer refuses, the socket is reset, and the reason logged.
+    """
+    try:
+        channel = await connection.open_channel(target)
+    except CotunError as error:
+        log.info("refused: %s", error)
+        close(sock, reset=True)
+        return
+    except BaseException:
+        close(sock, reset=True)
+        raise
+    await _relay(channel, sock, log)
+
+
+async def carry_in(opening: Opening, host: str, port: int, *, timeout: float, log: Log) -> None:
+    """Dial a target for the peer, and only then accept its channel."""
+    try:
+        sock = await dial_tcp(host, port, timeout=timeout)
+    except DialFailed as error:
+        log.info("%s", error)
+        opening.refuse(messages.OPEN_CONNECT_FAILED, str(error))
+        return
+    await _relay(opening.confirm(), sock, log)
+
+
+async def _relay(channel: Channel, sock: socket.socket, log: Log) -> None:
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    log.debug("open")
+    try:
+        await Relay(channel, sock).run()
+    finally:
+        log.debug(
+            "closed, %s sent and %s received",
+            show_bytes(channel.bytes_out),
+            show_bytes(channel.bytes_in),
+        )

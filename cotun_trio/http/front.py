@@ -1,0 +1,180 @@
+"""The front: reads the first request of a connection, and answers it where it is not our upgrade.
+
+The head is read by h11 under limits of our own, before trio-websocket sees anything.  An upgrade
+to our protocol is then shown to it as a fresh head made of the few fields that count
+(`upgrade_head`), so that nothing a client writes elsewhere can reach wsproto, which fails on some
+of it (``Host: xn--0``, header bytes that are not ASCII).
+"""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import attrs
+import h11
+import trio
+from trio.lowlevel import wait_readable, wait_writable
+
+from cotun_trio.errors import ConnectionLost, ProtocolError
+from cotun_trio.escape import escape
+from cotun_trio.protocol.dialect import dialect_for_token
+
+if TYPE_CHECKING:
+    import socket
+
+    from cotun_trio.protocol.dialect import Dialect
+
+MAX_HEAD = 8 * 1024
+"""Bytes of a request head: what Apache and nginx take by default."""
+HEAD_TIMEOUT = 10.0
+"""Seconds for the whole head; the same again for the response to be taken."""
+MAX_DRAINED = 64 * 1024
+"""Bytes of a request body that are read and dropped, lest a reset overtake the response."""
+_READ = 16 * 1024
+
+
+class HeadError(ProtocolError):
+    """A request head that is not to be answered by anything but an error; `status` says which."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(f"HTTP: {reason}")
+        self.status = status
+
+
+@attrs.frozen
+class Request:
+    """A request's head, and the bytes behind it that came with it."""
+
+    method: bytes
+    target: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    early: bytes
+
+    def values(self, name: bytes) -> list[bytes]:
+        """Return the values of the headers called `name` (in lower case)."""
+        return [value for key, value in self.headers if key == name]
+
+
+async def receive_request(sock: socket.socket) -> Request:
+    """Read one request head from a non-blocking socket.
+
+    Raises `HeadError` for one that is malformed, over `MAX_HEAD` or slower than `HEAD_TIMEOUT`,
+    and `ConnectionLost` where none comes.
+    """
+    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+    received = 0
+    try:
+        with trio.fail_after(HEAD_TIMEOUT):
+            while True:
+                event = parser.next_event()
+                if isinstance(event, h11.Request):
+                    early = bytes(parser.trailing_data[0])
+                    return Request(event.method, event.target, tuple(event.headers), early)
+                if event is not h11.NEED_DATA:
+                    raise ConnectionLost("the client closed the connection without a request")
+                data = await _receive(sock)
+                received += len(data)
+                parser.receive_data(data)
+    except trio.TooSlowError:
+        if not received:
+            raise ConnectionLost(f"no HTTP request in {HEAD_TIMEOUT:g} s") from None
+        raise HeadError(HTTPStatus.REQUEST_TIMEOUT, "a request head that does not end") from None
+    except h11.RemoteProtocolError as error:
+        if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+            reason = f"a request head of over {MAX_HEAD} bytes"
+        else:
+            reason = escape(str(error))
+        raise HeadError(HTTPStatus(error.error_status_hint), reason) from None
+
+
+async def _receive(sock: socket.socket) -> bytes:
+    while True:
+        await wait_readable(sock)
+        try:
+            return sock.recv(_READ)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            raise ConnectionLost(f"connection lost: {error.strerror}") from None
+
+
+def wanted_dialect(request: Request) -> Dialect | None:
+    """Return the dialect that `request` asks to upgrade to; None if it is any other request."""
+    protocols = request.values(b"sec-websocket-protocol")
+    if not asks_for_websocket(request) or len(protocols) != 1:
+        return None
+    return dialect_for_token(protocols[0].decode("latin-1"))
+
+
+def asks_for_websocket(request: Request) -> bool:
+    """Return whether `request` is an upgrade to a WebSocket (RFC 6455 section 4.2.1)."""
+    return request.method == b"GET" and any(
+        token.strip().lower() == b"websocket"
+        for value in request.values(b"upgrade")
+        for token in value.split(b",")
+    )
+
+
+def upgrade_head(request: Request, dialect: Dialect) -> bytes:
+    """Return a request head with what trio-websocket needs of `request`, and nothing else."""
+    lines = [
+        b"GET / HTTP/1.1",
+        b"Host: localhost",
+        b"Upgrade: websocket",
+        b"Sec-WebSocket-Protocol: " + dialect.token.encode("ascii"),
+    ]
+    for name in (b"connection", b"sec-websocket-version", b"sec-websocket-key"):
+        values = request.values(name)
+        if not all(value.isascii() for value in values):
+            raise HeadError(HTTPStatus.BAD_REQUEST, f"a header {name.decode()} that is not ASCII")
+        lines += (name + b": " + value for value in values)
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+async def respond(sock: socket.socket, request: Request, version: str) -> HTTPStatus:
+    """Answer an ordinary request, and return the status.  `version` is what ``/version`` says."""
+    path = request.target.partition(b"?")[0]
+    if path == b"/health":
+        status, body = HTTPStatus.OK, b"OK\n"
+    elif path == b"/version":
+        status, body = HTTPStatus.OK, version.encode()
+    else:
+        status, body = HTTPStatus.NOT_FOUND, b"Not found"
+    await _send_response(sock, status, body, with_body=request.method != b"HEAD")
+    return status
+
+
+async def respond_error(sock: socket.socket, status: HTTPStatus) -> None:
+    """Answer a request that cannot be taken."""
+    await _send_response(sock, status, status.phrase.encode() + b"\n", with_body=True)
+
+
+async def _send_response(
+    sock: socket.socket, status: HTTPStatus, body: bytes, *, with_body: bool
+) -> None:
+    """Send a whole response and end the connection in order.
+
+    Each connection has one request: with no back end behind us there is nobody who makes many.
+    """
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        f"Date: {formatdate(usegmt=True)}\r\n"
+        "Content-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(body)}\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    data = head.encode("ascii") + (body if with_body else b"")
+    with trio.move_on_after(HEAD_TIMEOUT):
+        try:
+            while data:
+                await wait_writable(sock)
+                data = data[sock.send(data) :]
+            sock.shutdown(1)
+            # A socket closed with bytes unread is reset, which can overtake the response.
+            drained = 0
+            while drained < MAX_DRAINED and (rest := await _receive(sock)):
+                drained += len(rest)
+        except (OSError, ConnectionLost):
+            pass  # the client does not want it any more

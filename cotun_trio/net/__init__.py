@@ -1,0 +1,1 @@
+"""Ways to a peer or a target: dialling, and later proxies and TLS."""

@@ -1,0 +1,46 @@
+"""Accepting connections, for as long as the process lives."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import wait_readable
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+
+log = logging.getLogger(__name__)
+
+_EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
+PAUSE = 0.1
+"""Seconds without accepting when the process or the system has run out of descriptors.  Nothing
+says when there are some again, and the waiting connection keeps the listener readable."""
+BATCH = 64
+"""Connections accepted before other tasks have their turn."""
+
+
+async def accept_forever(
+    listener: socket.socket, accepted: Callable[[socket.socket, object], None]
+) -> None:
+    """Call `accepted` with each connection and its peer's address; it owns the socket then.
+
+    Does not end: cancel it.  The listener stays open.
+    """
+    while True:
+        await wait_readable(listener)
+        try:
+            for _ in range(BATCH):
+                sock, peer = listener.accept()
+                sock.setblocking(False)
+                accepted(sock, peer)
+        except BlockingIOError:
+            continue
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                log.warning("cannot accept connections at present: %s", error.strerror)
+                await trio.sleep(PAUSE)
+            # Anything else is about the one connection, which is gone already (accept(2)).

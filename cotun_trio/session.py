@@ -1,0 +1,200 @@
+"""One session: a connection between a client and a server with all its forwards, for either role.
+
+A session is a nursery.  In it run the reader (trio-websocket's, which pumps the network into the
+SSH connection), the writer, the keepalive, and one child per forwarded connection.  Its cancel
+scope is the only way that it ends: the peer is lost, a rule is broken, a ping goes unanswered, or
+somebody outside cancels.  Whichever comes first is the session's `failure`, and everything in the
+nursery is gone when `Session.run` returns.
+
+What differs between the roles is in `cotun_trio.client` and `cotun_trio.server`: how a session is
+established, and what the peer may ask for.
+"""
+
+from __future__ import annotations
+
+import abc
+import itertools
+from typing import TYPE_CHECKING
+
+import trio
+
+from cotun_trio.durations import format_duration
+from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
+from cotun_trio.escape import escape
+from cotun_trio.forwards import tcp
+from cotun_trio.protocol.remote import parse_target
+from cotun_trio.ssh import messages
+from cotun_trio.ssh.connection import Connection
+from cotun_trio.websocket.frames import MAX_MESSAGE
+
+if TYPE_CHECKING:
+    import socket
+
+    from cotun_trio.logs import Context
+    from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.protocol.remote import Remote, Target
+    from cotun_trio.settings import Timings
+    from cotun_trio.ssh.engine import Engine
+    from cotun_trio.ssh.requests import GlobalRequest, Opening
+    from cotun_trio.websocket.wire import Wire
+
+
+class Session(abc.ABC):
+    """A session on `wire`, which it owns."""
+
+    def __init__(
+        self,
+        wire: Wire,
+        engine: Engine,
+        dialect: Dialect,
+        *,
+        keepalive: float,
+        timings: Timings,
+        log: Context,
+    ) -> None:
+        self.connection = Connection(engine, wire, self, channel_type=dialect.channel_type)
+        self.failure: CotunError | None = None
+        """Why the session ended, once it has."""
+        self.log = log
+        self.timings = timings
+        self.wire = wire
+        self._keepalive = keepalive
+        self._nursery: trio.Nursery | None = None
+        self._conns = itertools.count(1)
+
+    # ---- what the roles define
+
+    @abc.abstractmethod
+    async def establish(self, nursery: trio.Nursery) -> None:
+        """Get to the point where forwards are allowed.  Raises `CotunError`."""
+
+    @abc.abstractmethod
+    async def verify_login(self, user: str, password: str) -> bool:
+        """Return whether a client may come in."""
+
+    @abc.abstractmethod
+    def request_refused(self, target: Target) -> str | None:
+        """Return why the peer may not have a connection to `target`; None if it may."""
+
+    @abc.abstractmethod
+    def config_requested(self, request: GlobalRequest) -> None:
+        """The peer has sent its config request."""
+
+    # ---- life
+
+    async def run(self, *, deadline: float) -> None:
+        """Live until the session ends, which always raises: `failure`, or `trio.Cancelled`.
+
+        `deadline`, a time of Trio's clock, is that of `establish`.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                nursery.start_soon(self.wire.run_writer)
+                nursery.start_soon(self._watch_wire)
+                try:
+                    with trio.fail_at(deadline):
+                        await self.establish(nursery)
+                    await self._keep_alive()
+                except trio.TooSlowError:
+                    self.fail(ConnectionLost("the login took too long"))
+                except CotunError as error:
+                    self.fail(error)
+        finally:
+            self._nursery = None
+            self.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, "closing")
+            self.wire.say_goodbye()
+            self.connection.on_lost(self.failure or ConnectionLost("the session was closed"))
+            self.wire.close()
+        assert self.failure is not None
+        raise self.failure
+
+    def fail(self, failure: CotunError) -> None:
+        """End the session because of `failure`, unless it is ending already."""
+        if self.failure is None:
+            self.failure = failure
+        if self._nursery is not None:
+            self._nursery.cancel_scope.cancel()
+
+    async def _watch_wire(self) -> None:
+        await self.wire.ended.wait()
+        assert self.wire.failure is not None
+        self.fail(self.wire.failure)
+
+    def start_ssh(self) -> None:
+        """Begin to speak SSH on the wire."""
+        self.wire.attach(self.connection)
+        self.connection.start()
+
+    def trust_peer(self) -> None:
+        """Raise the limits: the peer has logged in."""
+        self.wire.frames.max_message = MAX_MESSAGE
+
+    async def _keep_alive(self) -> None:
+        """Ping the peer for ever; give up on one that does not answer in time."""
+        if not self._keepalive:
+            await trio.sleep_forever()
+        timeout = self.timings.ping_timeout or self._keepalive
+        while True:
+            await trio.sleep(self._keepalive)
+            with trio.move_on_after(timeout) as scope:
+                await self.connection.request("ping")
+            if scope.cancelled_caught:
+                raise ConnectionLost(f"no answer to a ping in {format_duration(timeout)}")
+
+    # ---- forwards
+
+    def forward(self, sock: socket.socket, peer: str, remote: Remote) -> None:
+        """Carry a connection that was accepted here to the other side.  Owns `sock` from now on."""
+        assert self._nursery is not None
+        log = self.log.within(conn=next(self._conns), peer=peer, remote=remote)
+        self._nursery.start_soon(tcp.carry_out, self.connection, sock, remote.channel_target, log)
+
+    # ---- what the connection tells us (its Handler)
+
+    def login_requested(self, user: str, password: str) -> None:
+        """Judge a login in a task of its own: it may take time."""
+        assert self._nursery is not None
+        self._nursery.start_soon(self._judge_login, user, password)
+
+    async def _judge_login(self, user: str, password: str) -> None:
+        accepted = await self.verify_login(user, password)
+        if accepted:
+            self.log = self.log.within(user=escape(user) or "-")
+            self.trust_peer()
+        else:
+            self.log.info("Authentication failed for user '%s'", escape(user))
+        try:
+            self.connection.answer_login(accepted=accepted)
+        except CotunError as error:
+            self.fail(error)
+
+    def channel_requested(self, opening: Opening) -> None:
+        """Dial the target of a channel, or refuse it."""
+        try:
+            target = parse_target(opening.extra)
+        except ProtocolError as error:
+            self.log.info("refused a channel: %s", error)
+            opening.refuse(messages.OPEN_PROHIBITED, str(error))
+            return
+        log = self.log.within(conn=next(self._conns), target=target)
+        if (reason := self.request_refused(target)) is not None:
+            log.info("refused: %s", reason)
+            opening.refuse(messages.OPEN_PROHIBITED, reason)
+            return
+        assert self._nursery is not None
+        self._nursery.start_soon(
+            lambda: tcp.carry_in(
+                opening, target.host, target.port, timeout=self.timings.dial_timeout, log=log
+            )
+        )
+
+    def request_received(self, request: GlobalRequest) -> None:
+        """Answer a global request."""
+        if request.kind == "ping":
+            request.reply(b"pong", success=True)
+        elif request.kind == "config":
+            self.config_requested(request)
+        else:
+            self.log.debug("unknown request '%s'", escape(request.kind))
+            request.reply(success=False)

@@ -1,0 +1,196 @@
+"""What a server and a client are told: frozen, validated once, at the edge.
+
+Text from the command line, the environment or a file becomes one of these, or a `UsageError` that
+says what is wrong.  Behind the edge nothing is checked again.  Times are in seconds.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
+
+import attrs
+
+from cotun_trio.access.host_keys import check_form
+from cotun_trio.durations import parse_duration
+from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
+from cotun_trio.protocol.dialect import CHISEL, COTUN
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cotun_trio.access.users import Credentials
+    from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.protocol.remote import Remote
+
+DEFAULT_KEEPALIVE = 25.0
+"""Below the 30 or 60 seconds after which proxies and NATs drop an idle connection."""
+
+
+@attrs.frozen(kw_only=True)
+class Timings:
+    """How long things may take, in seconds.  Each has a variable of the environment."""
+
+    ssh_wait: float = 35.0
+    """A new local connection waits for the tunnel to come back (COTUN_SSH_WAIT)."""
+    ssh_timeout: float = 30.0
+    """Everything up to the accepted config request, on either side (COTUN_SSH_TIMEOUT)."""
+    ws_timeout: float = 45.0
+    """The client's WebSocket handshake (COTUN_WS_TIMEOUT)."""
+    config_timeout: float = 10.0
+    """From the login to the config request (COTUN_CONFIG_TIMEOUT)."""
+    ping_timeout: float | None = None
+    """The answer to a keepalive ping; as long as the keepalive if None (COTUN_PING_TIMEOUT)."""
+    dial_timeout: float = 30.0
+    """A TCP connection to a server or to a target (COTUN_DIAL_TIMEOUT)."""
+    rekey_bytes: int = 16 * 2**30
+    """Bytes carried by one set of SSH keys (COTUN_REKEY_BYTES)."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Timings:
+        """Read the ``COTUN_…`` variables; unset and empty ones mean the default.
+
+        Raises `UsageError` that names the variable.
+        """
+        values: dict[str, float] = {}
+        for field in attrs.fields(cls):
+            name = f"COTUN_{field.name.upper()}"
+            text = environment.get(name)
+            if not text:
+                continue
+            try:
+                values[field.name] = (
+                    parse_bytes(text) if field.name == "rekey_bytes" else parse_duration(text)
+                )
+            except UsageError as error:
+                raise UsageError(f"{name}: {error}") from None
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def parse_bytes(text: str) -> int:
+    """Return the positive whole number that `text` is."""
+    if not re.fullmatch("[0-9]{1,18}", text) or not int(text):
+        raise UsageError(f"{escape(text)!r} is not a number of bytes")
+    return int(text)
+
+
+@attrs.frozen(kw_only=True)
+class ServerSettings:
+    """What ``cotun-trio server`` is told."""
+
+    host: str = "0.0.0.0"  # noqa: S104
+    """Where to listen, an address or a name.  All of IPv4, as the Go programs."""
+    port: int = attrs.field(default=8080)
+    """0 for any free one."""
+    keepalive: float = DEFAULT_KEEPALIVE
+    """Seconds between pings; 0 for none."""
+    auth: Credentials | None = None
+    """The one user; without it everybody is let in."""
+    timings: Timings = attrs.field(factory=Timings)
+
+    @port.validator
+    def _check_port(self, _attribute: object, port: int) -> None:
+        if not 0 <= port <= 65535:
+            raise UsageError(f"{port} is not a port: it has to be between 0 and 65535")
+
+
+@attrs.frozen
+class ServerUrl:
+    """Where a server is."""
+
+    host: str
+    """A name, or an address without brackets."""
+    port: int
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> ServerUrl:
+        """Read ``[http://]host[:port][/path]``; ``ws://`` is the same.  Raises `UsageError`."""
+        right = "write it like http://example.com:8080"
+        url = text if "://" in text else f"http://{text}"
+        try:
+            parts = urlsplit(url)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise UsageError(f"{escape(text)!r} is not a server's URL ({error}): {right}") from None
+        if parts.scheme in ("https", "wss"):
+            raise UsageError(f"{escape(text)!r}: TLS is not supported yet: {right}")
+        if parts.scheme not in ("http", "ws") or not host or not text.isprintable() or " " in text:
+            raise UsageError(f"{escape(text)!r} is not a server's URL: {right}")
+        if parts.username is not None:
+            raise UsageError("a server's URL holds no user: give user:password by --auth")
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if not path.isascii():
+            raise UsageError(f"{escape(text)!r}: percent-encode what is not ASCII in the path")
+        return cls(host, 80 if port is None else port, path)
+
+    @property
+    def authority(self) -> str:
+        """The Host header: the port is left out where it is HTTP's own."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == 80 else f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"http://{self.authority}{'' if self.path == '/' else self.path}"
+
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = re.compile(
+    "host|connection|upgrade|sec-websocket-.*|content-length|transfer-encoding|expect",
+    re.IGNORECASE,
+)
+
+
+def parse_header(text: str) -> tuple[str, str]:
+    """Read a ``Name: value`` header (RFC 9110 section 5).  Raises `UsageError`.
+
+    Headers that make the upgrade what it is cannot be given; the Host header has ``--hostname``.
+    """
+    name, colon, value = text.partition(":")
+    value = value.strip(" \t")
+    if not colon or not _TOKEN.fullmatch(name):
+        raise UsageError(f"{escape(text)!r} is not a header: write it like 'Name: value'")
+    if _OURS.fullmatch(name):
+        raise UsageError(f"the header {name} is part of the upgrade and cannot be set")
+    if any((c < " " and c != "\t") or c == "\x7f" for c in value):
+        raise UsageError(f"the value of the header {name} holds a control character")
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise UsageError(f"the value of the header {name} is not Latin-1") from None
+    return name, value
+
+
+def _check_fingerprint(_self: object, _attribute: object, text: str | None) -> None:
+    if text is not None:
+        check_form(text)
+
+
+@attrs.frozen(kw_only=True)
+class ClientSettings:
+    """What ``cotun-trio client`` is told."""
+
+    server: ServerUrl
+    remotes: tuple[Remote, ...]
+    fingerprint: str | None = attrs.field(default=None, validator=_check_fingerprint)
+    """Of the server's host key; without it any server is believed."""
+    auth: Credentials | None = None
+    keepalive: float = DEFAULT_KEEPALIVE
+    """Seconds between pings; 0 for none."""
+    max_retry_count: int | None = None
+    """Failed attempts in a row that are followed by another; None for no end."""
+    max_retry_interval: float = 300.0
+    """The longest wait between two attempts, in seconds."""
+    headers: tuple[tuple[str, str], ...] = ()
+    """Sent with the upgrade, besides its own."""
+    hostname: str | None = None
+    """The Host header, where it is not the URL's."""
+    protocol: Literal["auto", "chisel", "cotun"] = "auto"
+    timings: Timings = attrs.field(factory=Timings)
+
+    @property
+    def dialects(self) -> tuple[Dialect, ...]:
+        """What to offer to the server, in this order, until it takes one."""
+        return {"auto": (CHISEL, COTUN), "chisel": (CHISEL,), "cotun": (COTUN,)}[self.protocol]

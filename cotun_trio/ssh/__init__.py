@@ -1,0 +1,12 @@
+"""SSH without a thread and without a socket, shaped for one kind of use: forwarding.
+
+From the bottom up:
+
+* `scratch`: the large buffers, one set for all connections of a Trio run.
+* `packetizer`: SSH packets (RFC 4253 section 6): bytes in, payloads out, and the way back.
+* `engine`: one end of an SSH transport up to a finished login, sans-I/O: a paramiko Transport whose
+  thread never starts.
+* `messages`: the messages of the connection protocol (RFC 4254), read with exact lengths.
+* `channel`: one stream through the connection, with its window.
+* `connection`: what joins them: channels, requests, re-keying, and the carrier underneath.
+"""

@@ -1,0 +1,285 @@
+"""One stream through a connection: an SSH channel (RFC 4254 section 5), with its two windows.
+
+A channel moves bytes between the connection and whatever it was opened for, without copying them
+and without awaiting anything on the way:
+
+* outwards, `Channel.send_from` lends its caller the very memory that is going to be encrypted,
+  once `wait_sendable` says that the window, the carrier and the keys allow it;
+* inwards, a `Sink` is given the decrypted bytes of a batch while they are still in the receive
+  buffer.  What it does not take at once is copied into the backlog, and the sink is told.
+
+The peer's window is opened again only by as much as was really taken, so a reader that stalls costs
+one window here and one at the peer, and nobody else notices.
+
+Closing: EOF ends one direction, CLOSE both.  A channel's number is free when CLOSE has gone both
+ways; after our own CLOSE not a byte more may be sent for it (Go drops the whole connection
+otherwise).  A CLOSE with no EOF before it says that no more will come, too: Go's programs send no
+other.
+
+`cotun_trio.ssh.stream` makes a `trio.abc.HalfCloseableStream` of a channel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from cotun_trio.backlog import Backlog
+from cotun_trio.errors import ProtocolError
+from cotun_trio.ssh import messages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cotun_trio.ssh.connection import Connection
+
+WINDOW = 2 * 1024 * 1024
+"""Bytes that a peer may send before some are taken: Go's figure."""
+CREDIT_STEP = WINDOW // 4
+"""Bytes taken before the window is opened by as much: few adjustments, and it never runs dry."""
+MAX_WINDOW = 2**32 - 1
+"""RFC 4254 section 5.2."""
+
+
+class Sink(Protocol):
+    """Where a channel's bytes go."""
+
+    def write(self, views: Sequence[memoryview]) -> int:
+        """Take bytes from the front of `views` without blocking; return how many."""
+
+    def backlog_waits(self) -> None:
+        """Some were left: `Channel.flush_backlog` wants to be called when there is room."""
+
+    def end(self) -> None:
+        """The peer's EOF: all that it sent has been taken."""
+
+    def closed(self) -> None:
+        """Nothing can be sent any more.  There may still be a backlog to take."""
+
+
+class Channel:
+    """One channel of a connection: from `Connection.open_channel`, or `Opening.confirm`."""
+
+    __slots__ = (
+        "_backlog",
+        "_closed_told",
+        "_connection",
+        "_consumed",
+        "_discard",
+        "_end_told",
+        "_senders",
+        "_sink",
+        "_views",
+        "bytes_in",
+        "bytes_out",
+        "close_received",
+        "close_sent",
+        "eof_received",
+        "eof_sent",
+        "lost",
+        "number",
+        "out_max",
+        "out_window",
+        "peer_number",
+        "pending",
+        "window",
+    )
+
+    def __init__(self, connection: Connection, number: int) -> None:
+        self._connection = connection
+        self.number = number
+        self.peer_number = 0
+        """The peer's number for this channel."""
+        self.window = WINDOW
+        """Bytes that the peer may still send."""
+        self.out_window = 0
+        """Bytes that we may still send."""
+        self.out_max = 0
+        """Bytes of data in the largest packet that the peer takes."""
+        self.eof_sent = self.eof_received = self.close_sent = self.close_received = False
+        self.lost = False
+        """Whether the connection ended before the channel did."""
+        self.bytes_in = self.bytes_out = 0
+        """Bytes received from the peer and sent to it."""
+        self.pending = False
+        """Whether this batch brought something that `deliver` has to pass on."""
+        self._consumed = 0  # taken by the sink, but not yet given back to the peer's window
+        self._views: list[memoryview] = []  # received in this batch
+        self._backlog = Backlog()
+        self._sink: Sink | None = None
+        self._senders = trio.lowlevel.ParkingLot()
+        self._end_told = self._closed_told = False
+        self._discard = False  # we have closed: nobody wants what still comes
+
+    # ---- outwards
+
+    async def wait_sendable(self) -> None:
+        """Wait until `send_from` may be called; a checkpoint only where it has to wait.
+
+        Raises `trio.BrokenResourceError` once the channel cannot send any more.
+        """
+        connection = self._connection
+        while True:
+            if self.close_received or self.close_sent:
+                raise trio.BrokenResourceError("the channel is closed")
+            if not self.out_window:
+                await self._senders.park()
+            elif not connection.can_send:
+                await connection.wait_can_send()
+            else:
+                return
+
+    @property
+    def sendable(self) -> bool:
+        """Whether `wait_sendable` would return at once."""
+        closed = self.close_received or self.close_sent
+        return self.out_window > 0 and self._connection.can_send and not closed
+
+    def send_from(self, fill: Callable[[list[memoryview]], int], limit: int) -> int:
+        """Send what `fill` puts into the buffers it is given, up to `limit` bytes.
+
+        `fill` returns how many bytes it wrote, filling the buffers in order; 0 sends nothing.  What
+        it raises passes through, with nothing sent.  Only to be called while `sendable`.
+        """
+        connection = self._connection
+        window = self.out_window
+        count = fill(connection.data_slots(limit if limit < window else window, self.out_max))
+        if count:
+            self.out_window = window - count
+            self.bytes_out += count
+            connection.send_data(self.peer_number, count)
+        return count
+
+    def send_eof(self) -> None:
+        """Say that we send no more data.  Does nothing once the channel is closing."""
+        if not (self.eof_sent or self.close_sent or self.close_received):
+            self.eof_sent = True
+            self._tell(messages.about_channel(messages.CHANNEL_EOF, self.peer_number))
+
+    def close(self) -> None:
+        """End both directions and drop what was not taken.  Can be called again."""
+        self._discard = True
+        self._backlog.clear()
+        if not self.close_sent:
+            self.close_sent = True
+            if not self.lost:
+                self._tell(messages.about_channel(messages.CHANNEL_CLOSE, self.peer_number))
+            self._senders.unpark_all()
+
+    def _tell(self, message: bytes) -> None:
+        self._connection.send_control(message)
+
+    # ---- inwards
+
+    def attach(self, sink: Sink) -> None:
+        """Give everything that came so far, and that comes from now on, to `sink`."""
+        self._sink = sink
+        self.flush_backlog()
+        if self._backlog:
+            sink.backlog_waits()
+
+    def flush_backlog(self) -> bool:
+        """Offer the backlog to the sink; return whether all of it was taken."""
+        sink, backlog = self._sink, self._backlog
+        assert sink is not None
+        while backlog:
+            views = backlog.views()
+            size = sum(map(len, views))
+            taken = sink.write(views)
+            del views
+            backlog.advance(min(taken, len(backlog)))  # closing in between has emptied it
+            self._credit(taken)
+            if taken < size:
+                return False
+        self._tell_end()
+        return True
+
+    def take(self, limit: int) -> bytes:
+        """Remove and return up to `limit` bytes of the backlog."""
+        data = self._backlog.take(limit)
+        self._credit(len(data))
+        self._tell_end()
+        return data
+
+    def _credit(self, taken: int) -> None:
+        """Open the peer's window by what was taken, when that is worth a message."""
+        self._consumed += taken
+        if self._consumed >= CREDIT_STEP and not (self.close_sent or self.eof_received):
+            self.window += self._consumed
+            self._tell(messages.window_adjust(self.peer_number, self._consumed))
+            self._consumed = 0
+
+    def _tell_end(self) -> None:
+        if self.eof_received and not self._backlog and not self._end_told and self._sink:
+            self._end_told = True
+            self._sink.end()
+
+    # ---- called by the connection
+
+    def set_peer(self, number: int, window: int, max_packet: int) -> None:
+        """Note what the peer said when the channel was opened."""
+        if not max_packet:
+            raise ProtocolError("a channel with a maximum packet size of 0")
+        self.peer_number, self.out_window, self.out_max = number, window, max_packet
+
+    def on_data(self, view: memoryview) -> None:
+        """Take data of this batch; it is passed on by `deliver`."""
+        if self.eof_received:
+            raise ProtocolError("channel data after EOF")
+        self.window -= len(view)
+        if self.window < 0:
+            raise ProtocolError("channel data beyond the window")
+        self._views.append(view)
+
+    def on_extended_data(self, size: int) -> None:
+        """Pass over data of a second stream, which nobody here has a use for."""
+        self.window -= size
+        if self.eof_received or self.window < 0:
+            raise ProtocolError("channel data beyond the window")
+        self._credit(size)
+
+    def on_window_adjust(self, count: int) -> None:
+        """Let more be sent."""
+        self.out_window += count
+        if self.out_window > MAX_WINDOW:
+            raise ProtocolError("a channel window of more than 2³² - 1 bytes")
+        self._senders.unpark_all()
+
+    def on_close(self) -> None:
+        """Note the peer's CLOSE, and answer it."""
+        self.eof_received = self.close_received = True
+        if not self.close_sent:
+            self._tell(messages.about_channel(messages.CHANNEL_CLOSE, self.peer_number))
+            self.close_sent = True
+        self._senders.unpark_all()
+
+    def on_lost(self) -> None:
+        """The connection is gone."""
+        self.lost = self.close_received = True
+        self._senders.unpark_all()
+        self._tell_closed()
+
+    def deliver(self) -> None:
+        """Pass on what the batch brought, at the end of the batch."""
+        self.pending = False
+        views, self._views = self._views, []
+        sink, backlog = self._sink, self._backlog
+        if views and not self._discard:
+            size = sum(map(len, views))
+            self.bytes_in += size
+            taken = sink.write(views) if sink is not None and not backlog else 0
+            if taken:
+                self._credit(taken)
+            if taken < size:
+                backlog.append_rest(views, taken)
+                if sink is not None:
+                    sink.backlog_waits()
+        self._tell_end()
+        if self.close_received:
+            self._tell_closed()
+
+    def _tell_closed(self) -> None:
+        if self._sink is not None and not self._closed_told:
+            self._closed_told = True
+            self._sink.closed()

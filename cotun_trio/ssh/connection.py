@@ -1,0 +1,499 @@
+"""The SSH connection: an engine, its channels and requests, and the carrier underneath.
+
+Nothing here has a task of its own.  The carrier calls `start_batch`, `receive` and `end_batch` for
+each of its reads, in one go; what that yields is delivered before `end_batch` returns, and all that
+it gave us to say goes out as one piece.  Whoever produces data sends it on the carrier themselves
+(`send_data`), waiting beforehand until the carrier has no backlog; control messages may always be
+sent, because their number is bounded by what the peer sent.
+
+While keys are exchanged, the connection protocol has to be silent (RFC 4253 section 7.1): data
+stays where it is, since `can_send` is false, and control messages are kept in order here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from cotun_trio.errors import AuthenticationFailed, OpenRefused, ProtocolError
+from cotun_trio.escape import escape
+from cotun_trio.ssh import messages
+from cotun_trio.ssh.channel import WINDOW, Channel
+from cotun_trio.ssh.engine import KeysAgreed, KeysRenewed, LoggedIn, LoginRequested
+from cotun_trio.ssh.messages import Reader
+from cotun_trio.ssh.requests import Opening, PendingOpen, PendingRequest, RequestQueue
+from cotun_trio.ssh.scratch import MAX_PACKET
+
+if TYPE_CHECKING:
+    from cotun_trio.errors import CotunError
+    from cotun_trio.ssh.engine import Engine, Event
+    from cotun_trio.ssh.requests import GlobalRequest
+
+MAX_CHANNELS = 16_384
+"""Channels of one connection, those being opened included.  About as many as a client has ports to
+come from, and at 10 KiB each still a bounded amount of memory."""
+MAX_HELD_BYTES = 1024 * 1024
+"""Bytes of control messages that may wait for the end of a key exchange."""
+
+
+DATA_HEAD = struct.Struct(">BII")
+"""Message type, channel and length of the data."""
+
+
+class Carrier(Protocol):
+    """What a connection travels on."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether the network has not taken all that was sent so far."""
+
+    async def wait_idle(self) -> None:
+        """Wait until it has.  Raises `trio.BrokenResourceError` when it never will."""
+
+    def send(self, data: memoryview | bytearray) -> None:
+        """Send `data`, or keep a copy: the caller uses the memory again at once."""
+
+
+class Handler(Protocol):
+    """What a connection tells its session.  Called in the middle of a read: nothing may block."""
+
+    def login_requested(self, user: str, password: str) -> None:
+        """A client wants in: `Connection.answer_login` has to follow, and nothing else does."""
+
+    def channel_requested(self, opening: Opening) -> None:
+        """The peer wants to open a channel."""
+
+    def request_received(self, request: GlobalRequest) -> None:
+        """The peer made a global request and wants an answer."""
+
+
+class Connection:
+    """One SSH connection, for either role.
+
+    `channel_type` is the type that our own channels are opened with.
+    """
+
+    def __init__(
+        self, engine: Engine, carrier: Carrier, handler: Handler, *, channel_type: bytes
+    ) -> None:
+        self.engine = engine
+        self.channels: dict[int, Channel] = {}
+        """Our open channels by their number."""
+        self.failure: CotunError | None = None
+        """Why the connection ended, once it has."""
+        self._host_key = b""
+        self._keys_agreed = trio.Event()
+        self.logged_in = trio.Event()
+        """Set when the login is done."""
+        self._packetizer = engine.packetizer
+        self._carrier = carrier
+        self._handler = handler
+        self._channel_type = channel_type
+        self._opens: dict[int, PendingOpen] = {}
+        self._openings = 0  # of the peer's, not answered yet
+        self._next_number = 0
+        self._requests: deque[PendingRequest] = deque()
+        self._answers = RequestQueue(self.send_control)
+        self._touched: list[Channel] = []
+        self._corked = False
+        self._held: list[bytes] = []  # control messages that wait for the end of a key exchange
+        self._held_size = 0
+        self._keys = trio.lowlevel.ParkingLot()  # who waits for the end of a key exchange
+        self._resumed = trio.Event()
+        self._handle = {
+            messages.GLOBAL_REQUEST: self._on_global_request,
+            messages.REQUEST_SUCCESS: self._on_request_answer,
+            messages.REQUEST_FAILURE: self._on_request_answer,
+            messages.CHANNEL_OPEN: self._on_open,
+            messages.CHANNEL_OPEN_CONFIRMATION: self._on_open_confirmation,
+            messages.CHANNEL_OPEN_FAILURE: self._on_open_failure,
+            messages.CHANNEL_WINDOW_ADJUST: self._on_window_adjust,
+            messages.CHANNEL_DATA: self._on_data,
+            messages.CHANNEL_EXTENDED_DATA: self._on_extended_data,
+            messages.CHANNEL_EOF: self._on_eof,
+            messages.CHANNEL_CLOSE: self._on_close,
+            messages.CHANNEL_REQUEST: self._on_channel_request,
+        }
+
+    # ---- the carrier's side
+
+    def start(self) -> None:
+        """Send our version line and KEXINIT."""
+        self._flush()
+
+    def start_batch(self) -> None:
+        """Begin a read: what it makes us say waits for `end_batch`."""
+        self._packetizer.start_batch()
+        self._corked = True
+
+    def receive(self, data: memoryview) -> None:
+        """Process bytes of the peer's; valid until `end_batch`.  Raises `CotunError`."""
+        handle = self._handle
+        try:
+            for event in self.engine.receive(data):
+                if event.__class__ is memoryview:
+                    method = handle.get(event[0])
+                    if method is None:
+                        self.engine.answer_unimplemented()
+                    else:
+                        method(event)
+                else:
+                    self._on_event(event)  # type: ignore[arg-type]
+        except ProtocolError as error:
+            self.disconnect(messages.DISCONNECT_PROTOCOL_ERROR, str(error))
+            raise
+
+    def end_batch(self) -> None:
+        """End a read: deliver what it brought, and send what that makes us say."""
+        try:
+            touched = self._touched
+            if touched:
+                self._touched = []
+                for channel in touched:
+                    channel.deliver()
+        finally:
+            self._corked = False
+        self._after_traffic()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the carrier has to stop reading: a login waits for its verdict."""
+        return self._packetizer.held
+
+    async def wait_resumed(self) -> None:
+        """Wait until reading may go on."""
+        while self._packetizer.held:
+            await self._resumed.wait()
+
+    def on_lost(self, failure: CotunError) -> None:
+        """End everything: the carrier is gone, or has to go.  Only the first failure counts."""
+        if self.failure is not None:
+            return
+        self.failure = failure
+        self.engine.may_send = False
+        for channel in list(self.channels.values()):
+            channel.on_lost()
+        self.channels.clear()
+        for pending in self._opens.values():
+            pending.answered.set()
+        for request in self._requests:
+            request.answered.set()
+        self._keys_agreed.set()
+        self.logged_in.set()
+        self._keys.unpark_all()
+
+    # ---- sending
+
+    @property
+    def can_send(self) -> bool:
+        """Whether data may be sent now: no key exchange is under way, and the carrier is idle."""
+        return self.engine.may_send and not self._carrier.busy
+
+    async def wait_can_send(self) -> None:
+        """Wait until `can_send`.  Raises `trio.BrokenResourceError` when the connection is lost."""
+        while not self.can_send:
+            if self.failure is not None:
+                raise trio.BrokenResourceError("the connection is lost")
+            if self.engine.may_send:
+                await self._carrier.wait_idle()
+            else:
+                await self._keys.park()
+
+    def data_slots(self, limit: int, max_packet: int) -> list[memoryview]:
+        """See `Packetizer.data_slots`."""
+        return self._packetizer.data_slots(limit, max_packet)
+
+    def send_data(self, recipient: int, count: int) -> None:
+        """Send the first `count` bytes of `data_slots` to the peer's channel `recipient`."""
+        if self._packetizer.out:
+            self._flush()
+        self._carrier.send(self._packetizer.seal_data(recipient, count))
+        if self._packetizer.need_rekey():
+            self._after_traffic()
+
+    def send_control(self, message: bytes) -> None:
+        """Send any other message of the connection protocol, as soon as that is allowed."""
+        if self.failure is not None:
+            return
+        if self.engine.may_send:
+            self._packetizer.send_payload(message)
+            if not self._corked:
+                self._after_traffic()
+            return
+        self._held.append(message)
+        self._held_size += len(message)
+        if self._held_size > MAX_HELD_BYTES:
+            raise ProtocolError("a key exchange that does not come to its end")
+
+    def disconnect(self, code: int, reason: str) -> None:
+        """Send a DISCONNECT, for what it is worth: the peer may not read it any more."""
+        if self.failure is None:
+            self._packetizer.send_payload(messages.disconnect(code, reason))
+            self._flush()
+
+    def _after_traffic(self) -> None:
+        if self._packetizer.need_rekey():
+            self.engine.start_rekey()
+        self._flush()
+
+    def _flush(self) -> None:
+        out = self._packetizer.out
+        if out:
+            self._carrier.send(out)
+            out.clear()
+
+    # ---- login
+
+    def _on_event(self, event: Event) -> None:
+        if isinstance(event, KeysAgreed):
+            self._host_key = event.host_key
+            self._keys_agreed.set()
+        elif isinstance(event, LoginRequested):
+            self._resumed = trio.Event()
+            self._handler.login_requested(event.user, event.password)
+        elif isinstance(event, LoggedIn):
+            self.logged_in.set()
+        else:
+            assert isinstance(event, KeysRenewed)
+            held, self._held, self._held_size = self._held, [], 0
+            for message in held:
+                self._packetizer.send_payload(message)
+            self._keys.unpark_all()
+
+    async def agree_keys(self) -> bytes:
+        """Wait for the first key exchange; return the public key that the server proved to hold.
+
+        Raises what ended the connection before.
+        """
+        await self._keys_agreed.wait()
+        self._check_alive()
+        return self._host_key
+
+    async def log_in(self, user: str, password: str) -> None:
+        """Log in to the server.
+
+        Raises `AuthenticationFailed` or whatever else ended the connection.
+        """
+        self.engine.log_in(user, password)
+        self._flush()
+        await self.logged_in.wait()
+        self._check_alive()
+
+    def answer_login(self, *, accepted: bool) -> None:
+        """Give the verdict on a login, and process what the client sent after it.
+
+        Raises `AuthenticationFailed` where that was the last try, and what `receive` raises.
+        """
+        if self.failure is not None:
+            return
+        try:
+            self.engine.answer_login(accepted=accepted)
+        except AuthenticationFailed as error:
+            self.disconnect(messages.DISCONNECT_NO_MORE_AUTH_METHODS, str(error))
+            raise
+        if accepted:
+            self.logged_in.set()
+        self.start_batch()
+        try:
+            self.receive(memoryview(b""))
+        finally:
+            self.end_batch()
+        self._resumed.set()
+
+    def _check_alive(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    # ---- global requests
+
+    async def request(self, kind: str, payload: bytes = b"") -> tuple[bool, bytes]:
+        """Make a global request; return whether it succeeded, and the raw payload of the answer.
+
+        When cancelled, the answer is awaited silently: it must not be taken for the next one's.
+        """
+        self._check_alive()
+        pending = PendingRequest()
+        self._requests.append(pending)
+        self.send_control(messages.global_request(kind.encode(), payload, want_reply=True))
+        await pending.answered.wait()
+        self._check_alive()
+        return pending.success, pending.payload
+
+    def _on_global_request(self, payload: memoryview) -> None:
+        reader = Reader(payload)
+        kind, want_reply, rest = reader.text(), reader.boolean(), reader.rest()
+        if want_reply:
+            self._handler.request_received(self._answers.add(kind, bytes(rest)))
+
+    def _on_request_answer(self, payload: memoryview) -> None:
+        if not self._requests:
+            raise ProtocolError("an answer to a request that nobody made")
+        pending = self._requests.popleft()
+        pending.success = payload[0] == messages.REQUEST_SUCCESS
+        pending.payload = bytes(payload[1:])
+        pending.answered.set()
+
+    # ---- opening channels
+
+    async def open_channel(self, extra: bytes) -> Channel:
+        """Open a channel to what `extra` names.
+
+        Raises `OpenRefused`, or whatever ended the connection.  When cancelled, the channel is
+        closed as soon as the peer has opened it.
+        """
+        self._check_alive()
+        if self._too_many_channels():
+            raise OpenRefused(messages.OPEN_RESOURCE_SHORTAGE, "too many channels")
+        channel = Channel(self, self._new_number())
+        pending = self._opens[channel.number] = PendingOpen(channel)
+        self.send_control(
+            messages.channel_open(self._channel_type, channel.number, WINDOW, MAX_PACKET, extra)
+        )
+        try:
+            await pending.answered.wait()
+        except trio.Cancelled:
+            pending.abandoned = True
+            if not channel.lost and channel.number in self.channels:
+                channel.close()  # it was opened while we were being cancelled
+            raise
+        if pending.refusal is not None:
+            raise pending.refusal
+        self._check_alive()
+        return channel
+
+    def _too_many_channels(self) -> bool:
+        return len(self.channels) + len(self._opens) + self._openings >= MAX_CHANNELS
+
+    def _new_number(self) -> int:
+        while self._next_number in self.channels or self._next_number in self._opens:
+            self._next_number += 1
+        number = self._next_number
+        self._next_number = (number + 1) & 0xFFFFFFFF
+        return number
+
+    def _take_pending(self, number: int) -> PendingOpen:
+        pending = self._opens.pop(number, None)
+        if pending is None:
+            raise ProtocolError("an answer to the opening of a channel that nobody opened")
+        return pending
+
+    def _on_open_confirmation(self, payload: memoryview) -> None:
+        reader = Reader(payload)
+        pending = self._take_pending(reader.u32())
+        channel = pending.channel
+        channel.set_peer(reader.u32(), reader.u32(), reader.u32())
+        self.channels[channel.number] = channel
+        if pending.abandoned:
+            channel.close()
+        pending.answered.set()
+
+    def _on_open_failure(self, payload: memoryview) -> None:
+        reader = Reader(payload)
+        pending = self._take_pending(reader.u32())
+        code, reason = reader.u32(), bytes(reader.string())
+        reader.string()  # the language of the reason
+        reader.end()
+        pending.refusal = OpenRefused(code, escape(reason))
+        pending.answered.set()
+
+    def _on_open(self, payload: memoryview) -> None:
+        reader = Reader(payload)
+        kind = bytes(reader.string())
+        number, window, max_packet = reader.u32(), reader.u32(), reader.u32()
+        if not max_packet:
+            raise ProtocolError("a channel with a maximum packet size of 0")
+        opening = Opening(self, kind, bytes(reader.rest()), number, window, max_packet)
+        too_many = self._too_many_channels()
+        self._openings += 1
+        if too_many:
+            opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, "too many channels")
+        else:
+            self._handler.channel_requested(opening)
+
+    def confirm(self, opening: Opening) -> Channel:
+        """See `Opening.confirm`."""
+        self._openings -= 1
+        channel = Channel(self, self._new_number())
+        channel.set_peer(opening.peer_number, opening.window, opening.max_packet)
+        if self.failure is not None:
+            channel.on_lost()
+            return channel
+        self.channels[channel.number] = channel
+        self.send_control(
+            messages.open_confirmation(opening.peer_number, channel.number, WINDOW, MAX_PACKET)
+        )
+        return channel
+
+    def refuse(self, opening: Opening, code: int, reason: str) -> None:
+        """See `Opening.refuse`."""
+        self._openings -= 1
+        self.send_control(messages.open_failure(opening.peer_number, code, reason))
+
+    # ---- messages of a channel
+
+    def _channel(self, number: int) -> Channel:
+        channel = self.channels.get(number)
+        if channel is None:
+            raise ProtocolError(f"a message for channel {number}, which is not open")
+        return channel
+
+    def _touch(self, channel: Channel) -> None:
+        if not channel.pending:
+            channel.pending = True
+            self._touched.append(channel)
+
+    def _on_data(self, payload: memoryview) -> None:
+        # Written out rather than with a Reader: this runs for every 32 KiB.
+        if len(payload) < DATA_HEAD.size:
+            raise ProtocolError("a channel data message that is cut short")
+        _, number, size = DATA_HEAD.unpack_from(payload)
+        data = payload[DATA_HEAD.size :]
+        if len(data) != size:
+            raise ProtocolError("a channel data message of the wrong length")
+        channel = self._channel(number)
+        channel.on_data(data)
+        if not channel.pending:
+            channel.pending = True
+            self._touched.append(channel)
+
+    def _on_extended_data(self, payload: memoryview) -> None:
+        reader = Reader(payload)
+        channel = self._channel(reader.u32())
+        reader.u32()
+        channel.on_extended_data(len(reader.string()))
+        reader.end()
+
+    def _on_window_adjust(self, payload: memoryview) -> None:
+        reader = Reader(payload)
+        channel = self._channel(reader.u32())
+        channel.on_window_adjust(reader.u32())
+        reader.end()
+
+    def _on_eof(self, payload: memoryview) -> None:
+        channel = self._only_channel(payload)
+        channel.eof_received = True
+        self._touch(channel)
+
+    def _on_close(self, payload: memoryview) -> None:
+        channel = self._only_channel(payload)
+        channel.on_close()
+        del self.channels[channel.number]
+        self._touch(channel)
+
+    def _only_channel(self, payload: memoryview) -> Channel:
+        """Return the channel of a message that has no other field."""
+        reader = Reader(payload)
+        channel = self._channel(reader.u32())
+        reader.end()
+        return channel
+
+    def _on_channel_request(self, payload: memoryview) -> None:
+        """Refuse: a forwarded stream has nothing to request (no shell, no terminal)."""
+        reader = Reader(payload)
+        channel = self._channel(reader.u32())
+        reader.string()
+        if reader.boolean() and not channel.close_sent:
+            self.send_control(messages.about_channel(messages.CHANNEL_FAILURE, channel.peer_number))

@@ -1,0 +1,147 @@
+"""A channel as a Trio stream, for whoever wants bytes rather than a socket at its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cotun_trio.ssh.channel import Channel
+
+DEFAULT_RECEIVE = 64 * 1024
+"""Bytes returned by `ChannelStream.receive_some` at the most, unless it is told otherwise."""
+_SEND_LIMIT = 256 * 1024
+
+
+class ChannelStream(trio.abc.HalfCloseableStream):
+    """A `trio.abc.HalfCloseableStream` over a `Channel`, which it owns.
+
+    Closing it closes the channel in both directions at once; `send_eof` ends only ours.  What was
+    not received is at most a window.  Cancelling a `send_all` leaves an unknown part of the data
+    sent; cancelling `receive_some` loses nothing.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._readable = trio.lowlevel.ParkingLot()
+        self._sending = self._receiving = False
+        self._closed = self._eof_sent = self._ended = False
+        channel.attach(self)
+
+    # ---- the sink of the channel: everything waits in the channel's backlog
+
+    def write(self, views: Sequence[memoryview]) -> int:  # noqa: ARG002
+        """Take nothing here: `receive_some` does."""
+        return 0
+
+    def backlog_waits(self) -> None:
+        """Wake the receiver."""
+        self._readable.unpark_all()
+
+    def end(self) -> None:
+        """Wake the receiver for the end."""
+        self._ended = True
+        self._readable.unpark_all()
+
+    def closed(self) -> None:
+        """Wake the receiver: there may be no more."""
+        self._readable.unpark_all()
+
+    # ---- the stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """See `trio.abc.SendStream.send_all`."""
+        self._check_sending()
+        self._sending = True
+        try:
+            await trio.lowlevel.checkpoint()
+            rest = memoryview(data).cast("B")
+            while rest:
+                await self._wait_sendable()
+                count = self._channel.send_from(_copier(rest), _SEND_LIMIT)
+                rest = rest[count:]
+        finally:
+            self._sending = False
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """See `trio.abc.SendStream.wait_send_all_might_not_block`."""
+        self._check_sending()
+        self._sending = True
+        try:
+            await trio.lowlevel.checkpoint()
+            await self._wait_sendable()
+        finally:
+            self._sending = False
+
+    async def send_eof(self) -> None:
+        """See `trio.abc.HalfCloseableStream.send_eof`."""
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        if self._closed:
+            raise trio.ClosedResourceError("this stream is closed")
+        self._channel.send_eof()
+        self._eof_sent = True
+        await trio.lowlevel.checkpoint()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """See `trio.abc.ReceiveStream.receive_some`."""
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError("max_bytes must be at least 1")
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving from this stream")
+        self._receiving = True
+        try:
+            await trio.lowlevel.checkpoint()
+            while True:
+                if self._closed:
+                    raise trio.ClosedResourceError("this stream is closed")
+                if data := self._channel.take(max_bytes or DEFAULT_RECEIVE):
+                    return data
+                if self._ended:
+                    return b""
+                if self._channel.lost:
+                    raise trio.BrokenResourceError("the connection is lost")
+                await self._readable.park()
+        finally:
+            self._receiving = False
+
+    async def aclose(self) -> None:
+        """Close both directions.  The peer is told; nothing is awaited but a checkpoint."""
+        if not self._closed:
+            self._closed = True
+            self._channel.close()
+            self._readable.unpark_all()
+        await trio.lowlevel.checkpoint()
+
+    def _check_sending(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        if self._closed or self._eof_sent:
+            raise trio.ClosedResourceError("this stream is closed for sending")
+
+    async def _wait_sendable(self) -> None:
+        try:
+            await self._channel.wait_sendable()
+        except trio.BrokenResourceError:
+            if self._closed:
+                raise trio.ClosedResourceError("another task closed this stream") from None
+            raise
+
+
+def _copier(data: memoryview) -> Callable[[list[memoryview]], int]:
+    """Return what fills a channel's buffers from `data`."""
+
+    def fill(slots: list[memoryview]) -> int:
+        done = 0
+        for slot in slots:
+            part = data[done : done + len(slot)]
+            slot[: len(part)] = part
+            done += len(part)
+            if len(part) < len(slot):
+                break
+        return done
+
+    return fill

@@ -1,0 +1,196 @@
+"""WebSocket data frames (RFC 6455 section 5), sans-I/O.
+
+`FrameFilter` takes the payload of data frames out of a byte stream and returns the control frames
+among them, whole and unchanged, for somebody else to handle.  It is a full receiver for data
+frames: masking rule, reserved bits and opcodes, shortest length encodings, fragments with control
+frames between them, and a limit on the size of a message.  Whatever is wrong raises `FrameError`,
+which carries the close code that RFC 6455 section 7.4.1 has for it.
+
+A design note: handing malformed frames on to trio-websocket, so that it fails the connection, was
+tried on paper and dropped.  It has not seen the fragments before them, so it would take some for
+well-formed.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from typing import TYPE_CHECKING
+
+from cotun_trio.errors import ProtocolError
+
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # no C extension for this platform: the same in Python
+    from websockets.utils import apply_mask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MAX_FRAME = 64 * 1024
+"""Bytes of payload in a frame that we send: larger ones halve what a Go peer receives (chisel 1.12
+refuses messages over 512 KiB)."""
+MAX_MESSAGE_BEFORE_LOGIN = 512 * 1024
+"""Bytes of payload in a message from a peer we know nothing of."""
+MAX_MESSAGE = 1024 * 1024
+"""The same after the login."""
+
+PROTOCOL_ERROR = 1002
+UNSUPPORTED_DATA = 1003
+TOO_BIG = 1009
+
+_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = _OPCODES = (0, 1, 2, 8, 9, 10)
+_FIN, _RESERVED, _OPCODE, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
+_LONGEST_CONTROL = 125
+"""Bytes of payload in a control frame; also the longest length that fits its first field."""
+_LONGEST_HEAD = 14
+_U16 = struct.Struct(">H")
+_U64 = struct.Struct(">Q")
+
+
+class FrameError(ProtocolError):
+    """The peer broke RFC 6455; `code` is the close code that says how."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"WebSocket: {reason}")
+        self.code = code
+        self.reason = reason
+
+
+class FrameFilter:
+    """Splits what one peer sends.  `from_client` says which of the two it is."""
+
+    def __init__(self, *, from_client: bool) -> None:
+        self.max_message = MAX_MESSAGE_BEFORE_LOGIN
+        """Bytes of payload that one message may have, all of its fragments together."""
+        self._from_client = from_client
+        self._head = b""  # an incomplete frame header, or control frame
+        self._remaining = 0  # payload bytes of the present data frame still to come
+        self._key = b""  # its mask, turned to the next byte
+        self._message_size: int | None = None  # of the message whose frames are coming
+        self._closed = False
+
+    def feed(self, data: memoryview, sink: Callable[[memoryview], None]) -> bytes:
+        """Pass the payload in `data` to `sink`, and return the control frames.
+
+        `sink` may be called several times; what it gets is valid during the call, and longer if
+        `data` is.  Raises `FrameError`; nothing can follow that.
+        """
+        if self._head:
+            data = memoryview(self._head + data)
+            self._head = b""
+        control = b""
+        at, end = 0, len(data)
+        while at < end and not self._closed:
+            if self._remaining:
+                at += self._pass_payload(data[at : at + self._remaining], sink)
+                continue
+            size, is_control = self._read_head(data[at : at + _LONGEST_HEAD])
+            if not size or (is_control and end - at < size):
+                self._head = bytes(data[at:])
+                break
+            if is_control:
+                control += data[at : at + size]
+                # RFC 6455 section 5.5.1: nothing counts behind a close frame.
+                self._closed = data[at] & _OPCODE == _CLOSE
+            at += size
+        return control
+
+    def _pass_payload(self, chunk: memoryview, sink: Callable[[memoryview], None]) -> int:
+        """Pass `chunk` of the present frame's payload on, unmasked; return its size."""
+        size = len(chunk)
+        self._remaining -= size
+        if self._from_client:
+            key = self._key
+            chunk = memoryview(apply_mask(chunk, key))
+            if turn := size & 3:
+                self._key = key[turn:] + key[:turn]
+        sink(chunk)
+        return size
+
+    def _read_head(self, head: memoryview) -> tuple[int, bool]:
+        """Begin the frame that starts with `head`.
+
+        Return its header's size (for a control frame, the size of all of it; 0 if `head` is too
+        short to tell), and whether it is a control frame.
+        """
+        if len(head) < 2:
+            return 0, False
+        opcode, length, size = head[0] & _OPCODE, head[1] & _LENGTH, 2
+        is_control = opcode >= _CLOSE
+        if head[0] & _RESERVED or opcode not in _OPCODES:
+            raise FrameError(PROTOCOL_ERROR, "a reserved bit or opcode")
+        if bool(head[1] & _MASKED) != self._from_client:
+            raise FrameError(PROTOCOL_ERROR, "a client must mask its frames and a server must not")
+        if is_control and (length > _LONGEST_CONTROL or not head[0] & _FIN):
+            raise FrameError(PROTOCOL_ERROR, "a control frame that is long or in fragments")
+        if length > _LONGEST_CONTROL:
+            size, number, least = (4, _U16, 126) if length == 126 else (10, _U64, 65536)
+            if len(head) < size:
+                return 0, False
+            length = number.unpack_from(head, 2)[0]
+            if not least <= length < 2**63:
+                raise FrameError(PROTOCOL_ERROR, "a length that is not in its shortest form")
+        if self._from_client:
+            size += 4
+            if len(head) < size:
+                return 0, False
+            self._key = bytes(head[size - 4 : size])
+        if is_control:
+            return size + length, True
+        self._begin_data(opcode, length, final=bool(head[0] & _FIN))
+        return size, False
+
+    def _begin_data(self, opcode: int, length: int, *, final: bool) -> None:
+        before = self._message_size
+        if opcode == _CONTINUATION:
+            if before is None:
+                raise FrameError(PROTOCOL_ERROR, "a continuation of nothing")
+        elif before is not None:
+            raise FrameError(PROTOCOL_ERROR, "a message inside another one")
+        elif opcode == _TEXT:
+            raise FrameError(UNSUPPORTED_DATA, "a text message")
+        size = (before or 0) + length
+        if size > self.max_message:
+            raise FrameError(TOO_BIG, f"a message of over {self.max_message} bytes")
+        self._message_size = None if final else size
+        self._remaining = length
+
+
+def frame_head(size: int, key: bytes | None) -> bytes:
+    """Return the header of a binary message in one frame; with a mask `key`, a client's."""
+    masked = 0 if key is None else _MASKED
+    if size < 126:
+        head = bytes((_FIN | _BINARY, masked | size))
+    elif size < 65536:
+        head = bytes((_FIN | _BINARY, masked | 126)) + _U16.pack(size)
+    else:
+        head = bytes((_FIN | _BINARY, masked | 127)) + _U64.pack(size)
+    return head if key is None else head + key
+
+
+def frames(data: memoryview | bytearray, *, mask: bool) -> list[bytes | memoryview]:
+    """Return `data` as binary messages, in pieces for a gathering write.
+
+    With `mask`, as a client has to send them.
+    """
+    parts: list[bytes | memoryview] = []
+    view = memoryview(data)
+    for start in range(0, len(view), MAX_FRAME):
+        chunk = view[start : start + MAX_FRAME]
+        if mask:
+            key = os.urandom(4)
+            parts += (frame_head(len(chunk), key), apply_mask(chunk, key))
+        else:
+            parts += (frame_head(len(chunk), None), chunk)
+    return parts
+
+
+def close_frame(code: int, reason: str, *, mask: bool) -> bytes:
+    """Return a close frame (RFC 6455 section 5.5.1); `reason` is cut to what fits."""
+    payload = _U16.pack(code) + reason.encode()[: _LONGEST_CONTROL - 2]
+    head = bytes((_FIN | _CLOSE, len(payload) | (_MASKED if mask else 0)))
+    if not mask:
+        return head + payload
+    key = os.urandom(4)
+    return head + key + apply_mask(payload, key)

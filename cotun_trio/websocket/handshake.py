@@ -1,0 +1,121 @@
+"""Becoming a WebSocket (RFC 6455 section 4), by trio-websocket's public functions.
+
+Its reader task is started in the session's nursery, through a guard: what it raises about a peer's
+bytes becomes the failure of the wire, like everything else that can go wrong there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import h11
+import trio
+import trio_websocket
+import wsproto.utilities
+
+from cotun_trio.errors import ConnectionLost, ProtocolError, UpgradeRefused
+from cotun_trio.escape import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from cotun_trio.websocket.wire import Wire
+
+T = TypeVar("T")
+
+_BUFFER = 64 * 1024
+"""Bytes that trio-websocket asks for: of no effect, since the wire reads as it likes."""
+
+
+async def connect(
+    nursery: trio.Nursery,
+    wire: Wire,
+    *,
+    host: str,
+    path: str,
+    protocol: str,
+    headers: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Make a WebSocket of `wire`, as a client.
+
+    `host` is the Host header, `protocol` the one token offered.  The reader goes on in `nursery`.
+    Raises `UpgradeRefused`, `ProtocolError` or `ConnectionLost`; when cancelled, the wire is of no
+    use any more.
+    """
+    await _handshake(
+        wire,
+        lambda: trio_websocket.wrap_client_stream(
+            _Guard(nursery, wire),  # type: ignore[arg-type]
+            wire,  # type: ignore[arg-type]
+            host,
+            path,
+            subprotocols=[protocol],
+            extra_headers=[
+                (name.encode("latin-1"), value.encode("latin-1")) for name, value in headers
+            ],
+            receive_buffer_size=_BUFFER,
+        ),
+    )
+
+
+async def accept(nursery: trio.Nursery, wire: Wire, *, protocol: str) -> None:
+    """Make a WebSocket of `wire`, as a server, and agree to the protocol that was offered.
+
+    Raises and is cancelled as `connect`.
+    """
+
+    async def upgrade() -> None:
+        request = await trio_websocket.wrap_server_stream(
+            _Guard(nursery, wire),  # type: ignore[arg-type]
+            wire,
+            receive_buffer_size=_BUFFER,
+        )
+        await request.accept(subprotocol=protocol)
+
+    await _handshake(wire, upgrade)
+
+
+async def _handshake(wire: Wire, shake: Callable[[], Awaitable[T]]) -> None:
+    """Run `shake` until it is done or the wire has ended: it would wait for ever then."""
+    done = False
+    async with trio.open_nursery() as nursery:
+
+        async def watch() -> None:
+            await wire.ended.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch)
+        await shake()
+        done = True
+        nursery.cancel_scope.cancel()
+    if not done:
+        raise wire.failure or ConnectionLost("connection lost in the WebSocket handshake")
+
+
+class _Guard:
+    """Starts trio-websocket's reader in a nursery, and turns what it raises into a failure."""
+
+    def __init__(self, nursery: trio.Nursery, wire: Wire) -> None:
+        self._nursery = nursery
+        self._wire = wire
+
+    def start_soon(self, reader: Callable[[], Awaitable[Any]]) -> None:
+        self._nursery.start_soon(self._run, reader)
+
+    async def _run(self, reader: Callable[[], Awaitable[Any]]) -> None:
+        try:
+            await reader()
+        except trio_websocket.ConnectionRejected as error:
+            self._wire.fail(UpgradeRefused(error.status_code))
+        except (
+            trio_websocket.HandshakeError,
+            trio_websocket.ConnectionClosed,
+            wsproto.utilities.ProtocolError,
+            h11.ProtocolError,
+            ValueError,  # UnicodeError: headers that wsproto cannot decode
+            LookupError,
+        ) as error:
+            self._wire.fail(ProtocolError(f"WebSocket: {escape(str(error))}"))
+        finally:
+            # However it ended, nothing is read any more.
+            self._wire.fail(ConnectionLost("the WebSocket was closed"))

@@ -1,0 +1,302 @@
+"""The wire: a TCP socket with a WebSocket on it, at full speed.
+
+A `Wire` is the `trio.abc.Stream` that trio-websocket sits on, and the carrier that the SSH
+connection sends on.  Reading happens where trio-websocket's reader task calls `receive_some`: one
+read into a shared buffer, payload straight to the receiver, control frames to trio-websocket.
+Sending happens where the data is produced, on the spot; only what the kernel does not take is
+copied into a backlog, for the one task that waits for the socket to become writable.  Producers
+of data wait for that backlog to be gone.  Readers never do: two ends that both waited for the
+other to read would wait for ever.
+
+Plain sockets and `trio.lowlevel.wait_readable` are used rather than Trio's own streams, which cost
+a quarter of the throughput and of the round trip here.
+
+The wire ends by `Wire.fail` (somebody broke a rule), by the peer, by the network or by `close`;
+`ended` is set, and `failure` says why.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+from trio.lowlevel import ParkingLot, checkpoint, notify_closing, wait_readable, wait_writable
+
+from cotun_trio.backlog import Backlog
+from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
+from cotun_trio.websocket.frames import FrameError, FrameFilter, close_frame, frames
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+MAX_HEAD = 8 * 1024
+"""Bytes of the server's HTTP response head."""
+MAX_REJECTION = 64 * 1024
+"""Bytes of a response that is not a 101, body included: nobody reads it."""
+MAX_BACKLOG = 8 * 1024 * 1024
+"""Bytes that may wait for a peer that does not read.  Data does not get near it, since producers
+wait; a peer that asks and asks and never reads the answers does."""
+NOTSENT_LOWAT = 512 * 1024
+"""Bytes in the kernel that are not sent yet, above which the socket is not writable: enough to keep
+the link busy, and not so many that an interactive channel queues behind megabytes."""
+SMALL = 4096
+"""Bytes up to which joining the pieces is cheaper than a gathering write."""
+
+
+class Receiver(Protocol):
+    """Takes the bytes that travel in binary messages."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing should be read at present."""
+
+    async def wait_resumed(self) -> None:
+        """Wait until reading may go on."""
+
+    def start_batch(self) -> None:
+        """A read begins."""
+
+    def receive(self, data: memoryview) -> None:
+        """Take bytes, valid until `end_batch`.  Raises `CotunError` to end the wire."""
+
+    def end_batch(self) -> None:
+        """The read is complete."""
+
+
+class Wire(trio.abc.Stream):
+    """One WebSocket's socket, which it owns.
+
+    `area` is where reads go; it is only in use between two awaits and can be shared by any number
+    of wires.  `head` is what the front has already read of a client: the HTTP head to show to
+    trio-websocket, and `early`, the bytes behind it.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        area: memoryview,
+        *,
+        client: bool,
+        head: bytes = b"",
+        early: bytes = b"",
+    ) -> None:
+        tune(sock)
+        self.ended = trio.Event()
+        """Set when nothing will be received any more."""
+        self.failure: CotunError | None = None
+        """Why, once `ended` is set."""
+        self.bytes_in = self.bytes_out = 0
+        """Bytes read from and written to the socket."""
+        self.frames = FrameFilter(from_client=not client)
+        self._sock = sock
+        self._area = area
+        self._client = client
+        self._replay = head  # to be shown to trio-websocket as if it had just arrived
+        self._early = early  # received, but not yet looked at: frames
+        self._upgraded = not client
+        self._response = bytearray()  # what came of the HTTP response
+        self._receiver: Receiver | None = None
+        self._attached = trio.Event()
+        self._backlog = Backlog()
+        self._work = ParkingLot()  # where the writer waits for a backlog
+        self._idle = ParkingLot()  # where producers wait for its end
+
+    def attach(self, receiver: Receiver) -> None:
+        """Give what came behind the handshake, and all that is still to come, to `receiver`."""
+        self._receiver = receiver
+        self._attached.set()
+
+    # ---- what trio-websocket calls
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002
+        """Read on, and return what trio-websocket has to see: the handshake and control frames.
+
+        Returns ``b""`` when the peer has closed its end.  Raises `trio.BrokenResourceError` when
+        the wire has failed, and `trio.ClosedResourceError` when it was closed here.
+        """
+        if self._replay:
+            await checkpoint()
+            head, self._replay = self._replay, b""
+            return head
+        if not self._upgraded:
+            return await self._receive_response()
+        if self._receiver is None:
+            await self._attached.wait()
+        receiver = self._receiver
+        assert receiver is not None
+        while True:
+            if receiver.paused:
+                await receiver.wait_resumed()
+            data = memoryview(self._early)
+            self._early = b""
+            if not data:
+                data = await self._read()
+                if not data:
+                    return b""
+            receiver.start_batch()
+            try:
+                control = self.frames.feed(data, receiver.receive)
+                receiver.end_batch()
+            except CotunError as error:
+                self.fail(error)
+                raise trio.BrokenResourceError from error
+            if control:
+                return control
+
+    async def _receive_response(self) -> bytes:
+        """Return what has come of the server's response; frames behind it are kept for later."""
+        data = await self._read()
+        response = self._response
+        response += data
+        end = response.find(b"\r\n\r\n")
+        if end < 0:
+            if len(response) > MAX_HEAD:
+                self.fail(ProtocolError(f"an HTTP response head of over {MAX_HEAD} bytes"))
+                raise trio.BrokenResourceError
+        elif not response.startswith(b"HTTP/1.1 101 "):
+            if len(response) > MAX_REJECTION:
+                return b""
+        else:
+            self._upgraded = True
+            self._early = bytes(response[end + 4 :])
+            return bytes(data[: len(data) - len(self._early)])
+        return bytes(data)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send the handshake, or whole control frames."""
+        self._push([memoryview(data)])
+        await checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Return: `send_all` never blocks."""
+        await checkpoint()
+
+    async def aclose(self) -> None:
+        """See `close`."""
+        self.close()
+        await checkpoint()
+
+    # ---- reading
+
+    async def _read(self) -> memoryview:
+        """Return what one read of the socket gave; nothing where the peer has closed its end."""
+        while True:
+            if self._sock.fileno() < 0:
+                raise trio.ClosedResourceError
+            await wait_readable(self._sock)
+            try:
+                size = self._sock.recv_into(self._area)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                self._end(ConnectionLost(f"connection lost: {error.strerror}"))
+                raise trio.BrokenResourceError from error
+            if not size:
+                self._end(ConnectionLost("the peer closed the connection"))
+            self.bytes_in += size
+            return self._area[:size]
+
+    # ---- sending
+
+    @property
+    def busy(self) -> bool:
+        """Whether the kernel has not taken all that was sent."""
+        return bool(self._backlog)
+
+    async def wait_idle(self) -> None:
+        """Wait until the kernel has taken all of the backlog.
+
+        Raises `trio.BrokenResourceError` when that will never be.
+        """
+        while self._backlog:
+            if self.ended.is_set():
+                raise trio.BrokenResourceError("the connection is lost")
+            await self._idle.park()
+
+    def send(self, data: memoryview | bytearray) -> None:
+        """Send `data` as binary messages.  Once the wire has ended, do nothing."""
+        self._push(frames(data, mask=self._client))
+
+    def _push(self, parts: Sequence[memoryview | bytes]) -> None:
+        """Write whole frames now, as far as the kernel takes them, and keep the rest."""
+        if self.ended.is_set():
+            return
+        size = sum(map(len, parts))
+        written = 0
+        if not self._backlog:
+            try:
+                if size <= SMALL:
+                    written = self._sock.send(b"".join(parts))
+                else:
+                    written = self._sock.sendmsg(parts)
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._end(ConnectionLost(f"connection lost: {error.strerror}"))
+                return
+            self.bytes_out += written
+        if written < size:
+            self._backlog.append_rest(parts, written)
+            self._work.unpark()
+            if len(self._backlog) > MAX_BACKLOG:
+                self.fail(ProtocolError("the peer does not read what it asks for"))
+
+    async def run_writer(self) -> None:
+        """Write the backlog whenever there is one.  Returns when the wire has ended."""
+        backlog, sock = self._backlog, self._sock
+        while not self.ended.is_set():
+            if not backlog:
+                # All of the producers: the first one may go and wait for its own socket.
+                self._idle.unpark_all()
+                await self._work.park()
+                continue
+            try:
+                await wait_writable(sock)
+                written = sock.sendmsg(backlog.views())
+            except BlockingIOError:
+                continue
+            except (OSError, trio.ClosedResourceError) as error:
+                self._end(ConnectionLost(f"connection lost: {error}"))
+                return
+            self.bytes_out += written
+            backlog.advance(written)
+
+    # ---- ending
+
+    def fail(self, error: CotunError) -> None:
+        """End the wire because of `error`; tell a peer that broke RFC 6455 what it did."""
+        if isinstance(error, FrameError):
+            self.say_goodbye(error.code, error.reason)
+        self._end(error)
+
+    def say_goodbye(self, code: int = 1000, reason: str = "") -> None:
+        """Send a close frame, if the kernel takes it at once, without waiting for an answer."""
+        if self._upgraded and not self._backlog and not self.ended.is_set():
+            with contextlib.suppress(OSError):
+                self._sock.send(close_frame(code, reason, mask=self._client))
+
+    def close(self) -> None:
+        """Close the socket.  What the kernel has taken is still sent."""
+        self._end(ConnectionLost("the connection was closed"))
+        if self._sock.fileno() >= 0:
+            notify_closing(self._sock)
+            self._sock.close()
+
+    def _end(self, failure: CotunError) -> None:
+        if self.failure is None:
+            self.failure = failure
+        self.ended.set()
+        self._backlog.clear()
+        self._work.unpark_all()
+        self._idle.unpark_all()
+
+
+def tune(sock: socket.socket) -> None:
+    """Prepare a socket: non-blocking, no delay, and little kept in the kernel."""
+    sock.setblocking(False)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)
