@@ -1,7 +1,7 @@
 """The command line: from the words that a user types to frozen settings.
 
 Options keep the names, defaults and variables of the Go programs.  Whatever does not parse ends
-with one line that says what is wrong, and status 1, before anything is opened.
+with a line that says what is wrong, and status 2, before anything is opened.
 """
 
 from __future__ import annotations
@@ -46,7 +46,6 @@ app = App(
     version=f"cotun-trio {__version__}",
     default_parameter=Parameter(negative=""),
     help_format="plaintext",
-    help_formatter="plain",
     result_action="return_value",
 )
 
@@ -58,9 +57,15 @@ Keepalive = Annotated[
     ),
 ]
 Verbose = Annotated[
-    bool, Parameter(name=["--verbose", "-v"], help="Log every single connection, too.")
+    bool,
+    Parameter(
+        name=["--verbose", "-v"], show_default=False, help="Log every single connection, too."
+    ),
 ]
-Pid = Annotated[bool, Parameter(help="Keep the process's number in ./cotun.pid while it runs.")]
+Pid = Annotated[
+    bool,
+    Parameter(show_default=False, help="Keep the process's number in ./cotun.pid while it runs."),
+]
 _KEEPALIVE = f"{DEFAULT_KEEPALIVE:g}s"
 
 
@@ -113,13 +118,16 @@ A remote says where to listen here, and what the server connects to:
 Without a local host, every interface is listened on (0.0.0.0).
 
 A SIGHUP cuts the wait for the next attempt to connect short.  The exit status
-is 0 after SIGINT or SIGTERM, and 1 when the client had to give up.
+is 0 after SIGINT or SIGTERM, 1 when the client had to give up, and 2 when the
+command line makes no sense.
 """
     + ENVIRONMENT
 )
 
 
-@app.command(help_epilogue=CLIENT_NOTES)
+@app.command(
+    help_epilogue=CLIENT_NOTES, usage="Usage: cotun-trio client [OPTIONS] SERVER REMOTE..."
+)
 def client(
     server: Annotated[
         str,
@@ -204,5 +212,5 @@ def main(argv: Sequence[str] | None = None) -> None:
         status = app(argv)
     except UsageError as error:
         print(f"cotun-trio: {error}", file=sys.stderr)
-        status = 1
+        status = 2
     sys.exit(status)

@@ -196,16 +196,18 @@ class Client:
     async def _live(self, session: ClientSession) -> None:
         timings = self.settings.timings
         deadline = trio.current_time() + timings.ws_timeout + timings.ssh_timeout
-        try:
-            await session.run(deadline=deadline)
-        finally:
-            self._session = None
-            self._opened = trio.Event()
+        await session.run(deadline=deadline)
 
     def session_opened(self, session: ClientSession) -> None:
         """Give the session to whoever waits for one."""
         self._session = session
         self._opened.set()
+
+    def session_ended(self) -> None:
+        """Let connections wait for the next session from now on."""
+        if self._session is not None:
+            self._session = None
+            self._opened = trio.Event()
 
 
 class ClientSession(Session):
@@ -263,6 +265,11 @@ class ClientSession(Session):
         self._open_since = trio.current_time()
         self.log.info("Connected (Latency %s)", format_duration(self._open_since - asked_at))
         self._client.session_opened(self)
+
+    def fail(self, failure: CotunError) -> None:
+        """See `Session.fail`; no connection is given to a session that is ending."""
+        self._client.session_ended()
+        super().fail(failure)
 
     async def verify_login(self, user: str, password: str) -> bool:  # noqa: ARG002
         """Nobody logs in to a client; the engine does not even ask."""

@@ -17,6 +17,7 @@ from cotun_trio.durations import parse_duration
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.dialect import CHISEL, COTUN
+from cotun_trio.protocol.remote import bracketed, join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -129,8 +130,7 @@ class ServerUrl:
     @property
     def authority(self) -> str:
         """The Host header: the port is left out where it is HTTP's own."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == 80 else f"{host}:{self.port}"
+        return bracketed(self.host) if self.port == 80 else join_host_port(self.host, self.port)
 
     def __str__(self) -> str:
         return f"http://{self.authority}{'' if self.path == '/' else self.path}"

@@ -17,6 +17,7 @@ from trio.lowlevel import wait_writable
 
 from cotun_trio.errors import DialFailed, UsageError
 from cotun_trio.escape import escape
+from cotun_trio.protocol.remote import join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +31,7 @@ async def dial_tcp(host: str, port: int, *, timeout: float) -> socket.socket:
 
     Raises `DialFailed`, also after `timeout` seconds.  When cancelled, nothing is left open.
     """
-    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    target = join_host_port(host, port)
     try:
         with trio.fail_after(timeout):
             family = address_family(host)
@@ -97,7 +98,6 @@ async def open_listeners(host: str, port: int) -> list[socket.socket]:
 
     Raises `UsageError` with the address that failed, and leaves nothing open then.
     """
-    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     listeners: list[socket.socket] = []
     try:
         addresses: Sequence[tuple[socket.AddressFamily, str]]
@@ -116,7 +116,9 @@ async def open_listeners(host: str, port: int) -> list[socket.socket]:
         for listener in listeners:
             listener.close()
         reason = error.strerror or str(error)
-        raise UsageError(f"cannot listen on {escape(shown)}: {reason}") from None
+        raise UsageError(
+            f"cannot listen on {escape(join_host_port(host, port))}: {reason}"
+        ) from None
     return listeners
 
 
@@ -136,5 +138,4 @@ def _listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket
 
 def show_address(sock: socket.socket) -> str:
     """Return the address of a bound socket as ``host:port``, IPv6 in brackets."""
-    host, port = sock.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return join_host_port(*sock.getsockname()[:2])

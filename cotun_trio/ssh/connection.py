@@ -98,7 +98,7 @@ class Connection:
         self._requests: deque[PendingRequest] = deque()
         self._answers = RequestQueue(self.send_control)
         self._touched: list[Channel] = []
-        self._corked = False
+        self._corked = self._disconnected = False
         self._held: list[bytes] = []  # control messages that wait for the end of a key exchange
         self._held_size = 0
         self._keys = trio.lowlevel.ParkingLot()  # who waits for the end of a key exchange
@@ -230,7 +230,8 @@ class Connection:
 
     def disconnect(self, code: int, reason: str) -> None:
         """Send a DISCONNECT, for what it is worth: the peer may not read it any more."""
-        if self.failure is None:
+        if self.failure is None and not self._disconnected:
+            self._disconnected = True
             self._packetizer.send_payload(messages.disconnect(code, reason))
             self._flush()
 
