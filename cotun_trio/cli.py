@@ -37,6 +37,8 @@ defaults, can be set in the environment:
     COTUN_CONFIG_TIMEOUT  10s  from the login to the config request
     COTUN_SSH_WAIT        35s  a local connection waits for the tunnel
     COTUN_PING_TIMEOUT         the answer to a ping; default: the keepalive
+    COTUN_UDP_DEADLINE    15s  a UDP source is forgotten
+    COTUN_UDP_MAX_SIZE         bytes of a datagram (65507)
     COTUN_REKEY_BYTES          bytes carried by one set of SSH keys (16 GiB)
 """
 
@@ -88,6 +90,19 @@ def server(
             help="Let only this user in.  Without it, everybody comes in.",
         ),
     ] = None,
+    reverse: Annotated[
+        bool,
+        Parameter(show_default=False, help="Let clients have the server listen for them (R:)."),
+    ] = False,
+    socks5: Annotated[
+        bool, Parameter(show_default=False, help="Let clients use the server as a SOCKS5 proxy.")
+    ] = False,
+    unix: Annotated[
+        bool,
+        Parameter(
+            show_default=False, help="Let clients name Unix sockets of the server's (unix:)."
+        ),
+    ] = False,
     keepalive: Keepalive = _KEEPALIVE,
     pid: Pid = False,
     verbose: Verbose = False,
@@ -97,6 +112,9 @@ def server(
         host=host,
         port=port,
         auth=_credentials(auth),
+        reverse=reverse,
+        socks5=socks5,
+        unix=unix,
         keepalive=parse_duration(keepalive),
         timings=Timings.from_environment(os.environ),
     )
@@ -114,8 +132,16 @@ A remote says where to listen here, and what the server connects to:
     3000:google.com:80          the same for port 80, here as port 3000
     127.0.0.1:5000:db:5432      listening on one interface only
     [::1]:3000:[2001:db8::1]:80
+    5353:1.1.1.1:53/udp         datagrams
+    socks                       a SOCKS5 proxy on 127.0.0.1:1080
+    user:pass@1081:socks        one that asks for a password
+    unix:/tmp/db:db:5432        listening on a Unix socket; also as a target
+    stdio:host:22               standard input and output, for ssh ProxyCommand
+    R:2222:localhost:22         the other way round: the server listens
+    R:socks                     the same for SOCKS5
 
-Without a local host, every interface is listened on (0.0.0.0).
+Without a local host, every interface is listened on (0.0.0.0), for SOCKS
+127.0.0.1 only.  Port 0 is any free one.
 
 A SIGHUP cuts the wait for the next attempt to connect short.  The exit status
 is 0 after SIGINT or SIGTERM, 1 when the client had to give up, and 2 when the

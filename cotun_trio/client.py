@@ -9,6 +9,7 @@ come back in the same moment.
 from __future__ import annotations
 
 import random
+import secrets
 from typing import TYPE_CHECKING
 
 import trio
@@ -19,18 +20,21 @@ from cotun_trio.durations import format_duration
 from cotun_trio.errors import (
     AuthenticationFailed,
     ConfigRefused,
+    ConnectionLost,
     CotunError,
     FingerprintMismatch,
     GaveUp,
     UpgradeRefused,
 )
 from cotun_trio.escape import escape
+from cotun_trio.forwards.listener import Listener, open_listener
 from cotun_trio.forwards.relay import close
+from cotun_trio.forwards.stdio import carry_stdio
 from cotun_trio.logs import get_logger
-from cotun_trio.net.accept import accept_forever
-from cotun_trio.net.dial import dial_tcp, open_listeners, show_address
-from cotun_trio.protocol.config import Config
-from cotun_trio.protocol.remote import join_host_port
+from cotun_trio.net.dial import dial_tcp
+from cotun_trio.protocol.config import Config, ConfigReply
+from cotun_trio.protocol.dialect import MARK, is_cotun_trio
+from cotun_trio.protocol.remote import Target
 from cotun_trio.session import Session
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
@@ -42,7 +46,7 @@ if TYPE_CHECKING:
     import socket
 
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.protocol.remote import Remote, Target
+    from cotun_trio.protocol.remote import Remote
     from cotun_trio.settings import ClientSettings
     from cotun_trio.ssh.requests import GlobalRequest
 
@@ -51,6 +55,8 @@ FIRST_INTERVAL = 1.0
 STABLE = 5.0
 """Seconds that a session has to last for the backoff to start again: a server that accepts and then
 drops us is no success."""
+
+SOCKS = Target("", 0, socks=True)
 
 
 class Client:
@@ -62,59 +68,78 @@ class Client:
         """Where the remotes listen, ``host:port`` each, once `run` has started."""
         self.log = get_logger("client")
         self.scratch = Scratch()
+        self.identity = secrets.token_hex(16)
+        """Told to servers of our kind: whoever has it may take its reverse listeners over."""
+        self.declared = frozenset(r.target for r in settings.remotes if r.reverse)
+        """What servers may open channels to."""
         self._session: ClientSession | None = None  # the open one
         self._opened = trio.Event()  # set while there is one
+        self._failure: CotunError | None = None  # what ends the client
         self._retry = trio.Event()
         self._dialects = settings.dialects
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and stay connected until cancelled.  Started when all remotes are listening.
 
-        Raises `UsageError` where a remote cannot listen, the `CotunError` that cannot heal, or
-        `GaveUp`.
+        Returns when a stdio remote has come to its end.  Raises `UsageError` where a remote cannot
+        listen, the `CotunError` that cannot heal or that ended a stdio remote, or `GaveUp`.
         """
-        listeners: list[tuple[socket.socket, Remote]] = []
+        listeners: list[Listener] = []
         try:
             for remote in self.settings.remotes:
-                for listener in await open_listeners(remote.local_host, remote.local_port):
-                    listeners.append((listener, remote))
-                    self.addresses.append(show_address(listener))
-                    self.log.info("Listening on %s for %s", self.addresses[-1], remote)
+                if not (remote.reverse or remote.stdio):
+                    listeners.append(await open_listener(remote))
+                    self.addresses += listeners[-1].addresses
+                    for address in listeners[-1].addresses:
+                        self.log.info("Listening on %s for %s", address, remote)
             async with trio.open_nursery() as nursery:
-                for listener, remote in listeners:
-                    nursery.start_soon(
-                        accept_forever,
-                        listener,
-                        lambda sock, peer, remote=remote: self._accepted(
-                            nursery, remote, sock, peer
-                        ),
-                    )
+                for listener in listeners:
+                    nursery.start_soon(self._serve_listener, nursery, listener)
                 task_status.started()
-                failure = await self._stay_connected()
+                for remote in self.settings.remotes:
+                    if remote.stdio:
+                        nursery.start_soon(self._carry_stdio, remote, nursery.cancel_scope)
+                self._failure = await self._stay_connected()
                 nursery.cancel_scope.cancel()
         finally:
-            for listener, _ in listeners:
-                close(listener)
-        raise failure
+            for listener in listeners:
+                listener.close()
+        if self._failure is not None:
+            raise self._failure
 
     def retry_now(self) -> None:
         """Cut the present wait for the next attempt short."""
         self._retry.set()
 
-    # ---- local connections
+    # ---- what arrives here
 
-    def _accepted(
-        self,
-        nursery: trio.Nursery,
-        remote: Remote,
-        sock: socket.socket,
-        address: tuple[str, int],
-    ) -> None:
-        peer = join_host_port(*address[:2])
-        if self._session is not None:
-            self._session.forward(sock, peer, remote)
-        else:
-            nursery.start_soon(self._wait_for_session, remote, sock, peer)
+    async def _serve_listener(self, nursery: trio.Nursery, listener: Listener) -> None:
+        def accepted(remote: Remote, sock: socket.socket, peer: str) -> None:
+            if self._session is not None:
+                self._session.forward(sock, peer, remote)
+            else:
+                nursery.start_soon(self._wait_for_session, remote, sock, peer)
+
+        await listener.serve(
+            accepted,
+            lambda: self._session,
+            udp_max_size=self.settings.timings.udp_max_size,
+            log=self.log.within(remote=listener.remote),
+        )
+
+    async def _carry_stdio(self, remote: Remote, ended: trio.CancelScope) -> None:
+        """Carry standard input and output, and end the client after it."""
+        try:
+            with trio.fail_after(self.settings.timings.ssh_wait):
+                while self._session is None:
+                    await self._opened.wait()
+            channel = await self._session.connection.open_channel(remote.channel_target)
+            await carry_stdio(channel)
+        except trio.TooSlowError:
+            self._failure = ConnectionLost(f"no tunnel for {remote}")
+        except CotunError as error:
+            self._failure = error
+        ended.cancel()
 
     async def _wait_for_session(self, remote: Remote, sock: socket.socket, peer: str) -> None:
         """Forward a connection that came while there was no session, when there is one."""
@@ -151,7 +176,7 @@ class Client:
             await self._wait(random.uniform(0, interval))
 
     def _log_end(self, session: ClientSession | None, failure: CotunError, failed: int) -> None:
-        if session is not None and session.lasted:
+        if session is not None and session.was_open:
             self.log.info("Disconnected: %s", failure)
         elif isinstance(failure, AuthenticationFailed):
             self.log.info("Authentication failed: %s", failure)
@@ -181,7 +206,7 @@ class Client:
                 continue  # perhaps it speaks the other dialect
             except CotunError as error:
                 failure = error
-            if session is not None and session.lasted:
+            if session is not None and session.was_open:
                 self._dialects = (dialect,)  # it does speak this one
             break
         assert failure is not None
@@ -216,7 +241,7 @@ class ClientSession(Session):
     def __init__(self, client: Client, wire: Wire, dialect: Dialect) -> None:
         settings = client.settings
         engine = Engine(
-            dialect.client_version,
+            dialect.client_version + MARK,
             client.scratch,
             rekey_limit=RekeyLimit(bytes=settings.timings.rekey_bytes),
         )
@@ -231,6 +256,11 @@ class ClientSession(Session):
         self._client = client
         self._dialect = dialect
         self._open_since: float | None = None
+
+    @property
+    def was_open(self) -> bool:
+        """Whether the server has ever accepted our remotes."""
+        return self._open_since is not None
 
     @property
     def lasted(self) -> float:
@@ -258,13 +288,34 @@ class ClientSession(Session):
         await connection.log_in(auth.user if auth else "", auth.password if auth else "")
         self.trust_peer()
         asked_at = trio.current_time()
-        config = Config(version=cotun_trio.__version__, remotes=settings.remotes)
-        success, payload = await connection.request("config", config.encode())
-        if payload or not success:
+        success, payload = await connection.request("config", self._config().encode())
+        latency = trio.current_time() - asked_at
+        # Go's servers succeed with nothing: any payload is an error text.
+        if not success or (payload and not self._peer_is_ours):
             raise ConfigRefused(f"the server refused: {escape(payload) or 'no reason given'}")
         self._open_since = trio.current_time()
-        self.log.info("Connected (Latency %s)", format_duration(self._open_since - asked_at))
+        self.log.info("Connected (Latency %s)", format_duration(latency))
+        reverse = [remote for remote in settings.remotes if remote.reverse]
+        if payload:
+            for remote, address in zip(
+                reverse, ConfigReply.decode(payload).addresses, strict=False
+            ):
+                self.log.info("The server listens on %s for %s", escape(address), remote)
         self._client.session_opened(self)
+
+    @property
+    def _peer_is_ours(self) -> bool:
+        return is_cotun_trio(self.connection.engine.peer_version)
+
+    def _config(self) -> Config:
+        """Return the config request; Raises `ConfigRefused` for what a Go server cannot do."""
+        remotes = self._client.settings.remotes
+        if self._peer_is_ours:
+            return Config(cotun_trio.__version__, remotes, identity=self._client.identity)
+        for remote in remotes:
+            if remote.needs_extensions:
+                raise ConfigRefused(f"{remote}: only a cotun-trio server can do this")
+        return Config(cotun_trio.__version__, remotes)
 
     def fail(self, failure: CotunError) -> None:
         """See `Session.fail`; no connection is given to a session that is ending."""
@@ -279,6 +330,10 @@ class ClientSession(Session):
         """A client has no use for a config request."""
         request.reply(success=False)
 
-    def request_refused(self, target: Target) -> str | None:  # noqa: ARG002
-        """Refuse everything: no remote of ours lets the server open a channel."""
-        return "this client has no reverse remotes"
+    def request_refused(self, target: Target) -> str | None:
+        """Refuse what the user has not declared as a reverse remote."""
+        declared = self._client.declared
+        # The datagrams of a SOCKS association come by UDP channels of their own.
+        if target in declared or (target.udp and SOCKS in declared):
+            return None
+        return "this client has no reverse remote for it"

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import abc
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from cotun_trio.durations import format_duration
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
 from cotun_trio.escape import escape
-from cotun_trio.forwards import tcp
+from cotun_trio.forwards.carry import carry_in, carry_out
 from cotun_trio.protocol.remote import parse_target
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
@@ -29,6 +29,7 @@ from cotun_trio.websocket.frames import MAX_MESSAGE
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Awaitable, Callable
 
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
@@ -146,16 +147,19 @@ class Session(abc.ABC):
 
     def forward(self, sock: socket.socket, peer: str, remote: Remote) -> None:
         """Carry a connection that was accepted here to the other side.  Owns `sock` from now on."""
-        assert self._nursery is not None
         log = self.log.within(conn=next(self._conns), peer=peer, remote=remote)
-        self._nursery.start_soon(tcp.carry_out, self.connection, sock, remote.channel_target, log)
+        self.start_soon(carry_out, self, sock, remote, log)
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
+        """Run `function` as a child of the session."""
+        assert self._nursery is not None
+        self._nursery.start_soon(function, *args)
 
     # ---- what the connection tells us (its Handler)
 
     def login_requested(self, user: str, password: str) -> None:
         """Judge a login in a task of its own: it may take time."""
-        assert self._nursery is not None
-        self._nursery.start_soon(self._judge_login, user, password)
+        self.start_soon(self._judge_login, user, password)
 
     async def _judge_login(self, user: str, password: str) -> None:
         accepted = await self.verify_login(user, password)
@@ -182,12 +186,7 @@ class Session(abc.ABC):
             log.info("refused: %s", reason)
             opening.refuse(messages.OPEN_PROHIBITED, reason)
             return
-        assert self._nursery is not None
-        self._nursery.start_soon(
-            lambda: tcp.carry_in(
-                opening, target.host, target.port, timeout=self.timings.dial_timeout, log=log
-            )
-        )
+        self.start_soon(carry_in, opening, target, self.timings, log)
 
     def request_received(self, request: GlobalRequest) -> None:
         """Answer a global request."""

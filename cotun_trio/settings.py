@@ -46,6 +46,10 @@ class Timings:
     """The answer to a keepalive ping; as long as the keepalive if None (COTUN_PING_TIMEOUT)."""
     dial_timeout: float = 30.0
     """A TCP connection to a server or to a target (COTUN_DIAL_TIMEOUT)."""
+    udp_deadline: float = 15.0
+    """A UDP source that sends and gets nothing is forgotten (COTUN_UDP_DEADLINE)."""
+    udp_max_size: int = 65_507
+    """Bytes of the largest datagram, beyond which it is cut (COTUN_UDP_MAX_SIZE)."""
     rekey_bytes: int = 16 * 2**30
     """Bytes carried by one set of SSH keys (COTUN_REKEY_BYTES)."""
 
@@ -63,7 +67,7 @@ class Timings:
                 continue
             try:
                 values[field.name] = (
-                    parse_bytes(text) if field.name == "rekey_bytes" else parse_duration(text)
+                    parse_bytes(text) if field.type == "int" else parse_duration(text)
                 )
             except UsageError as error:
                 raise UsageError(f"{name}: {error}") from None
@@ -89,6 +93,13 @@ class ServerSettings:
     """Seconds between pings; 0 for none."""
     auth: Credentials | None = None
     """The one user; without it everybody is let in."""
+    reverse: bool = False
+    """Whether clients may have the server listen for them."""
+    socks5: bool = False
+    """Whether clients may have the server dial what a SOCKS request names."""
+    unix: bool = False
+    """Whether clients may name Unix sockets on the server's side: there, files decide who may
+    connect, and the server may be allowed much."""
     timings: Timings = attrs.field(factory=Timings)
 
     @port.validator
@@ -173,7 +184,7 @@ class ClientSettings:
     """What ``cotun-trio client`` is told."""
 
     server: ServerUrl
-    remotes: tuple[Remote, ...]
+    remotes: tuple[Remote, ...] = attrs.field()
     fingerprint: str | None = attrs.field(default=None, validator=_check_fingerprint)
     """Of the server's host key; without it any server is believed."""
     auth: Credentials | None = None
@@ -189,6 +200,11 @@ class ClientSettings:
     """The Host header, where it is not the URL's."""
     protocol: Literal["auto", "chisel", "cotun"] = "auto"
     timings: Timings = attrs.field(factory=Timings)
+
+    @remotes.validator
+    def _check_remotes(self, _attribute: object, remotes: tuple[Remote, ...]) -> None:
+        if sum(remote.stdio for remote in remotes) > 1:
+            raise UsageError("only one remote can have standard input and output")
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:

@@ -28,6 +28,7 @@ import trio
 from cotun_trio.backlog import Backlog
 from cotun_trio.errors import ProtocolError
 from cotun_trio.ssh import messages
+from cotun_trio.ssh.scratch import MAX_PACKET, SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -151,6 +152,16 @@ class Channel:
             connection.send_data(self.peer_number, count)
         return count
 
+    def room(self, size: int) -> bool:
+        """Whether `send_now` would take `size` bytes at this moment."""
+        at_once = SLOTS * MAX_PACKET if self.out_max >= MAX_PACKET else self.out_max
+        return self.sendable and size <= min(self.out_window, at_once)
+
+    def send_now(self, data: bytes) -> None:
+        """Send all of `data`, for which there has to be `room`."""
+        count = self.send_from(copier(memoryview(data)), len(data))
+        assert count == len(data)
+
     def send_eof(self) -> None:
         """Say that we send no more data.  Does nothing once the channel is closing."""
         if not (self.eof_sent or self.close_sent or self.close_received):
@@ -173,11 +184,16 @@ class Channel:
     # ---- inwards
 
     def attach(self, sink: Sink) -> None:
-        """Give everything that came so far, and that comes from now on, to `sink`."""
+        """Give all that nobody has taken yet, and all that is still to come, to `sink`.
+
+        There can be another one before: a handshake, whose work is done.
+        """
         self._sink = sink
-        self.flush_backlog()
-        if self._backlog:
+        self._end_told = self._closed_told = False
+        if not self.flush_backlog():
             sink.backlog_waits()
+        if self.close_received:
+            self._tell_closed()
 
     def flush_backlog(self) -> bool:
         """Offer the backlog to the sink; return whether all of it was taken."""
@@ -283,3 +299,19 @@ class Channel:
         if self._sink is not None and not self._closed_told:
             self._closed_told = True
             self._sink.closed()
+
+
+def copier(data: memoryview) -> Callable[[list[memoryview]], int]:
+    """Return what fills the buffers of `Channel.send_from` from `data`."""
+
+    def fill(slots: list[memoryview]) -> int:
+        done = 0
+        for slot in slots:
+            part = data[done : done + len(slot)]
+            slot[: len(part)] = part
+            done += len(part)
+            if len(part) < len(slot):
+                break
+        return done
+
+    return fill

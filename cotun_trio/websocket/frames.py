@@ -188,7 +188,9 @@ def frames(data: memoryview | bytearray, *, mask: bool) -> list[bytes | memoryvi
 
 def close_frame(code: int, reason: str, *, mask: bool) -> bytes:
     """Return a close frame (RFC 6455 section 5.5.1); `reason` is cut to what fits."""
-    payload = _U16.pack(code) + reason.encode()[: _LONGEST_CONTROL - 2]
+    # Cut between two characters: what is not UTF-8 there would be an error of ours.
+    text = reason.encode()[: _LONGEST_CONTROL - 2].decode("utf-8", "ignore")
+    payload = _U16.pack(code) + text.encode()
     head = bytes((_FIN | _CLOSE, len(payload) | (_MASKED if mask else 0)))
     if not mask:
         return head + payload

@@ -13,7 +13,7 @@ import trio
 import trio_websocket
 import wsproto.utilities
 
-from cotun_trio.errors import ConnectionLost, ProtocolError, UpgradeRefused
+from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
 
 if TYPE_CHECKING:
@@ -105,8 +105,6 @@ class _Guard:
     async def _run(self, reader: Callable[[], Awaitable[Any]]) -> None:
         try:
             await reader()
-        except trio_websocket.ConnectionRejected as error:
-            self._wire.fail(UpgradeRefused(error.status_code))
         except (
             trio_websocket.HandshakeError,
             trio_websocket.ConnectionClosed,

@@ -1,4 +1,4 @@
-"""The two ends of a TCP remote."""
+"""The two ends of a stream: TCP and Unix sockets, in any combination."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from typing import TYPE_CHECKING
 from cotun_trio.errors import CotunError, DialFailed
 from cotun_trio.forwards.relay import Relay, close
 from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.unix import dial_unix
 from cotun_trio.ssh import messages
 from cotun_trio.stats import show_bytes
 
 if TYPE_CHECKING:
+    from cotun_trio.forwards.link import Link
+    from cotun_trio.protocol.remote import Target
     from cotun_trio.ssh.channel import Channel
-    from cotun_trio.ssh.connection import Connection
     from cotun_trio.ssh.requests import Opening
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
-async def carry_out(connection: Connection, sock: socket.socket, target: bytes, log: Log) -> None:
+async def carry_out(link: Link, sock: socket.socket, target: bytes, log: Log) -> None:
     """Carry a connection that was accepted here to `target` at the peer.  Owns `sock`.
 
     Where the peer refuses, the socket is reset, and the reason logged.
     """
     try:
-        channel = await connection.open_channel(target)
+        channel = await link.connection.open_channel(target)
     except CotunError as error:
         log.info("refused: %s", error)
         close(sock, reset=True)
@@ -34,21 +36,25 @@ async def carry_out(connection: Connection, sock: socket.socket, target: bytes, 
     except BaseException:
         close(sock, reset=True)
         raise
-    await _relay(channel, sock, log)
+    await relay(channel, sock, log)
 
 
-async def carry_in(opening: Opening, host: str, port: int, *, timeout: float, log: Log) -> None:
+async def carry_in(opening: Opening, target: Target, *, timeout: float, log: Log) -> None:
     """Dial a target for the peer, and only then accept its channel."""
     try:
-        sock = await dial_tcp(host, port, timeout=timeout)
+        if target.path:
+            sock = await dial_unix(target.path, timeout=timeout)
+        else:
+            sock = await dial_tcp(target.host, target.port, timeout=timeout)
     except DialFailed as error:
         log.info("%s", error)
         opening.refuse(messages.OPEN_CONNECT_FAILED, str(error))
         return
-    await _relay(opening.confirm(), sock, log)
+    await relay(opening.confirm(), sock, log)
 
 
-async def _relay(channel: Channel, sock: socket.socket, log: Log) -> None:
+async def relay(channel: Channel, sock: socket.socket, log: Log) -> None:
+    """Relay between a channel and a socket, and log it.  Owns both."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,0 +1,141 @@
+"""UDP ASSOCIATE (RFC 1928 sections 4, 6 and 7): a SOCKS client's datagrams, from where it is.
+
+The association has a socket next to the listener, for this client alone.  Each destination that
+the client names gets a UDP channel through the tunnel, the same as a UDP remote's, so that any
+server of this kind will do at the other end.  It ends with the client's TCP connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import wait_readable
+
+from cotun_trio.errors import CotunError, ProtocolError
+from cotun_trio.forwards.relay import close
+from cotun_trio.forwards.udp import BATCH, MAX_WAITING, Datagrams
+from cotun_trio.protocol.remote import Target, join_host_port
+from cotun_trio.protocol.socks5 import Reply, UdpHeader, reply
+
+if TYPE_CHECKING:
+    from cotun_trio.forwards.link import Link
+    from cotun_trio.logs import Context
+    from cotun_trio.protocol.socks5 import Request
+
+MAX_DESTINATIONS = 1024
+"""Destinations of one association at a time, a channel each."""
+IDLE = 60.0
+"""Seconds for which a destination's channel is kept with nothing passing: it costs little, and the
+exit forgets its own side long before."""
+MAX_DATAGRAM = 65_535
+
+
+async def associate(
+    link: Link, sock: socket.socket, near: trio.SocketStream, request: Request, log: Context
+) -> None:
+    """Carry the datagrams of the client on `sock` until it closes that."""
+    udp = socket.socket(sock.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    try:
+        udp.bind((sock.getsockname()[0], 0))
+        await near.send_all(reply(Reply.SUCCEEDED, *udp.getsockname()[:2]))
+        log.debug("UDP association on %s", join_host_port(*udp.getsockname()[:2]))
+        async with trio.open_nursery() as nursery:
+            association = _Association(link, udp, nursery, log)
+            client = (sock.getpeername()[0], request.port)
+            nursery.start_soon(association.run, *client)
+            while await near.receive_some(1024):
+                pass  # the connection is only there to be closed
+            nursery.cancel_scope.cancel()
+    finally:
+        close(udp)
+
+
+class _Destination:
+    """Where the client sends to: a channel, or one that is being opened."""
+
+    __slots__ = ("datagrams", "idle", "waiting")
+
+    def __init__(self) -> None:
+        self.datagrams: Datagrams | None = None
+        self.waiting: list[bytes] = []
+        self.idle = trio.CancelScope()
+
+
+class _Association:
+    def __init__(
+        self, link: Link, udp: socket.socket, nursery: trio.Nursery, log: Context
+    ) -> None:
+        self._link = link
+        self._udp = udp
+        self._nursery = nursery
+        self._log = log
+        self._destinations: dict[tuple[str, int], _Destination] = {}
+        self._client: tuple[str, int] | None = None
+
+    async def run(self, host: str, port: int) -> None:
+        """Pass on what comes from the client at `host`; `port` is 0 as long as it is unknown."""
+        udp = self._udp
+        while True:
+            await wait_readable(udp)
+            with contextlib.suppress(OSError):  # there is no more at present
+                for _ in range(BATCH):
+                    data, address = udp.recvfrom(MAX_DATAGRAM)
+                    # Nobody else may use it, and the client's port is the first that it uses.
+                    if address[0] == host and address[1] == (port or address[1]):
+                        port = address[1]
+                        self._client = address
+                        self._from_client(data)
+
+    def _from_client(self, data: bytes) -> None:
+        try:
+            header, payload = UdpHeader.unpack(data)
+        except ProtocolError as error:
+            self._log.debug("%s", error)  # RFC 1928 section 7: dropped silently
+            return
+        key = (header.host, header.port)
+        destination = self._destinations.get(key)
+        if destination is None:
+            if len(self._destinations) >= MAX_DESTINATIONS:
+                return
+            destination = self._destinations[key] = _Destination()
+            self._nursery.start_soon(self._run_destination, key, destination)
+        destination.idle.deadline = trio.current_time() + IDLE
+        if destination.datagrams is not None:
+            destination.datagrams.send(self._source, payload)
+        elif len(destination.waiting) < MAX_WAITING:
+            destination.waiting.append(payload)
+
+    @property
+    def _source(self) -> str:
+        assert self._client is not None
+        return join_host_port(*self._client[:2])
+
+    async def _run_destination(self, key: tuple[str, int], destination: _Destination) -> None:
+        """Keep the channel to a destination until nothing has passed for a while."""
+        header = UdpHeader(*key)
+
+        def answer(_source: str, payload: bytes) -> None:
+            destination.idle.deadline = trio.current_time() + IDLE
+            with contextlib.suppress(OSError):
+                self._udp.sendto(header.pack(payload), self._client or ("", 0))
+
+        channel = None
+        try:
+            with destination.idle:
+                target = str(Target(*key, udp=True)).encode()
+                channel = await self._link.connection.open_channel(target)
+                datagrams = destination.datagrams = Datagrams(channel, answer)
+                for payload in destination.waiting:
+                    datagrams.send(self._source, payload)
+                destination.waiting = []
+                await datagrams.closed_event.wait()
+        except CotunError as error:
+            self._log.info("refused: %s", error)
+            await trio.sleep(IDLE)  # and not asked again with every datagram
+        finally:
+            del self._destinations[key]
+            if channel is not None:
+                channel.close()

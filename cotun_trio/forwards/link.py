@@ -1,0 +1,21 @@
+"""What forwards need of a session: this much, and no more."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cotun_trio.ssh.connection import Connection
+
+
+class Link(Protocol):
+    """An open session."""
+
+    @property
+    def connection(self) -> Connection:
+        """Where channels are opened."""
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
+        """Run `function` as a child of the session: it is cancelled when the session ends."""

@@ -1,0 +1,103 @@
+"""The reverse listeners of a server's sessions: opened together, freed together, claimed back.
+
+A client that has lost its connection comes back for its ports before the server may have noticed
+that the old session is dead.  The kernel keeps them for that one, and that is right towards
+everybody else; but the client itself gets them at once.  Who is the same client?  One with the
+same identity, which every cotun-trio process makes for itself and never shows to anybody else: it
+cannot have two sessions.  Or else the same user, where there are users, and the old session does
+not answer any more: two programs may share a user, and shall not throw each other out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from cotun_trio.errors import ConfigRefused, UsageError
+from cotun_trio.forwards.listener import Listener, open_listener
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cotun_trio.protocol.remote import Remote
+
+PATIENCE = 0.5
+"""Seconds for an old session of the same user to show that it is alive; a client that comes back
+shall have its port within a second."""
+
+
+class Owner(Protocol):
+    """A session that has reverse listeners, or wants some."""
+
+    @property
+    def identity(self) -> str:
+        """The client's own; empty for a Go client."""
+
+    @property
+    def user_name(self) -> str | None:
+        """Who logged in; None where everybody may."""
+
+    async def is_alive(self, timeout: float) -> bool:
+        """Whether the client answers."""
+
+    def replace(self) -> None:
+        """End the session; its listeners are freed at once."""
+
+
+class Listeners:
+    """What all sessions of a server listen on."""
+
+    def __init__(self) -> None:
+        self._held: dict[Owner, list[Listener]] = {}
+
+    async def open(self, owner: Owner, remotes: Sequence[Remote]) -> list[Listener]:
+        """Listen for all of `remotes`, or for none.
+
+        Raises `ConfigRefused` with the address that failed.
+        """
+        held = self._held.setdefault(owner, [])
+        try:
+            for remote in remotes:
+                held.append(await self._open_one(owner, remote))
+        except BaseException:
+            self.free(owner)
+            raise
+        return held
+
+    def free(self, owner: Owner) -> None:
+        """Free what `owner` has.  Can be called again."""
+        for listener in self._held.pop(owner, ()):
+            listener.close()
+
+    async def _open_one(self, owner: Owner, remote: Remote) -> Listener:
+        try:
+            return await open_listener(remote)
+        except UsageError as error:
+            holders = [o for o, listeners in self._held.items() if _overlap(remote, listeners)]
+            if not holders or not all([await _may_replace(owner, old) for old in holders]):
+                raise ConfigRefused(f"Server {error}") from None
+        for old in holders:
+            old.replace()
+        try:
+            return await open_listener(remote)
+        except UsageError as error:
+            raise ConfigRefused(f"Server {error}") from None
+
+
+def _overlap(remote: Remote, listeners: Sequence[Listener]) -> bool:
+    """Return whether one of `listeners` may be what stands in the way of `remote`."""
+    return any(
+        other.local_path == remote.local_path
+        if remote.local_path
+        else (other.local_port, other.udp) == (remote.local_port, remote.udp)
+        for other in (listener.remote for listener in listeners)
+    )
+
+
+async def _may_replace(owner: Owner, old: Owner) -> bool:
+    if old is owner:
+        return False  # its own request names the same port twice
+    if owner.user_name != old.user_name:
+        return False
+    if owner.identity and owner.identity == old.identity:
+        return True
+    return owner.user_name is not None and not await old.is_alive(PATIENCE)
