@@ -27,14 +27,15 @@ from cotun_trio.errors import (
     UpgradeRefused,
 )
 from cotun_trio.escape import escape
-from cotun_trio.forwards.listener import Listener, open_listener
+from cotun_trio.forwards.listener import open_listener
 from cotun_trio.forwards.relay import close
 from cotun_trio.forwards.stdio import carry_stdio
 from cotun_trio.logs import get_logger
 from cotun_trio.net.dial import dial_tcp
-from cotun_trio.protocol.config import Config, ConfigReply
+from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK, is_cotun_trio
-from cotun_trio.protocol.remote import Target
+from cotun_trio.protocol.target import Target
 from cotun_trio.session import Session
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
@@ -45,6 +46,7 @@ from cotun_trio.websocket.wire import Wire
 if TYPE_CHECKING:
     import socket
 
+    from cotun_trio.forwards.listener import Listener
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.settings import ClientSettings

@@ -13,11 +13,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from cotun_trio.errors import ConfigRefused, UsageError
-from cotun_trio.forwards.listener import Listener, open_listener
+from cotun_trio.forwards.listener import open_listener
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cotun_trio.forwards.listener import Listener
     from cotun_trio.protocol.remote import Remote
 
 PATIENCE = 0.5

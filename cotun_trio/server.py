@@ -23,9 +23,10 @@ from cotun_trio.http import front
 from cotun_trio.logs import get_logger
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import open_listeners, show_address
-from cotun_trio.protocol.config import Config, ConfigReply
+from cotun_trio.protocol.addresses import join_host_port
+from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
-from cotun_trio.protocol.remote import join_host_port
 from cotun_trio.reverse import Listeners
 from cotun_trio.session import Session
 from cotun_trio.ssh.engine import Engine
@@ -38,10 +39,10 @@ from cotun_trio.websocket.wire import Wire
 if TYPE_CHECKING:
     import socket
 
+    from cotun_trio.forwards.listener import Listener
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.forwards.listener import Listener
-    from cotun_trio.protocol.remote import Target
+    from cotun_trio.protocol.target import Target
     from cotun_trio.settings import ServerSettings
     from cotun_trio.ssh.requests import GlobalRequest
 

@@ -22,7 +22,7 @@ from cotun_trio.durations import format_duration
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.carry import carry_in, carry_out
-from cotun_trio.protocol.remote import parse_target
+from cotun_trio.protocol.target import parse_target
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
 from cotun_trio.websocket.frames import MAX_MESSAGE
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.protocol.remote import Remote, Target
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
     from cotun_trio.settings import Timings
     from cotun_trio.ssh.engine import Engine
     from cotun_trio.ssh.requests import GlobalRequest, Opening

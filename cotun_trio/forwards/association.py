@@ -17,8 +17,9 @@ from trio.lowlevel import wait_readable
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.forwards.relay import close
 from cotun_trio.forwards.udp import BATCH, MAX_WAITING, Datagrams
-from cotun_trio.protocol.remote import Target, join_host_port
+from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.socks5 import Reply, UdpHeader, reply
+from cotun_trio.protocol.target import Target
 
 if TYPE_CHECKING:
     from cotun_trio.forwards.link import Link
@@ -65,9 +66,7 @@ class _Destination:
 
 
 class _Association:
-    def __init__(
-        self, link: Link, udp: socket.socket, nursery: trio.Nursery, log: Context
-    ) -> None:
+    def __init__(self, link: Link, udp: socket.socket, nursery: trio.Nursery, log: Context) -> None:
         self._link = link
         self._udp = udp
         self._nursery = nursery

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
     from cotun_trio.forwards.link import Link
     from cotun_trio.logs import Context
-    from cotun_trio.protocol.remote import Remote, Target
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
     from cotun_trio.settings import Timings
     from cotun_trio.ssh.requests import Opening
 

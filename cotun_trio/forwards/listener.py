@@ -16,7 +16,7 @@ from cotun_trio.forwards.udp import UdpListener
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import open_listeners, show_address
 from cotun_trio.net.unix import listen_unix, remove_socket_file
-from cotun_trio.protocol.remote import join_host_port
+from cotun_trio.protocol.addresses import join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -2,8 +2,8 @@
 
 Entry and exit speak SOCKS to each other on a channel to ``socks``, as the Go programs do, so that
 either can be one of theirs.  But where theirs passes bytes on blindly, our entry takes the greeting
-itself: that is what lets a listener ask for a password, and what makes UDP ASSOCIATE possible, whose
-datagrams arrive at the entry (`cotun_trio.forwards.association`).
+itself: that is what lets a listener ask for a password, and what makes UDP ASSOCIATE possible,
+whose datagrams arrive at the entry (`cotun_trio.forwards.association`).
 
 Names are never looked up at the entry.
 """
@@ -11,6 +11,7 @@ Names are never looked up at the entry.
 from __future__ import annotations
 
 import errno
+import socket
 from typing import TYPE_CHECKING
 
 import trio
@@ -21,11 +22,9 @@ from cotun_trio.forwards.relay import close
 from cotun_trio.forwards.streams import relay
 from cotun_trio.net.dial import dial_tcp
 from cotun_trio.protocol.socks5 import (
-    Answer,
     Command,
     Reply,
     ReplyReader,
-    Request,
     ServerHandshake,
     SocksError,
     greeting,
@@ -35,10 +34,12 @@ from cotun_trio.ssh import messages
 from cotun_trio.ssh.stream import ChannelStream
 
 if TYPE_CHECKING:
-    import socket
-
     from cotun_trio.forwards.link import Link
     from cotun_trio.logs import Context
+    from cotun_trio.protocol.socks5 import (
+        Answer,
+        Request,
+    )
     from cotun_trio.ssh.requests import Opening
 
 GREETING_TIMEOUT = 10.0

@@ -15,7 +15,7 @@ from cotun_trio.stats import show_bytes
 
 if TYPE_CHECKING:
     from cotun_trio.forwards.link import Link
-    from cotun_trio.protocol.remote import Target
+    from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.requests import Opening
 

@@ -23,8 +23,8 @@ from cotun_trio.errors import CotunError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.relay import close
 from cotun_trio.net.dial import address_family, resolve
+from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.gob import Decoder, Encoder
-from cotun_trio.protocol.remote import join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -67,7 +67,7 @@ class Datagrams:
     def write(self, views: Sequence[memoryview]) -> int:
         """Take everything (`cotun_trio.ssh.channel.Sink`)."""
         for view in views:
-            for datagram in self._decoder.feed(view):
+            for datagram in self._decoder.feed(bytes(view)):
                 self._arrived(datagram.source, datagram.payload)
         return sum(map(len, views))
 

@@ -16,7 +16,7 @@ from trio.lowlevel import wait_writable
 
 from cotun_trio.errors import DialFailed, UsageError
 from cotun_trio.escape import escape
-from cotun_trio.protocol.remote import join_host_port
+from cotun_trio.protocol.addresses import join_host_port
 
 BACKLOG = 1024
 """Connections that wait to be accepted; the system may allow less."""

@@ -5,10 +5,9 @@ Nothing but names differs: the WebSocket token, the SSH version lines, and the c
 
 import attrs
 
-
 MARK = " cotun-trio"
-"""A comment in our version line (RFC 4253 section 4.2), which says that there is more behind it than
-in the Go programs.  They do not look at it."""
+"""A comment in our version line (RFC 4253 section 4.2): there is more behind it than in the Go
+programs, which do not look at it."""
 
 
 def is_cotun_trio(version_line: str) -> bool:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from cotun_trio.backlog import Backlog
+from cotun_trio.backlog import MAX_VIEWS, Backlog
 from cotun_trio.errors import ProtocolError
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.scratch import MAX_PACKET, SLOTS
@@ -47,7 +47,10 @@ class Sink(Protocol):
     """Where a channel's bytes go."""
 
     def write(self, views: Sequence[memoryview]) -> int:
-        """Take bytes from the front of `views` without blocking; return how many."""
+        """Take bytes from the front of `views`, `MAX_VIEWS` at the most, without blocking.
+
+        Return how many.
+        """
 
     def backlog_waits(self) -> None:
         """Some were left: `Channel.flush_backlog` wants to be called when there is room."""
@@ -284,6 +287,9 @@ class Channel:
         if views and not self._discard:
             size = sum(map(len, views))
             self.bytes_in += size
+            if len(views) > MAX_VIEWS:
+                # A byte in each packet: the system would not take so many at once.
+                views = [memoryview(b"".join(views))]
             taken = sink.write(views) if sink is not None and not backlog else 0
             if taken:
                 self._credit(taken)

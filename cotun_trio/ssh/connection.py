@@ -102,7 +102,7 @@ class Connection:
         self._held: list[bytes] = []  # control messages that wait for the end of a key exchange
         self._held_size = 0
         self._keys = trio.lowlevel.ParkingLot()  # who waits for the end of a key exchange
-        self._resumed = trio.Event()
+        self._resumed = trio.lowlevel.ParkingLot()  # where the carrier waits for a verdict
         self._handle = {
             messages.GLOBAL_REQUEST: self._on_global_request,
             messages.REQUEST_SUCCESS: self._on_request_answer,
@@ -166,7 +166,7 @@ class Connection:
     async def wait_resumed(self) -> None:
         """Wait until reading may go on."""
         while self._packetizer.held:
-            await self._resumed.wait()
+            await self._resumed.park()
 
     def on_lost(self, failure: CotunError) -> None:
         """End everything: the carrier is gone, or has to go.  Only the first failure counts."""
@@ -253,7 +253,6 @@ class Connection:
             self._host_key = event.host_key
             self._keys_agreed.set()
         elif isinstance(event, LoginRequested):
-            self._resumed = trio.Event()
             self._handler.login_requested(event.user, event.password)
         elif isinstance(event, LoggedIn):
             self.logged_in.set()
@@ -302,7 +301,7 @@ class Connection:
             self.receive(memoryview(b""))
         finally:
             self.end_batch()
-        self._resumed.set()
+        self._resumed.unpark_all()
 
     def _check_alive(self) -> None:
         if self.failure is not None:

@@ -130,6 +130,10 @@ class Wire(trio.abc.Stream):
         receiver = self._receiver
         assert receiver is not None
         while True:
+            if self.frames.closed:
+                # Answered by trio-websocket, and over, whether the peer goes now or stays.
+                self._end(ConnectionLost("the peer closed the WebSocket"))
+                return b""
             if receiver.paused:
                 await receiver.wait_resumed()
             data = memoryview(self._early)
