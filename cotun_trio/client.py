@@ -19,6 +19,7 @@ from cotun_trio.durations import format_duration
 from cotun_trio.errors import (
     AuthenticationFailed,
     ConfigRefused,
+    ConnectionLost,
     CotunError,
     FingerprintMismatch,
     GaveUp,
@@ -29,8 +30,8 @@ from cotun_trio.forwards.relay import close
 from cotun_trio.logs import get_logger
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import dial_tcp, open_listeners, show_address
+from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.config import Config
-from cotun_trio.protocol.remote import join_host_port
 from cotun_trio.session import Session
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
     import socket
 
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.protocol.remote import Remote, Target
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
     from cotun_trio.settings import ClientSettings
     from cotun_trio.ssh.requests import GlobalRequest
 
@@ -151,7 +153,7 @@ class Client:
             await self._wait(random.uniform(0, interval))
 
     def _log_end(self, session: ClientSession | None, failure: CotunError, failed: int) -> None:
-        if session is not None and session.lasted:
+        if session is not None and session.was_open:
             self.log.info("Disconnected: %s", failure)
         elif isinstance(failure, AuthenticationFailed):
             self.log.info("Authentication failed: %s", failure)
@@ -181,7 +183,12 @@ class Client:
                 continue  # perhaps it speaks the other dialect
             except CotunError as error:
                 failure = error
-            if session is not None and session.lasted:
+            except Exception:
+                # Whatever a server makes us do ends with its session, here as in the server.
+                self.log.error("internal error, the session is closed")
+                self.log.debug("what happened", exc_info=True)
+                failure = ConnectionLost("internal error")
+            if session is not None and session.was_open:
                 self._dialects = (dialect,)  # it does speak this one
             break
         assert failure is not None
@@ -196,7 +203,10 @@ class Client:
     async def _live(self, session: ClientSession) -> None:
         timings = self.settings.timings
         deadline = trio.current_time() + timings.ws_timeout + timings.ssh_timeout
-        await session.run(deadline=deadline)
+        try:
+            await session.run(deadline=deadline)
+        finally:
+            self.session_ended()
 
     def session_opened(self, session: ClientSession) -> None:
         """Give the session to whoever waits for one."""
@@ -231,6 +241,11 @@ class ClientSession(Session):
         self._client = client
         self._dialect = dialect
         self._open_since: float | None = None
+
+    @property
+    def was_open(self) -> bool:
+        """Whether the server has ever accepted our remotes."""
+        return self._open_since is not None
 
     @property
     def lasted(self) -> float:

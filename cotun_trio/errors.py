@@ -35,7 +35,14 @@ class ConnectionLost(CotunError):
 
 
 class DialFailed(ConnectionLost):
-    """A TCP connection could not be made; the text names the target and the reason."""
+    """A connection could not be made; the text names the target and the reason.
+
+    `errno` is the system's number for the reason; a name that does not resolve is EHOSTUNREACH.
+    """
+
+    def __init__(self, reason: str, errno: int) -> None:
+        super().__init__(reason)
+        self.errno = errno
 
 
 class Refused(CotunError):

@@ -22,8 +22,8 @@ from cotun_trio.http import front
 from cotun_trio.logs import get_logger
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import open_listeners, show_address
+from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.config import Config
-from cotun_trio.protocol.remote import join_host_port
 from cotun_trio.session import Session
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.protocol.remote import Remote, Target
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
     from cotun_trio.settings import ServerSettings
     from cotun_trio.ssh.requests import GlobalRequest
 
@@ -144,9 +145,11 @@ class ServerSession(Session):
                 self.log.info("closed before it was open: %s", error)
             else:
                 self._log_end(str(error))
-        except trio.Cancelled:
+        except (trio.Cancelled, BaseExceptionGroup) as error:
+            # A nursery puts everything into a group, a cancellation too.
+            others = BaseExceptionGroup("", [error]).split(trio.Cancelled)[1]
             if self._open_since is not None:
-                self._log_end("the server is shutting down")
+                self._log_end("internal error" if others else "the server is shutting down")
             raise
 
     def _log_end(self, reason: str) -> None:

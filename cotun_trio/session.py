@@ -22,7 +22,7 @@ from cotun_trio.durations import format_duration
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards import tcp
-from cotun_trio.protocol.remote import parse_target
+from cotun_trio.protocol.target import parse_target
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
 from cotun_trio.websocket.frames import MAX_MESSAGE
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.protocol.remote import Remote, Target
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
     from cotun_trio.settings import Timings
     from cotun_trio.ssh.engine import Engine
     from cotun_trio.ssh.requests import GlobalRequest, Opening
@@ -60,6 +61,7 @@ class Session(abc.ABC):
         self.wire = wire
         self._keepalive = keepalive
         self._nursery: trio.Nursery | None = None
+        self._speaks_ssh = False
         self._conns = itertools.count(1)
 
     # ---- what the roles define
@@ -102,8 +104,9 @@ class Session(abc.ABC):
                     self.fail(error)
         finally:
             self._nursery = None
-            self.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, "closing")
-            self.wire.say_goodbye()
+            if self._speaks_ssh:  # or the peer would get frames in place of its HTTP
+                self.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, "closing")
+                self.wire.say_goodbye()
             self.connection.on_lost(self.failure or ConnectionLost("the session was closed"))
             self.wire.close()
         assert self.failure is not None
@@ -123,6 +126,7 @@ class Session(abc.ABC):
 
     def start_ssh(self) -> None:
         """Begin to speak SSH on the wire."""
+        self._speaks_ssh = True
         self.wire.attach(self.connection)
         self.connection.start()
 

@@ -16,8 +16,8 @@ from cotun_trio.access.host_keys import check_form
 from cotun_trio.durations import parse_duration
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
+from cotun_trio.protocol.addresses import bracketed, join_host_port
 from cotun_trio.protocol.dialect import CHISEL, COTUN
-from cotun_trio.protocol.remote import bracketed, join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,6 +8,7 @@ of it (``Host: xn--0``, header bytes that are not ASCII).
 
 from __future__ import annotations
 
+import re
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ HEAD_TIMEOUT = 10.0
 MAX_DRAINED = 64 * 1024
 """Bytes of a request body that are read and dropped, lest a reset overtake the response."""
 _READ = 16 * 1024
+_ORIGIN = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
 
 
 class HeadError(ProtocolError):
@@ -51,6 +53,7 @@ class Request:
     target: bytes
     headers: tuple[tuple[bytes, bytes], ...]
     early: bytes
+    http_version: bytes = b"1.1"
 
     def values(self, name: bytes) -> list[bytes]:
         """Return the values of the headers called `name` (in lower case)."""
@@ -71,7 +74,11 @@ async def receive_request(sock: socket.socket) -> Request:
                 event = parser.next_event()
                 if isinstance(event, h11.Request):
                     early = bytes(parser.trailing_data[0])
-                    return Request(event.method, event.target, tuple(event.headers), early)
+                    if received - len(early) > MAX_HEAD:  # h11 looks at incomplete heads only
+                        raise _too_large()
+                    return Request(
+                        event.method, event.target, tuple(event.headers), early, event.http_version
+                    )
                 if event is not h11.NEED_DATA:
                     raise ConnectionLost("the client closed the connection without a request")
                 data = await _receive(sock)
@@ -83,10 +90,15 @@ async def receive_request(sock: socket.socket) -> Request:
         raise HeadError(HTTPStatus.REQUEST_TIMEOUT, "a request head that does not end") from None
     except h11.RemoteProtocolError as error:
         if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-            reason = f"a request head of over {MAX_HEAD} bytes"
-        else:
-            reason = escape(str(error))
+            raise _too_large() from None
+        reason = escape(str(error))
         raise HeadError(HTTPStatus(error.error_status_hint), reason) from None
+
+
+def _too_large() -> HeadError:
+    return HeadError(
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"a request head of over {MAX_HEAD} bytes"
+    )
 
 
 async def _receive(sock: socket.socket) -> bytes:
@@ -110,7 +122,8 @@ def wanted_dialect(request: Request) -> Dialect | None:
 
 def asks_for_websocket(request: Request) -> bool:
     """Return whether `request` is an upgrade to a WebSocket (RFC 6455 section 4.2.1)."""
-    return request.method == b"GET" and any(
+    # RFC 9110 section 7.8: HTTP/1.0 has no upgrades.
+    return (request.method, request.http_version) == (b"GET", b"1.1") and any(
         token.strip().lower() == b"websocket"
         for value in request.values(b"upgrade")
         for token in value.split(b",")
@@ -129,13 +142,15 @@ def upgrade_head(request: Request, dialect: Dialect) -> bytes:
         values = request.values(name)
         if not all(value.isascii() for value in values):
             raise HeadError(HTTPStatus.BAD_REQUEST, f"a header {name.decode()} that is not ASCII")
-        lines += (name + b": " + value for value in values)
+        if values:  # in one line: wsproto looks at the last of several only
+            lines.append(name + b": " + b", ".join(values))
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
 async def respond(sock: socket.socket, request: Request, version: str) -> HTTPStatus:
     """Answer an ordinary request, and return the status.  `version` is what ``/version`` says."""
-    path = request.target.partition(b"?")[0]
+    # RFC 9112 section 3.2.2: a target may be a whole URL.
+    path = _ORIGIN.sub(b"", request.target).partition(b"?")[0]
     if path == b"/health":
         status, body = HTTPStatus.OK, b"OK\n"
     elif path == b"/version":

@@ -10,17 +10,13 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import wait_writable
 
 from cotun_trio.errors import DialFailed, UsageError
 from cotun_trio.escape import escape
-from cotun_trio.protocol.remote import join_host_port
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from cotun_trio.protocol.addresses import join_host_port
 
 BACKLOG = 1024
 """Connections that wait to be accepted; the system may allow less."""
@@ -40,24 +36,26 @@ async def dial_tcp(host: str, port: int, *, timeout: float) -> socket.socket:
             stream = await trio.open_tcp_stream(host, port)
             return _detach(stream.socket)
     except trio.TooSlowError:
-        raise DialFailed(f"{escape(target)}: no answer in {timeout:g} s") from None
+        reason, number = f"no answer in {timeout:g} s", errno.ETIMEDOUT
     except socket.gaierror as error:
-        raise DialFailed(f"{escape(target)}: {error.strerror}") from None
-    except (OSError, ExceptionGroup, ValueError) as error:
-        # ValueError: a name that IDNA cannot encode.
-        raise DialFailed(f"{escape(target)}: {_reason(error)}") from None
+        reason, number = str(error.strerror), errno.EHOSTUNREACH
+    except ValueError:  # UnicodeError, from IDNA
+        reason, number = "not a name that can be looked up", errno.EHOSTUNREACH
+    except OSError as error:
+        number = _number(error)
+        reason = os.strerror(number)
+    raise DialFailed(f"{escape(target)}: {reason}", number)
 
 
-def _reason(error: Exception) -> str:
-    """Return why in the system's words; of several addresses, why for the last."""
+def _number(error: OSError) -> int:
+    """Return the system's number for a failure; where several addresses failed, for the last."""
     cause: BaseException | None = error
-    if isinstance(error, OSError) and error.errno is None:
+    if error.errno is None:
         cause = error.__cause__  # Trio: "all attempts to connect … failed"
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[-1]
-    if isinstance(cause, OSError) and cause.errno is not None:
-        return os.strerror(cause.errno)
-    return escape(str(error))
+    number = cause.errno if isinstance(cause, OSError) else None
+    return number or errno.EHOSTUNREACH
 
 
 def address_family(host: str) -> socket.AddressFamily | None:
@@ -93,24 +91,34 @@ def _detach(wrapped: trio.socket.SocketType) -> socket.socket:
     return sock
 
 
-async def open_listeners(host: str, port: int) -> list[socket.socket]:
-    """Return sockets that listen on every address that `host` has; port 0 is chosen once for all.
+async def resolve(
+    host: str, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> list[tuple[socket.AddressFamily, str]]:
+    """Return the addresses of `host`, in the system's order and once each.
 
-    Raises `UsageError` with the address that failed, and leaves nothing open then.
+    Raises `OSError`, which has a `strerror`.
+    """
+    if (family := address_family(host)) is not None:
+        return [(family, host)]
+    try:
+        found = await trio.socket.getaddrinfo(host, None, type=kind)
+    except UnicodeError:
+        raise OSError(errno.EHOSTUNREACH, "not a name that can be looked up") from None
+    return list(dict.fromkeys((family, str(where[0])) for family, *_, where in found))
+
+
+async def open_listeners(
+    host: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM
+) -> list[socket.socket]:
+    """Return sockets on every address that `host` has: listening ones, or bound ones for UDP.
+
+    Port 0 is chosen once for all.  Raises `UsageError` with the address that failed, and leaves
+    nothing open then.
     """
     listeners: list[socket.socket] = []
     try:
-        addresses: Sequence[tuple[socket.AddressFamily, str]]
-        if (family := address_family(host)) is not None:
-            addresses = [(family, host)]
-        else:
-            found = await trio.socket.getaddrinfo(
-                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-            )
-            # In order and once each: a hosts file may name an address twice.
-            addresses = list(dict.fromkeys((family, str(where[0])) for family, *_, where in found))
-        for family, address in addresses:
-            listeners.append(_listen(family, address, port))
+        for family, address in await resolve(host, kind):
+            listeners.append(_listen(family, address, port, kind))
             port = listeners[0].getsockname()[1]
     except OSError as error:
         for listener in listeners:
@@ -122,14 +130,19 @@ async def open_listeners(host: str, port: int) -> list[socket.socket]:
     return listeners
 
 
-def _listen(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
-    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+def _listen(
+    family: socket.AddressFamily, host: str, port: int, kind: socket.SocketKind
+) -> socket.socket:
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK)
+    stream = kind is socket.SOCK_STREAM
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if stream:  # for UDP it would let two processes share the port
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
-        sock.listen(BACKLOG)
+        if stream:
+            sock.listen(BACKLOG)
     except BaseException:
         sock.close()
         raise

@@ -2,11 +2,13 @@
 
 Grammar::
 
-    remote = ["R:"] [local ":"] target
-    local  = port | host | host ":" port | "stdio"
-    target = "socks" | [host ":"] port
+    remote = ["R:"] [local ":"] target | ["R:"] [login "@"] [local ":"] "socks"
+    local  = port | host | host ":" port | path | "stdio"
+    target = "socks" | [host ":"] port | path
     host   = name | IPv4 address | "[" IPv6 address "]" | nothing
     port   = digits ["/tcp" | "/udp"]
+    path   = "unix:" ("/" | ".") anything but ":"
+    login  = user ":" password
 
 `local` is where one end listens, `target` is where the other end connects to.  Without ``R:`` the
 client listens and the server connects; ``R:`` swaps the two.  Examples, with their `str`::
@@ -24,204 +26,94 @@ client listens and the server connects; ``R:`` swaps the two.  Examples, with th
     stdio:example.com:22             stdio=>example.com:22
     R:2222:localhost:22              R:2222=>localhost:22
     R:socks                          R:127.0.0.1:1080=>socks
+    8080:unix:/run/docker.sock       8080=>unix:/run/docker.sock
+    unix:./db.sock:db:5432           unix:./db.sock=>db:5432
+    R:unix:/run/in.sock:22           R:unix:/run/in.sock=>22
+    stdio:unix:/run/app.sock         stdio=>unix:/run/app.sock
+    me:secret@[::1]:1080:socks       [::1]:1080=>socks
 
 What is left out, or is an empty host, has a default: the local host is 0.0.0.0 (127.0.0.1 for
 SOCKS), the local port that of the target (1080 for SOCKS, 0 stands for any free one), and the
-target's host 127.0.0.1.  Two rules keep that unambiguous:
+target's host 127.0.0.1.  A few rules keep that unambiguous:
 
 * A word in front of a port belongs to it: ``host:port`` alone is a target.
 * After a local host, the target names its host too.  chisel reads ``127.0.0.1:3000:80`` as port
   3000 of *all* interfaces, which nobody means who writes it.
+* A path begins with a slash or a dot: ``unix:80`` is a port of the host unix, as in chisel.
+* The last ``@`` ends a login, and the first colon in it ends the user; but where a remote begins
+  with a path, the ``@`` belongs to the path.
+
+Go peers know neither paths nor logins: `Remote.needs_extensions`.
 """
 
-import ipaddress
 import re
 from functools import cached_property
 
 import attrs
 
-from cotun_trio.errors import ProtocolError, UsageError
+from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
-
-MAX_PORT = 65535
-MAX_HOST = 253
-"""Characters of a host name: 255 octets in DNS (RFC 1035 section 2.3.4) are 253 as written."""
-MAX_TARGET = 1024
-"""Bytes of a target: the longest host, at four bytes a character, and ``:65535/udp``."""
+from cotun_trio.protocol.addresses import (
+    MAX_PORT,
+    RemoteError,
+    clean_host,
+    clean_path,
+    join_host_port,
+    parse_port,
+    unix_path,
+)
+from cotun_trio.protocol.target import LOOPBACK, Target
 
 ANY_INTERFACE = "0.0.0.0"  # noqa: S104  chisel's default, and people rely on it
-LOOPBACK = "127.0.0.1"
 SOCKS_PORT = 1080
+MAX_LOGIN = 255
+"""Bytes of a user or a password: SOCKS has one byte for the length (RFC 1929 section 2)."""
 
 _FORM = "[R:][local-host:]local-port:remote-host:remote-port[/udp], as in 3000:example.com:80"
-
-
-class RemoteError(ValueError):
-    """What is wrong with a remote, a target, a host or a port; foreign text in it is escaped.
-
-    Whose fault it is, only the caller knows: `Remote.parse` makes it the user's (`UsageError`), and
-    what reads from a peer makes it the peer's (`ProtocolError`).
-    """
-
-
-def parse_port(text: str) -> int:
-    """Return the port that `text` writes in ASCII digits, 0 to 65535, or raise `RemoteError`.
-
-    Leading zeros do no harm.  Signs, blanks and the digits of other scripts, which `int` would
-    take, are no part of a port.
-    """
-    digits = re.fullmatch("0*([0-9]{1,5})", text)
-    if digits is None or int(digits[1]) > MAX_PORT:
-        raise RemoteError(f"'{escape(text)}' is not a port (a number up to {MAX_PORT})")
-    return int(digits[1])
-
-
-_LABEL = "[0-9A-Za-z_][0-9A-Za-z_-]*"
-_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*\.?")
-_ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:\d+|0[xX][0-9A-Fa-f]*)\.?")  # digits of any script
-_ZONE = re.compile("(?:25(?=[A-Za-z]))?([0-9A-Za-z._-]+)")
-
-
-def clean_host(text: str) -> str:
-    """Return the host `text` as we keep it: checked, and an IPv6 address without its brackets.
-
-    The empty host stays empty.  Raises `RemoteError` for what cannot be the name or the address of
-    a host, and for numbers that a resolver might take for an address although they do not look
-    like one, such as ``127.1`` and ``0x7f000001`` (as the WHATWG URL Standard does in its host
-    parser): nobody could tell from an access list what they lead to.
-    """
-    if len(text) > MAX_HOST:
-        raise RemoteError(f"'{escape(text)}' is too long for a host (up to {MAX_HOST} characters)")
-    in_brackets = re.fullmatch(r"\[(.*)\]", text)
-    if in_brackets or ":" in text:
-        host = _clean_ipv6(in_brackets[1] if in_brackets else text)
-    else:
-        host = text if not text or _is_host(text) else None
-    if host is None:
-        raise RemoteError(f"'{escape(text)}' is not a host name or an address")
-    return host
-
-
-def _clean_ipv6(text: str) -> str | None:
-    address, percent, zone_text = text.partition("%")
-    # In a URL the % of a zone is itself escaped, as %25 (RFC 6874), and chisel's grammar knew no
-    # other spelling.  A name has to follow: "%25" alone is the interface number 25.
-    zone = _ZONE.fullmatch(zone_text)
-    try:
-        ipaddress.IPv6Address(address)
-    except ValueError:
-        return None
-    if not percent:
-        return address
-    return f"{address}%{zone[1]}" if zone else None
-
-
-def _is_host(text: str) -> bool:
-    try:
-        name = text.encode("idna").decode("ascii")
-        if _ENDS_IN_NUMBER.fullmatch(name) or _ENDS_IN_NUMBER.fullmatch(text):
-            ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    # The codec drops and translates invisible characters, hence the look at the original too.
-    return text.isprintable() and _NAME.fullmatch(name) is not None
-
-
-def bracketed(host: str) -> str:
-    """Return `host` as it stands in front of a port: an IPv6 address in brackets."""
-    return f"[{host}]" if ":" in host else host
-
-
-def join_host_port(host: str, port: int) -> str:
-    """Return ``host:port``."""
-    return f"{bracketed(host)}:{port}"
-
-
-@attrs.frozen
-class Target:
-    """Where one forwarded connection goes: what a channel open carries.
-
-    `str` gives it as it goes over the wire.  The target ``socks``, where the SOCKS greeting in the
-    connection itself says where to, has no host and no port.
-    """
-
-    host: str = attrs.field(converter=clean_host)
-    port: int
-    udp: bool = False
-    socks: bool = False
-
-    def __attrs_post_init__(self) -> None:
-        if self.socks:
-            if self.host or self.port or self.udp:
-                raise RemoteError("socks goes without a host, a port and UDP")
-        elif not self.host:
-            raise RemoteError("the host to connect to is missing")
-        elif not 0 < self.port <= MAX_PORT:
-            raise RemoteError(f"nothing can be reached on port {self.port}")
-
-    @property
-    def address(self) -> str:
-        """``host:port`` or ``socks``, without the protocol: what an access list matches."""
-        return "socks" if self.socks else join_host_port(self.host, self.port)
-
-    def __str__(self) -> str:
-        return f"{self.address}/udp" if self.udp else self.address
-
-
-_TARGET = re.compile(r"(?P<host>\[[^\[\]]+\]|[^\[\]:]*):(?P<port>[^:/]*)(?P<udp>/udp)?")
-
-
-def parse_target(raw: bytes) -> Target:
-    """Return the target in the type-specific data of a channel open.
-
-    Raises `ProtocolError` for anything but ``host:port``, ``host:port/udp`` and ``socks``.  As in
-    Go, no host means this one.
-    """
-    try:
-        if len(raw) > MAX_TARGET:
-            raise RemoteError(f"longer than {MAX_TARGET} bytes")
-        text = raw.decode()
-        if text == "socks":
-            return Target("", 0, socks=True)
-        found = _TARGET.fullmatch(text)
-        if found is None:
-            raise RemoteError("not of the form host:port, host:port/udp or socks")
-        return Target(found["host"] or LOOPBACK, parse_port(found["port"]), bool(found["udp"]))
-    except (RemoteError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"channel target '{escape(raw)}': {error}") from error
 
 
 @attrs.frozen(kw_only=True)
 class Remote:
     """One forward: who listens where, and where each connection goes.
 
-    Hosts are kept without the brackets of IPv6 addresses.  Nothing listens for a `stdio` remote,
-    and its local host and port are the defaults; a `socks` remote has no remote host (it is empty)
-    and no remote port (it is 0).
+    Hosts are kept without the brackets of IPv6 addresses.  Where a Unix-domain socket takes the
+    place of a host and a port, they are empty and 0; so are those of the target of a `socks`
+    remote.  Nothing listens for a `stdio` remote, and its local host and port are the defaults.
 
     Building one that makes no sense raises `RemoteError`.
     """
 
     local_host: str = attrs.field(converter=clean_host)
     local_port: int
+    local_path: str = attrs.field(default="", converter=clean_path)
     remote_host: str = attrs.field(converter=clean_host)
     remote_port: int
+    remote_path: str = attrs.field(default="", converter=clean_path)
     udp: bool = False
     socks: bool = False
     reverse: bool = False
     stdio: bool = False
+    socks_auth: tuple[str, str] | None = attrs.field(default=None, repr=False)
+    """The user and the password that a SOCKS listener asks for.  No text of ours shows them."""
 
     def __attrs_post_init__(self) -> None:
         _ = self.target  # checks the remote half
         if not 0 <= self.local_port <= MAX_PORT:
             raise RemoteError(f"nothing can listen on port {self.local_port}")
-        if self.local_host in ("", "R", "stdio"):
+        if self.local_path:
+            if self.local_host or self.local_port or self.udp or self.stdio:
+                raise RemoteError("a Unix-domain socket has no host, no port and no UDP")
+        elif self.local_host in ("", "R", "stdio"):
             # The grammar has other uses for these words: `encode` would not lead back here.
             raise RemoteError(f"'{self.local_host}' is no host to listen on")
         if self.stdio and self.reverse:
             raise RemoteError("stdio is the client's own, and cannot be reversed")
         if self.stdio and self.udp:
             raise RemoteError("stdio is a stream, and cannot carry UDP")
+        if self.socks_auth is not None:
+            if not self.socks or self.stdio:
+                raise RemoteError("only a SOCKS listener asks for a user and a password")
+            _check_login(*self.socks_auth)
 
     @classmethod
     def build(
@@ -235,27 +127,42 @@ class Remote:
         socks: bool = False,
         reverse: bool = False,
         stdio: bool = False,
+        socks_auth: tuple[str, str] | None = None,
     ) -> "Remote":
-        """Return a remote with the defaults in place of empty hosts and missing ports."""
+        """Return a remote with the defaults in place of empty hosts and missing ports.
+
+        A host may be ``unix:/path``, and has no port then.
+        """
         if stdio:
             local_host, local_port = "", None
+        local_host, local_path = _split_path(local_host, local_port)
+        remote_host, remote_path = _split_path(remote_host, remote_port)
+        default_host, default_port = ANY_INTERFACE, remote_port
         if socks:
             default_host, default_port = LOOPBACK, SOCKS_PORT
-            remote_port = remote_port or 0
-        elif remote_port is None:
-            raise RemoteError("the remote port is missing")
-        else:
-            default_host, default_port = ANY_INTERFACE, remote_port
+        elif not remote_path:
+            if remote_port is None:
+                raise RemoteError("the remote port is missing")
             remote_host = remote_host or LOOPBACK
+        if local_path:
+            default_host, default_port = "", 0
+        elif stdio and remote_path:
+            default_port = 0
+        local_port = default_port if local_port is None else local_port
+        if local_port is None:
+            raise RemoteError("the local port is missing, and a Unix-domain socket lends it none")
         return cls(
             local_host=local_host or default_host,
-            local_port=default_port if local_port is None else local_port,
+            local_port=local_port,
+            local_path=local_path,
             remote_host=remote_host,
-            remote_port=remote_port,
+            remote_port=remote_port or 0,
+            remote_path=remote_path,
             udp=udp,
             socks=socks,
             reverse=reverse,
             stdio=stdio,
+            socks_auth=socks_auth,
         )
 
     @classmethod
@@ -264,12 +171,14 @@ class Remote:
         try:
             return _read(text)
         except RemoteError as error:
-            raise UsageError(f"remote '{escape(text)}': {error}; write {_FORM}") from error
+            _, at, rest = text.rpartition("@")
+            shown = f"***@{rest}" if at else text  # what it hides may be a password
+            raise UsageError(f"remote '{escape(shown)}': {error}; write {_FORM}") from error
 
     @cached_property
     def target(self) -> Target:
         """Where its connections go."""
-        return Target(self.remote_host, self.remote_port, self.udp, self.socks)
+        return Target(self.remote_host, self.remote_port, self.udp, self.socks, self.remote_path)
 
     @cached_property
     def channel_target(self) -> bytes:
@@ -277,22 +186,36 @@ class Remote:
         return str(self.target).encode()
 
     @property
+    def needs_extensions(self) -> bool:
+        """Whether the peer has to do what no Go peer can: open a path, or ask for a login."""
+        if self.reverse:
+            return bool(self.local_path or self.socks_auth)
+        return bool(self.remote_path)
+
+    @property
     def access_address(self) -> str:
-        """What an access list matches: the target, or ``R:interface:port`` of a reverse remote."""
+        """What an access list matches: the target, or ``R:`` and where a reverse remote listens."""
         return f"R:{self.local_address}" if self.reverse else self.remote_address
 
     @property
     def local_address(self) -> str:
-        """``host:port`` or ``stdio``: where it listens."""
-        return "stdio" if self.stdio else join_host_port(self.local_host, self.local_port)
+        """``host:port``, ``unix:/path`` or ``stdio``: where it listens."""
+        if self.stdio:
+            return "stdio"
+        if self.local_path:
+            return f"unix:{self.local_path}"
+        return join_host_port(self.local_host, self.local_port)
 
     @property
     def remote_address(self) -> str:
-        """``host:port`` or ``socks``: where its connections go, without the protocol."""
+        """``host:port``, ``unix:/path`` or ``socks``: where its connections go."""
         return self.target.address
 
     def encode(self) -> str:
-        """Return the text in full, all defaults included, that `parse` makes this remote of."""
+        """Return the text in full, all defaults included, that `parse` makes this remote of.
+
+        Only the login that a SOCKS listener may ask for is not in it.
+        """
         return f"{'R:' if self.reverse else ''}{self.local_address}:{self.target}"
 
     def __str__(self) -> str:
@@ -302,19 +225,24 @@ class Remote:
         return f"{'R:' if self.reverse else ''}{local}=>{target}"
 
 
-_COLON = re.compile(r":(?![^\[\]]*\])")  # but not the colons in brackets
+# Parsing, from the back to the front as people read it.
+
+# With the colon behind it.  The colons in brackets are no ends, nor is that of "unix:/".
+_WORD = re.compile(r"(unix:[./][^:]*|(?:\[[^\[\]]*\]|[^:])*):")
 _STARTS_LIKE_PORT = re.compile("[0-9]+(/.*)?")
 
 
 def _read(text: str) -> Remote:
-    """Do the work of `Remote.parse`, from the back to the front as people read it."""
-    *front, last = _COLON.split(text.removeprefix("R:"))
+    login, words = _split_login(text.removeprefix("R:"))
+    *front, last = words
     socks = last == "socks"
     local_host = remote_host = local_protocol = protocol = ""
     local_port = remote_port = None
-    if not socks:
+    if _is_path(last):
+        remote_host = last
+    elif not socks:
         remote_port, protocol = _read_port(last)
-        if front and front != ["stdio"] and not _STARTS_LIKE_PORT.fullmatch(front[-1]):
+        if front and front != ["stdio"] and _is_host(front[-1]):
             remote_host = front.pop()
     stdio = front == ["stdio"]
     match front:
@@ -324,14 +252,14 @@ def _read(text: str) -> Remote:
             local_port, local_protocol = _read_port(port)
         case [host] if host:
             local_host = host
-        case [host, port] if not _STARTS_LIKE_PORT.fullmatch(host):
+        case [host, port] if not _STARTS_LIKE_PORT.fullmatch(host) and not _is_path(port):
             local_host = host
             local_port, local_protocol = _read_port(port)
         case _:
             raise RemoteError(
                 "no local host and port in front of the target (an IPv6 address needs brackets)"
             )
-    if local_host and not remote_host and not socks:
+    if local_host and not _is_path(local_host) and not remote_host and not socks:
         raise RemoteError("after a local host, the target has to name its host too")
     if local_protocol and local_protocol != (protocol or "tcp"):
         raise RemoteError("both ends of a remote have the same protocol, named at the end")
@@ -344,7 +272,31 @@ def _read(text: str) -> Remote:
         socks=socks,
         reverse=text.startswith("R:"),
         stdio=stdio,
+        socks_auth=login,
     )
+
+
+def _split_login(text: str) -> tuple[tuple[str, str] | None, list[str]]:
+    """Return the login in `text`, if there is one, and the words behind it."""
+    words = _WORD.findall(f"{text}:")
+    login, at, rest = text.rpartition("@")
+    in_path = _is_path(words[0]) or _is_path(words[-1])
+    if at and not in_path and (rest == "socks" or rest.endswith(":socks")):
+        user, colon, password = login.partition(":")
+        if not colon:
+            raise RemoteError("in front of the @ goes user:password")
+        return (user, password), _WORD.findall(f"{rest}:")
+    if any("@" in word and not _is_path(word) for word in words):
+        raise RemoteError("only SOCKS listeners take a login, as in user:password@1080:socks")
+    return None, words
+
+
+def _is_path(word: str) -> bool:
+    return unix_path(word) is not None
+
+
+def _is_host(word: str) -> bool:
+    return not _STARTS_LIKE_PORT.fullmatch(word) and not _is_path(word)
 
 
 def _read_port(text: str) -> tuple[int, str]:
@@ -354,3 +306,28 @@ def _read_port(text: str) -> tuple[int, str]:
     if slash and protocol not in ("tcp", "udp"):
         raise RemoteError(f"'{escape(text)}' names a protocol other than tcp and udp")
     return parse_port(port), protocol
+
+
+def _split_path(host: str, port: int | None) -> tuple[str, str]:
+    """Return `host` and no path, or for ``unix:/path`` no host and the path."""
+    path = unix_path(host)
+    if path is None:
+        return host, ""
+    if port is not None:
+        raise RemoteError("a Unix-domain socket has no port")
+    return "", path
+
+
+def _check_login(user: str, password: str) -> None:
+    """Raise `RemoteError` unless SOCKS can carry both, and a colon can stand between them."""
+    if ":" in user:
+        raise RemoteError("the user of a SOCKS listener has a colon in the name")
+    for word in (user, password):
+        try:
+            size = len(word.encode())
+        except UnicodeEncodeError:
+            size = 0
+        if not 0 < size <= MAX_LOGIN:
+            raise RemoteError(
+                f"the user and the password of a SOCKS listener have 1 to {MAX_LOGIN} UTF-8 bytes"
+            )

@@ -25,9 +25,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from cotun_trio.backlog import Backlog
+from cotun_trio.backlog import MAX_VIEWS, Backlog
 from cotun_trio.errors import ProtocolError
 from cotun_trio.ssh import messages
+from cotun_trio.ssh.scratch import MAX_PACKET, SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,7 +47,10 @@ class Sink(Protocol):
     """Where a channel's bytes go."""
 
     def write(self, views: Sequence[memoryview]) -> int:
-        """Take bytes from the front of `views` without blocking; return how many."""
+        """Take bytes from the front of `views`, `MAX_VIEWS` at the most, without blocking.
+
+        Return how many.
+        """
 
     def backlog_waits(self) -> None:
         """Some were left: `Channel.flush_backlog` wants to be called when there is room."""
@@ -151,6 +155,16 @@ class Channel:
             connection.send_data(self.peer_number, count)
         return count
 
+    def room(self, size: int) -> bool:
+        """Whether `send_now` would take `size` bytes at this moment."""
+        at_once = SLOTS * MAX_PACKET if self.out_max >= MAX_PACKET else self.out_max
+        return self.sendable and size <= min(self.out_window, at_once)
+
+    def send_now(self, data: bytes) -> None:
+        """Send all of `data`, for which there has to be `room`."""
+        count = self.send_from(copier(memoryview(data)), len(data))
+        assert count == len(data)
+
     def send_eof(self) -> None:
         """Say that we send no more data.  Does nothing once the channel is closing."""
         if not (self.eof_sent or self.close_sent or self.close_received):
@@ -178,6 +192,8 @@ class Channel:
         self.flush_backlog()
         if self._backlog:
             sink.backlog_waits()
+        if self.close_received:
+            self._tell_closed()
 
     def flush_backlog(self) -> bool:
         """Offer the backlog to the sink; return whether all of it was taken."""
@@ -268,6 +284,9 @@ class Channel:
         if views and not self._discard:
             size = sum(map(len, views))
             self.bytes_in += size
+            if len(views) > MAX_VIEWS:
+                # A byte in each packet: the system would not take so many at once.
+                views = [memoryview(b"".join(views))]
             taken = sink.write(views) if sink is not None and not backlog else 0
             if taken:
                 self._credit(taken)
@@ -283,3 +302,19 @@ class Channel:
         if self._sink is not None and not self._closed_told:
             self._closed_told = True
             self._sink.closed()
+
+
+def copier(data: memoryview) -> Callable[[list[memoryview]], int]:
+    """Return what fills the buffers of `Channel.send_from` from `data`."""
+
+    def fill(slots: list[memoryview]) -> int:
+        done = 0
+        for slot in slots:
+            part = data[done : done + len(slot)]
+            slot[: len(part)] = part
+            done += len(part)
+            if len(part) < len(slot):
+                break
+        return done
+
+    return fill

@@ -102,7 +102,7 @@ class Connection:
         self._held: list[bytes] = []  # control messages that wait for the end of a key exchange
         self._held_size = 0
         self._keys = trio.lowlevel.ParkingLot()  # who waits for the end of a key exchange
-        self._resumed = trio.Event()
+        self._resumed = trio.lowlevel.ParkingLot()  # where the carrier waits for a verdict
         self._handle = {
             messages.GLOBAL_REQUEST: self._on_global_request,
             messages.REQUEST_SUCCESS: self._on_request_answer,
@@ -166,7 +166,7 @@ class Connection:
     async def wait_resumed(self) -> None:
         """Wait until reading may go on."""
         while self._packetizer.held:
-            await self._resumed.wait()
+            await self._resumed.park()
 
     def on_lost(self, failure: CotunError) -> None:
         """End everything: the carrier is gone, or has to go.  Only the first failure counts."""
@@ -253,7 +253,6 @@ class Connection:
             self._host_key = event.host_key
             self._keys_agreed.set()
         elif isinstance(event, LoginRequested):
-            self._resumed = trio.Event()
             self._handler.login_requested(event.user, event.password)
         elif isinstance(event, LoggedIn):
             self.logged_in.set()
@@ -302,7 +301,7 @@ class Connection:
             self.receive(memoryview(b""))
         finally:
             self.end_batch()
-        self._resumed.set()
+        self._resumed.unpark_all()
 
     def _check_alive(self) -> None:
         if self.failure is not None:
@@ -370,22 +369,25 @@ class Connection:
 
     def _new_number(self) -> int:
         while self._next_number in self.channels or self._next_number in self._opens:
-            self._next_number += 1
+            self._next_number = (self._next_number + 1) & 0xFFFFFFFF
         number = self._next_number
         self._next_number = (number + 1) & 0xFFFFFFFF
         return number
 
-    def _take_pending(self, number: int) -> PendingOpen:
-        pending = self._opens.pop(number, None)
+    def _pending_open(self, number: int) -> PendingOpen:
+        # Taken from the dictionary only when the answer is seen to be well-formed: who waits for
+        # it has to be found there when it is not.
+        pending = self._opens.get(number)
         if pending is None:
             raise ProtocolError("an answer to the opening of a channel that nobody opened")
         return pending
 
     def _on_open_confirmation(self, payload: memoryview) -> None:
         reader = Reader(payload)
-        pending = self._take_pending(reader.u32())
+        pending = self._pending_open(reader.u32())
         channel = pending.channel
         channel.set_peer(reader.u32(), reader.u32(), reader.u32())
+        del self._opens[channel.number]
         self.channels[channel.number] = channel
         if pending.abandoned:
             channel.close()
@@ -393,10 +395,11 @@ class Connection:
 
     def _on_open_failure(self, payload: memoryview) -> None:
         reader = Reader(payload)
-        pending = self._take_pending(reader.u32())
+        pending = self._pending_open(reader.u32())
         code, reason = reader.u32(), bytes(reader.string())
         reader.string()  # the language of the reason
         reader.end()
+        del self._opens[pending.channel.number]
         pending.refusal = OpenRefused(code, escape(reason))
         pending.answered.set()
 

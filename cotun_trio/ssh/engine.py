@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 MAX_VERSION_LINE = 255
 """Bytes, RFC 4253 section 4.2, the line's end included."""
+MAX_KEY = 4096
+"""Bytes of a host key or a signature: twice what RSA with 16,384 bits takes."""
 MAX_LOGIN_TRIES = 3
 """Wrong passwords before the connection is closed: OpenSSH's prompts give as many."""
 
@@ -125,6 +127,11 @@ class _Transport(paramiko.Transport):  # type: ignore[misc]
         "ecdsa-sha2-nistp384",
         "ecdsa-sha2-nistp521",
     )
+
+    @property
+    def preferred_keys(self) -> tuple[str, ...]:
+        """The keys above, without paramiko's certificates, of which it checks next to nothing."""
+        return self._preferred_keys
 
     def _log(self, level: int, msg: object, *args: object) -> None:
         """Say nothing: paramiko would log what a peer sent without escaping it."""
@@ -250,8 +257,8 @@ class Engine:
     # ---- key exchange
 
     def start_rekey(self) -> None:
-        """Begin a new key exchange, unless one is under way."""
-        if not self._exchanging:
+        """Begin a new key exchange, unless one is under way or the login is still to come."""
+        if self.authenticated and not self._exchanging:
             self._exchanging = True
             self.may_send = False
             self._transport._send_kex_init()
@@ -270,10 +277,11 @@ class Engine:
             if kind == messages.NEWKEYS:
                 handle = transport._parse_newkeys
             else:
-                # One public value from the client; host key, public value, signature from the
-                # server: of the same form in every method that we offer.
-                for _ in range(1 if self._server else 3):
-                    reader.string()
+                # Of the same form in every method that we offer.
+                if self._server:
+                    reader.string()  # the client's public value
+                else:
+                    _check_kex_reply(reader)
                 handle = lambda message: transport.kex_engine.parse_next(kind, message)  # noqa: E731
             reader.end()
         else:
@@ -350,7 +358,8 @@ class Engine:
         )
 
     def _begin_connection(self) -> None:
-        self.authenticated = self.may_send = True
+        self.authenticated = True
+        self.may_send = not self._exchanging
         self.packetizer.max_packet_in = MAX_PACKET_IN
 
     def _on_login(self, kind: int, reader: Reader) -> Iterator[Event]:
@@ -397,3 +406,30 @@ def _check_kex_init(reader: Reader) -> None:
         raise ProtocolError("a guessed key exchange packet is announced, which we do not take")
     reader.u32()
     reader.end()
+
+
+def _check_kex_reply(reader: Reader) -> None:
+    """Check the form of a server's answer: host key, public value, signature.
+
+    paramiko fills what is cut short inside the first and the last with zeros, up to a megabyte,
+    and then takes the better part of a minute to make a number of it.
+    """
+    host_key, _, signature = reader.string(), reader.string(), reader.string()
+    if max(len(host_key), len(signature)) > MAX_KEY:
+        raise ProtocolError(f"a host key or a signature of over {MAX_KEY} bytes")
+    _strings(host_key)
+    algorithm, *values = _strings(signature)
+    if bytes(algorithm).startswith(b"ecdsa-"):
+        for value in values:
+            _strings(value)  # RFC 5656 section 3.1.2: two numbers
+
+
+def _strings(data: memoryview) -> list[memoryview]:
+    """Split `data`, which has to be one or more SSH strings and nothing else."""
+    reader = Reader(memoryview(bytes((messages.KEX_REPLY,)) + data))
+    strings = [reader.string()]
+    left = len(data) - 4 - len(strings[0])
+    while left:
+        strings.append(reader.string())
+        left -= 4 + len(strings[-1])
+    return strings

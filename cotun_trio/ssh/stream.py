@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from cotun_trio.ssh.channel import copier
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from cotun_trio.ssh.channel import Channel
 
@@ -61,7 +63,7 @@ class ChannelStream(trio.abc.HalfCloseableStream):
             rest = memoryview(data).cast("B")
             while rest:
                 await self._wait_sendable()
-                count = self._channel.send_from(_copier(rest), _SEND_LIMIT)
+                count = self._channel.send_from(copier(rest), _SEND_LIMIT)
                 rest = rest[count:]
         finally:
             self._sending = False
@@ -129,19 +131,3 @@ class ChannelStream(trio.abc.HalfCloseableStream):
             if self._closed:
                 raise trio.ClosedResourceError("another task closed this stream") from None
             raise
-
-
-def _copier(data: memoryview) -> Callable[[list[memoryview]], int]:
-    """Return what fills a channel's buffers from `data`."""
-
-    def fill(slots: list[memoryview]) -> int:
-        done = 0
-        for slot in slots:
-            part = data[done : done + len(slot)]
-            slot[: len(part)] = part
-            done += len(part)
-            if len(part) < len(slot):
-                break
-        return done
-
-    return fill

@@ -68,7 +68,8 @@ class FrameFilter:
         self._remaining = 0  # payload bytes of the present data frame still to come
         self._key = b""  # its mask, turned to the next byte
         self._message_size: int | None = None  # of the message whose frames are coming
-        self._closed = False
+        self.closed = False
+        """Whether a close frame has come.  Nothing behind it counts (RFC 6455 section 5.5.1)."""
 
     def feed(self, data: memoryview, sink: Callable[[memoryview], None]) -> bytes:
         """Pass the payload in `data` to `sink`, and return the control frames.
@@ -81,7 +82,7 @@ class FrameFilter:
             self._head = b""
         control = b""
         at, end = 0, len(data)
-        while at < end and not self._closed:
+        while at < end and not self.closed:
             if self._remaining:
                 at += self._pass_payload(data[at : at + self._remaining], sink)
                 continue
@@ -91,8 +92,7 @@ class FrameFilter:
                 break
             if is_control:
                 control += data[at : at + size]
-                # RFC 6455 section 5.5.1: nothing counts behind a close frame.
-                self._closed = data[at] & _OPCODE == _CLOSE
+                self.closed = data[at] & _OPCODE == _CLOSE
             at += size
         return control
 
@@ -188,7 +188,9 @@ def frames(data: memoryview | bytearray, *, mask: bool) -> list[bytes | memoryvi
 
 def close_frame(code: int, reason: str, *, mask: bool) -> bytes:
     """Return a close frame (RFC 6455 section 5.5.1); `reason` is cut to what fits."""
-    payload = _U16.pack(code) + reason.encode()[: _LONGEST_CONTROL - 2]
+    # Cut between two characters: what is not UTF-8 there would be an error of ours.
+    text = reason.encode()[: _LONGEST_CONTROL - 2].decode("utf-8", "ignore")
+    payload = _U16.pack(code) + text.encode()
     head = bytes((_FIN | _CLOSE, len(payload) | (_MASKED if mask else 0)))
     if not mask:
         return head + payload

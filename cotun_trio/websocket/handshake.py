@@ -13,7 +13,7 @@ import trio
 import trio_websocket
 import wsproto.utilities
 
-from cotun_trio.errors import ConnectionLost, ProtocolError, UpgradeRefused
+from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ async def accept(nursery: trio.Nursery, wire: Wire, *, protocol: str) -> None:
 
 async def _handshake(wire: Wire, shake: Callable[[], Awaitable[T]]) -> None:
     """Run `shake` until it is done or the wire has ended: it would wait for ever then."""
-    done = False
     async with trio.open_nursery() as nursery:
 
         async def watch() -> None:
@@ -86,10 +85,9 @@ async def _handshake(wire: Wire, shake: Callable[[], Awaitable[T]]) -> None:
 
         nursery.start_soon(watch)
         await shake()
-        done = True
         nursery.cancel_scope.cancel()
-    if not done:
-        raise wire.failure or ConnectionLost("connection lost in the WebSocket handshake")
+    if wire.failure is not None:
+        raise wire.failure
 
 
 class _Guard:
@@ -105,8 +103,6 @@ class _Guard:
     async def _run(self, reader: Callable[[], Awaitable[Any]]) -> None:
         try:
             await reader()
-        except trio_websocket.ConnectionRejected as error:
-            self._wire.fail(UpgradeRefused(error.status_code))
         except (
             trio_websocket.HandshakeError,
             trio_websocket.ConnectionClosed,
@@ -115,7 +111,18 @@ class _Guard:
             ValueError,  # UnicodeError: headers that wsproto cannot decode
             LookupError,
         ) as error:
-            self._wire.fail(ProtocolError(f"WebSocket: {escape(str(error))}"))
-        finally:
-            # However it ended, nothing is read any more.
-            self._wire.fail(ConnectionLost("the WebSocket was closed"))
+            self._wire.fail(ProtocolError(f"WebSocket: {escape(str(_first_fault(error)))}"))
+        # However it ended, nothing is read any more.  When it was cancelled, the session is ending
+        # for a reason of its own, and still has a goodbye to send.
+        self._wire.fail(ConnectionLost("the WebSocket was closed"))
+
+
+def _first_fault(error: Exception) -> BaseException:
+    """Return what the peer did wrong.
+
+    trio-websocket answers a bad response as if it were a request, and stumbles over that.
+    """
+    fault: BaseException | None = error
+    while not (fault is None or isinstance(fault, wsproto.utilities.RemoteProtocolError)):
+        fault = fault.__context__
+    return fault or error

@@ -18,6 +18,7 @@ The wire ends by `Wire.fail` (somebody broke a rule), by the peer, by the networ
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 from typing import TYPE_CHECKING, Protocol
 
@@ -25,7 +26,7 @@ import trio
 from trio.lowlevel import ParkingLot, checkpoint, notify_closing, wait_readable, wait_writable
 
 from cotun_trio.backlog import Backlog
-from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
+from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, UpgradeRefused
 from cotun_trio.websocket.frames import FrameError, FrameFilter, close_frame, frames
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
 
 MAX_HEAD = 8 * 1024
 """Bytes of the server's HTTP response head."""
-MAX_REJECTION = 64 * 1024
-"""Bytes of a response that is not a 101, body included: nobody reads it."""
 MAX_BACKLOG = 8 * 1024 * 1024
 """Bytes that may wait for a peer that does not read.  Data does not get near it, since producers
 wait; a peer that asks and asks and never reads the answers does."""
@@ -43,6 +42,10 @@ NOTSENT_LOWAT = 512 * 1024
 the link busy, and not so many that an interactive channel queues behind megabytes."""
 SMALL = 4096
 """Bytes up to which joining the pieces is cheaper than a gathering write."""
+
+# As h11 sees them: it takes bare line feeds, and a status without a reason.
+_BLANK_LINE = re.compile(rb"\n\r?\n")
+_STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?: |\r?\n)")
 
 
 class Receiver(Protocol):
@@ -127,6 +130,10 @@ class Wire(trio.abc.Stream):
         receiver = self._receiver
         assert receiver is not None
         while True:
+            if self.frames.closed:
+                # Answered by trio-websocket, and over, whether the peer goes now or stays.
+                self._end(ConnectionLost("the peer closed the WebSocket"))
+                return b""
             if receiver.paused:
                 await receiver.wait_resumed()
             data = memoryview(self._early)
@@ -150,19 +157,19 @@ class Wire(trio.abc.Stream):
         data = await self._read()
         response = self._response
         response += data
-        end = response.find(b"\r\n\r\n")
-        if end < 0:
-            if len(response) > MAX_HEAD:
-                self.fail(ProtocolError(f"an HTTP response head of over {MAX_HEAD} bytes"))
+        blank = _BLANK_LINE.search(response)
+        end = blank.end() if blank else len(response)
+        if end > MAX_HEAD:
+            self.fail(ProtocolError(f"an HTTP response head of over {MAX_HEAD} bytes"))
+            raise trio.BrokenResourceError
+        if blank and (line := _STATUS_LINE.match(response)):
+            if line[1] != b"101":
+                # Now, not behind a body that nobody reads: it may end late, badly or never.
+                self.fail(UpgradeRefused(int(line[1])))
                 raise trio.BrokenResourceError
-        elif not response.startswith(b"HTTP/1.1 101 "):
-            if len(response) > MAX_REJECTION:
-                return b""
-        else:
             self._upgraded = True
-            self._early = bytes(response[end + 4 :])
-            return bytes(data[: len(data) - len(self._early)])
-        return bytes(data)
+            self._early = bytes(response[end:])
+        return bytes(data[: len(data) - len(self._early)])
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send the handshake, or whole control frames."""
@@ -186,6 +193,8 @@ class Wire(trio.abc.Stream):
             if self._sock.fileno() < 0:
                 raise trio.ClosedResourceError
             await wait_readable(self._sock)
+            if self.ended.is_set():
+                raise trio.BrokenResourceError("the connection is lost")
             try:
                 size = self._sock.recv_into(self._area)
             except BlockingIOError:
@@ -211,9 +220,9 @@ class Wire(trio.abc.Stream):
         Raises `trio.BrokenResourceError` when that will never be.
         """
         while self._backlog:
-            if self.ended.is_set():
-                raise trio.BrokenResourceError("the connection is lost")
             await self._idle.park()
+        if self.ended.is_set():
+            raise trio.BrokenResourceError("the connection is lost")
 
     def send(self, data: memoryview | bytearray) -> None:
         """Send `data` as binary messages.  Once the wire has ended, do nothing."""

@@ -1,0 +1,59 @@
+"""The answer to a config request: where the reverse remotes listen, as raw JSON.
+
+A server sends it only to a client whose request has an identity (`config`): a Go client takes any
+payload for an error text, so for it an empty one says yes.
+"""
+
+import json
+
+import attrs
+
+from cotun_trio.errors import ProtocolError
+from cotun_trio.escape import escape
+from cotun_trio.protocol.addresses import RemoteError
+from cotun_trio.protocol.config import MAX_REMOTES
+from cotun_trio.protocol.peer_json import JsonError, parse_object, take
+from cotun_trio.protocol.target import Target
+
+
+@attrs.frozen
+class ConfigReply:
+    """What a server grants."""
+
+    addresses: tuple[str, ...]
+    """``host:port`` or ``unix:/path`` for each reverse remote, in the order of the request.
+
+    The port is the real one, also where the remote says 0.
+    """
+
+    def encode(self) -> bytes:
+        """Return the payload."""
+        return json.dumps({"Addresses": self.addresses}, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, payload: bytes) -> "ConfigReply":
+        """Return the reply in `payload`, or raise `ProtocolError`.
+
+        The caller bounds the size of the payload, and compares the number of addresses with what
+        it asked for.
+        """
+        try:
+            fields = parse_object(payload)
+            if "addresses" not in fields:
+                raise JsonError("no Addresses")
+            addresses = take(fields, "Addresses", [])
+            if len(addresses) > MAX_REMOTES:
+                raise JsonError(f"more than {MAX_REMOTES} addresses")
+            return cls(tuple(map(_check_address, addresses)))
+        except (JsonError, RemoteError) as error:
+            raise ProtocolError(f"config reply: {error}") from error
+
+
+def _check_address(value: object) -> str:
+    if not isinstance(value, str):
+        raise JsonError("an address that is no string")
+    # What can be listened on could also be dialled; but it is in full, and names no protocol.
+    address = Target.parse(value)
+    if address.udp or address.socks or address.address != value:
+        raise JsonError(f"'{escape(value)}' is not an address")
+    return value
