@@ -208,6 +208,11 @@ class Client:
                 continue  # perhaps it speaks the other dialect
             except CotunError as error:
                 failure = error
+            except Exception:
+                # Whatever a server makes us do ends with its session, here as in the server.
+                self.log.error("internal error, the session is closed")
+                self.log.debug("what happened", exc_info=True)
+                failure = ConnectionLost("internal error")
             if session is not None and session.was_open:
                 self._dialects = (dialect,)  # it does speak this one
             break
@@ -223,7 +228,10 @@ class Client:
     async def _live(self, session: ClientSession) -> None:
         timings = self.settings.timings
         deadline = trio.current_time() + timings.ws_timeout + timings.ssh_timeout
-        await session.run(deadline=deadline)
+        try:
+            await session.run(deadline=deadline)
+        finally:
+            self.session_ended()
 
     def session_opened(self, session: ClientSession) -> None:
         """Give the session to whoever waits for one."""

@@ -155,9 +155,11 @@ class ServerSession(Session):
                 self.log.info("closed before it was open: %s", error)
             else:
                 self._log_end(str(error))
-        except trio.Cancelled:
+        except (trio.Cancelled, BaseExceptionGroup) as error:
+            # A nursery puts everything into a group, a cancellation too.
+            others = BaseExceptionGroup("", [error]).split(trio.Cancelled)[1]
             if self._open_since is not None:
-                self._log_end("the server is shutting down")
+                self._log_end("internal error" if others else "the server is shutting down")
             raise
         finally:
             self._server.listeners.free(self)

@@ -62,6 +62,7 @@ class Session(abc.ABC):
         self.wire = wire
         self._keepalive = keepalive
         self._nursery: trio.Nursery | None = None
+        self._speaks_ssh = False
         self._conns = itertools.count(1)
 
     # ---- what the roles define
@@ -104,8 +105,9 @@ class Session(abc.ABC):
                     self.fail(error)
         finally:
             self._nursery = None
-            self.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, "closing")
-            self.wire.say_goodbye()
+            if self._speaks_ssh:  # or the peer would get frames in place of its HTTP
+                self.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, "closing")
+                self.wire.say_goodbye()
             self.connection.on_lost(self.failure or ConnectionLost("the session was closed"))
             self.wire.close()
         assert self.failure is not None
@@ -125,6 +127,7 @@ class Session(abc.ABC):
 
     def start_ssh(self) -> None:
         """Begin to speak SSH on the wire."""
+        self._speaks_ssh = True
         self.wire.attach(self.connection)
         self.connection.start()
 

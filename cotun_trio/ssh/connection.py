@@ -369,22 +369,25 @@ class Connection:
 
     def _new_number(self) -> int:
         while self._next_number in self.channels or self._next_number in self._opens:
-            self._next_number += 1
+            self._next_number = (self._next_number + 1) & 0xFFFFFFFF
         number = self._next_number
         self._next_number = (number + 1) & 0xFFFFFFFF
         return number
 
-    def _take_pending(self, number: int) -> PendingOpen:
-        pending = self._opens.pop(number, None)
+    def _pending_open(self, number: int) -> PendingOpen:
+        # Taken from the dictionary only when the answer is seen to be well-formed: who waits for
+        # it has to be found there when it is not.
+        pending = self._opens.get(number)
         if pending is None:
             raise ProtocolError("an answer to the opening of a channel that nobody opened")
         return pending
 
     def _on_open_confirmation(self, payload: memoryview) -> None:
         reader = Reader(payload)
-        pending = self._take_pending(reader.u32())
+        pending = self._pending_open(reader.u32())
         channel = pending.channel
         channel.set_peer(reader.u32(), reader.u32(), reader.u32())
+        del self._opens[channel.number]
         self.channels[channel.number] = channel
         if pending.abandoned:
             channel.close()
@@ -392,10 +395,11 @@ class Connection:
 
     def _on_open_failure(self, payload: memoryview) -> None:
         reader = Reader(payload)
-        pending = self._take_pending(reader.u32())
+        pending = self._pending_open(reader.u32())
         code, reason = reader.u32(), bytes(reader.string())
         reader.string()  # the language of the reason
         reader.end()
+        del self._opens[pending.channel.number]
         pending.refusal = OpenRefused(code, escape(reason))
         pending.answered.set()
 
