@@ -48,7 +48,7 @@ class Listener:
     ) -> None:
         """Give connections to `accepted`; send datagrams through the session of `current`.
 
-        Ends when cancelled; the sockets stay open.
+        Ends when it is cancelled, and when somebody closes it.
         """
         remote = self.remote
         async with trio.open_nursery() as nursery:

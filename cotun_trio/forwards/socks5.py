@@ -130,7 +130,7 @@ async def _connect_through(
         answer, behind = await _receive_answer(far)
         await near.send_all(answer.raw + behind)
         if answer.code is not Reply.SUCCEEDED:
-            log.info("refused: %s", answer.code.name)
+            log.info("refused: %s", answer.code.name.lower().replace("_", " "))
             return
         if early:
             await far.send_all(early)

@@ -96,10 +96,16 @@ class UdpListener:
         self._waiting: list[tuple[str, bytes]] = []
 
     async def serve(self, current: Callable[[], Link | None]) -> None:
-        """Send what arrives through the session that `current` gives.  Ends when cancelled."""
+        """Send what arrives through the session that `current` gives.
+
+        Ends when it is cancelled, and when somebody closes the socket.
+        """
         sock, size = self._sock, self._max_size
-        while True:
-            await wait_readable(sock)
+        while sock.fileno() >= 0:
+            try:
+                await wait_readable(sock)
+            except trio.ClosedResourceError:
+                return
             with contextlib.suppress(OSError):  # there is no more at present
                 for _ in range(BATCH):
                     data, address = sock.recvfrom(size)

@@ -28,17 +28,19 @@ async def accept_forever(
 ) -> None:
     """Call `accepted` with each connection and its peer's address; it owns the socket then.
 
-    Does not end: cancel it.  The listener stays open.
+    Ends when it is cancelled, and when somebody closes the listener.
     """
-    while True:
-        await wait_readable(listener)
+    while listener.fileno() >= 0:
         try:
+            await wait_readable(listener)
             for _ in range(BATCH):
                 sock, peer = listener.accept()
                 sock.setblocking(False)
                 accepted(sock, peer)
         except BlockingIOError:
             continue
+        except trio.ClosedResourceError:
+            return
         except OSError as error:
             if error.errno in _EXHAUSTED:
                 log.warning("cannot accept connections at present: %s", error.strerror)
