@@ -24,6 +24,7 @@ from cotun_trio.errors import (
     CotunError,
     FingerprintMismatch,
     GaveUp,
+    ProtocolError,
     UpgradeRefused,
 )
 from cotun_trio.escape import escape
@@ -266,6 +267,8 @@ class ClientSession(Session):
         self._client = client
         self._dialect = dialect
         self._open_since: float | None = None
+        self.reverse_addresses: tuple[str, ...] = ()
+        """Where the server listens, for each reverse remote in turn; only a cotun-trio tells."""
 
     @property
     def was_open(self) -> bool:
@@ -305,13 +308,17 @@ class ClientSession(Session):
             raise ConfigRefused(f"the server refused: {escape(payload) or 'no reason given'}")
         self._open_since = trio.current_time()
         self.log.info("Connected (Latency %s)", format_duration(latency))
-        reverse = [remote for remote in settings.remotes if remote.reverse]
         if payload:
-            for remote, address in zip(
-                reverse, ConfigReply.decode(payload).addresses, strict=False
-            ):
-                self.log.info("The server listens on %s for %s", escape(address), remote)
+            self._take_reply(ConfigReply.decode(payload))
         self._client.session_opened(self)
+
+    def _take_reply(self, reply: ConfigReply) -> None:
+        reverse = [remote for remote in self._client.settings.remotes if remote.reverse]
+        if len(reply.addresses) != len(reverse):
+            raise ProtocolError("the server's answer does not fit the reverse remotes")
+        self.reverse_addresses = reply.addresses
+        for remote, address in zip(reverse, reply.addresses, strict=True):
+            self.log.info("The server listens on %s for %s", escape(address), remote)
 
     @property
     def _peer_is_ours(self) -> bool:
