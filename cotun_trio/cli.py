@@ -44,7 +44,7 @@ defaults, can be set in the environment:
 
 app = App(
     name="cotun-trio",
-    help="A fast TCP tunnel over HTTP, secured by SSH.  Speaks with chisel and cotun.",
+    help="A fast TCP/UDP tunnel over HTTP, secured by SSH.  Speaks with chisel and cotun.",
     version=f"cotun-trio {__version__}",
     default_parameter=Parameter(negative=""),
     help_format="plaintext",
