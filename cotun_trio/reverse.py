@@ -58,7 +58,11 @@ class Listeners:
         held = self._held.setdefault(owner, [])
         try:
             for remote in remotes:
-                held.append(await self._open_one(owner, remote))
+                listener = await self._open_one(owner, remote)
+                if self._held.get(owner) is not held:
+                    listener.close()
+                    raise ConfigRefused("the session has ended")  # and all was freed, meanwhile
+                held.append(listener)
         except BaseException:
             self.free(owner)
             raise

@@ -47,8 +47,9 @@ async def associate(
             association = _Association(link, udp, nursery, log)
             client = (sock.getpeername()[0], request.port)
             nursery.start_soon(association.run, *client)
-            while await near.receive_some(1024):
-                pass  # the connection is only there to be closed
+            with contextlib.suppress(trio.BrokenResourceError):
+                while await near.receive_some(1024):
+                    pass  # the connection is only there to be closed
             nursery.cancel_scope.cancel()
     finally:
         close(udp)
@@ -57,11 +58,12 @@ async def associate(
 class _Destination:
     """Where the client sends to: a channel, or one that is being opened."""
 
-    __slots__ = ("datagrams", "idle", "waiting")
+    __slots__ = ("datagrams", "idle", "refused", "waiting")
 
     def __init__(self) -> None:
         self.datagrams: Datagrams | None = None
         self.waiting: list[bytes] = []
+        self.refused = False
         self.idle = trio.CancelScope()
 
 
@@ -104,7 +106,7 @@ class _Association:
         destination.idle.deadline = trio.current_time() + IDLE
         if destination.datagrams is not None:
             destination.datagrams.send(self._source, payload)
-        elif len(destination.waiting) < MAX_WAITING:
+        elif len(destination.waiting) < MAX_WAITING and not destination.refused:
             destination.waiting.append(payload)
 
     @property
@@ -131,7 +133,10 @@ class _Association:
                     datagrams.send(self._source, payload)
                 destination.waiting = []
                 await datagrams.closed_event.wait()
+        except ProtocolError as error:
+            self._link.fail(error)
         except CotunError as error:
+            destination.refused, destination.waiting = True, []
             self._log.info("refused: %s", error)
             await trio.sleep(IDLE)  # and not asked again with every datagram
         finally:

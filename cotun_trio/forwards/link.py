@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from cotun_trio.errors import CotunError
     from cotun_trio.ssh.connection import Connection
 
 
@@ -16,6 +17,9 @@ class Link(Protocol):
     @property
     def connection(self) -> Connection:
         """Where channels are opened."""
+
+    def fail(self, failure: CotunError) -> None:
+        """End the session: the peer has broken a rule."""
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
         """Run `function` as a child of the session: it is cancelled when the session ends."""

@@ -44,6 +44,10 @@ if TYPE_CHECKING:
 
 GREETING_TIMEOUT = 10.0
 """Seconds for everything up to the request."""
+DRAIN_TIMEOUT = 1.0
+"""Seconds for a client that is refused to notice."""
+MAX_DRAINED = 16
+"""Reads of what it says meanwhile."""
 ANSWER_TIMEOUT = 60.0
 """Seconds for the exit to answer: it gives up dialling before that."""
 
@@ -56,7 +60,7 @@ _REPLIES = {
 
 
 async def _receive_request(
-    stream: trio.abc.Stream, credentials: tuple[str, str] | None
+    stream: trio.abc.HalfCloseableStream, credentials: tuple[str, str] | None
 ) -> tuple[Request, bytes]:
     """Take a client's part of the greeting; return its request, and what came behind it.
 
@@ -78,7 +82,17 @@ async def _receive_request(
         raise ProtocolError(f"SOCKS: no request in {GREETING_TIMEOUT:g} s") from None
     except SocksError as error:
         await stream.send_all(handshake.take_out() + error.reply)
+        await _drain(stream)
         raise
+
+
+async def _drain(stream: trio.abc.HalfCloseableStream) -> None:
+    """Let the client read what it was told: a socket closed with bytes unread is reset at once."""
+    await stream.send_eof()
+    with trio.move_on_after(DRAIN_TIMEOUT):
+        for _ in range(MAX_DRAINED):
+            if not await stream.receive_some():
+                return
 
 
 # ---- the entry

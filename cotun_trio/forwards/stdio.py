@@ -55,6 +55,7 @@ async def carry_stdio(channel: Channel) -> None:
             # The peer closes when it has passed on the last byte; until then it is still ours.
             with trio.move_on_after(CLOSE_TIMEOUT):
                 await stream.peer_closed.wait()
+            whole = not channel.lost  # in between, what we sent last may be lost with it
         nursery.cancel_scope.cancel()
     if not whole:
         raise ConnectionLost("the tunnel was lost")

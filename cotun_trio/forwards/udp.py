@@ -12,14 +12,13 @@ the network reports about one flow (a port that is closed) is nobody else's busi
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import socket
 from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import wait_readable
 
-from cotun_trio.errors import CotunError
+from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.relay import close
 from cotun_trio.net.dial import address_family, resolve
@@ -94,6 +93,9 @@ class UdpListener:
         self._link: Link | None = None  # the session that has the channel, or is opening one
         self._datagrams: Datagrams | None = None  # the open channel
         self._waiting: list[tuple[str, bytes]] = []
+        # Who has sent something, the latest last: nobody else is sent anything, whatever the peer
+        # says.  It could have us speak to any host that we can reach.
+        self._sources: dict[str, tuple[str, int]] = {}
 
     async def serve(self, current: Callable[[], Link | None]) -> None:
         """Send what arrives through the session that `current` gives.
@@ -109,7 +111,14 @@ class UdpListener:
             with contextlib.suppress(OSError):  # there is no more at present
                 for _ in range(BATCH):
                     data, address = sock.recvfrom(size)
-                    self._send(current(), join_host_port(*address[:2]), data)
+                    source = join_host_port(*address[:2])
+                    self._remember(source, address)
+                    self._send(current(), source, data)
+
+    def _remember(self, source: str, address: tuple[str, int]) -> None:
+        if self._sources.pop(source, None) is None and len(self._sources) >= MAX_FLOWS:
+            del self._sources[next(iter(self._sources))]
+        self._sources[source] = address
 
     def _send(self, link: Link | None, source: str, data: bytes) -> None:
         if link is None:
@@ -136,17 +145,18 @@ class UdpListener:
                 datagrams.send(source, data)
             self._waiting = []
             await datagrams.closed_event.wait()
+        except ProtocolError as error:  # what came right behind the confirmation
+            link.fail(error)
         finally:
             channel.close()
             if self._link is link:
                 self._link = self._datagrams = None
 
     def _answer(self, source: str, data: bytes) -> None:
-        # The peer echoes the source that it was sent: what does not parse is its own mistake.
-        host, _, port = source.rpartition(":")
-        with contextlib.suppress(OSError, ValueError, OverflowError):
-            address = str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]")))
-            self._sock.sendto(data, (address, int(port)))
+        # The peer echoes the source that it was sent.
+        if (address := self._sources.get(source)) is not None:
+            with contextlib.suppress(OSError):
+                self._sock.sendto(data, address)
 
 
 class _Flow:
