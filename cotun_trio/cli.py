@@ -234,6 +234,9 @@ def _credentials(text: str | None) -> Credentials | None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line, and exit."""
+    for name in ("HOST", "PORT", "AUTH"):
+        if not os.environ.get(name, "unset"):  # empty is unset, as to the Go programs
+            del os.environ[name]
     try:
         status = app(argv)
     except UsageError as error:

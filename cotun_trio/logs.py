@@ -8,10 +8,7 @@ here (`cotun_trio.escape`).
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+from typing import Any
 
 ROOT = "cotun"
 
@@ -25,15 +22,18 @@ class Context(logging.LoggerAdapter[logging.Logger]):
 
     def within(self, **pairs: object) -> Context:
         """Return the same with more pairs."""
-        # The message is a format: a % in its context (an IPv6 zone, a user's name) is doubled.
-        more = " ".join(f"{key}={value}" for key, value in pairs.items()).replace("%", "%%")
+        more = " ".join(f"{key}={value}" for key, value in pairs.items())
         return Context(self.logger, f"{self._prefix} {more}".lstrip())
 
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
-        """Put the context before the message."""
-        return (f"{self._prefix}: {msg}" if self._prefix else msg), kwargs
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log a message with the context before it."""
+        if self.isEnabledFor(level):
+            if self._prefix:
+                # Never as a part of the format: a user's name or an IPv6 zone can have a % in it.
+                # A message without arguments is no format either.
+                form = msg if args else str(msg).replace("%", "%%")
+                msg, args = f"%s: {form}", (self._prefix, *args)
+            self.logger.log(level, msg, *args, **kwargs)
 
 
 def get_logger(side: str) -> Context:

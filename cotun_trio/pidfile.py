@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from typing import TYPE_CHECKING
 
 from cotun_trio.errors import UsageError
@@ -36,7 +37,8 @@ def pid_file(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        if _content(path) == str(os.getpid()):  # and not somebody else's by now
+            path.unlink(missing_ok=True)
 
 
 def _create(path: Path) -> None:
@@ -46,12 +48,21 @@ def _create(path: Path) -> None:
         file.write(f"{os.getpid()}\n")
 
 
+def _content(path: Path) -> str:
+    """Return what is in the file; nothing where it cannot be read."""
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="ascii", errors="replace").strip()
+    return ""
+
+
 def _remove_stale(path: Path) -> None:
     try:
         text = path.read_text(encoding="ascii", errors="replace").strip()
-        if not (text.isascii() and text.isdigit()):
+        if not re.fullmatch("[1-9][0-9]{0,9}", text):
             raise UsageError(f"{path} is not a pid file: it is left alone")
         try:
+            if int(text) == os.getpid():  # in a container, the last run had the same number
+                raise ProcessLookupError
             os.kill(int(text), 0)
         except PermissionError:
             pass  # it lives, and is somebody else's

@@ -122,20 +122,28 @@ class ServerUrl:
         """Read ``[http://]host[:port][/path]``; ``ws://`` is the same.  Raises `UsageError`."""
         right = "write it like http://example.com:8080"
         url = text if "://" in text else f"http://{text}"
+        # What may hold a password is not shown.
+        shown = "this" if "@" in text else f"{escape(text)!r}"
+        if "@" in re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]:
+            raise UsageError("a server's URL holds no user: give user:password by --auth")
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
-        except ValueError as error:
-            raise UsageError(f"{escape(text)!r} is not a server's URL ({error}): {right}") from None
+        except ValueError:
+            raise UsageError(f"{shown} is not a server's URL: {right}") from None
         if parts.scheme in ("https", "wss"):
-            raise UsageError(f"{escape(text)!r}: TLS is not supported yet: {right}")
-        if parts.scheme not in ("http", "ws") or not host or not text.isprintable() or " " in text:
-            raise UsageError(f"{escape(text)!r} is not a server's URL: {right}")
-        if parts.username is not None:
-            raise UsageError("a server's URL holds no user: give user:password by --auth")
+            raise UsageError(f"{shown}: TLS is not supported yet: {right}")
+        if (
+            parts.scheme not in ("http", "ws")
+            or not host
+            or port == 0
+            or not text.isprintable()
+            or " " in text
+        ):
+            raise UsageError(f"{shown} is not a server's URL: {right}")
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not path.isascii():
-            raise UsageError(f"{escape(text)!r}: percent-encode what is not ASCII in the path")
+            raise UsageError(f"{shown}: percent-encode what is not ASCII in the path")
         return cls(host, 80 if port is None else port, path)
 
     @property
@@ -162,7 +170,8 @@ def parse_header(text: str) -> tuple[str, str]:
     name, colon, value = text.partition(":")
     value = value.strip(" \t")
     if not colon or not _TOKEN.fullmatch(name):
-        raise UsageError(f"{escape(text)!r} is not a header: write it like 'Name: value'")
+        # The text may well be a password: it is not shown.
+        raise UsageError("a header is written 'Name: value', and this one is not")
     if _OURS.fullmatch(name):
         raise UsageError(f"the header {name} is part of the upgrade and cannot be set")
     if any((c < " " and c != "\t") or c == "\x7f" for c in value):
@@ -179,6 +188,21 @@ def _check_fingerprint(_self: object, _attribute: object, text: str | None) -> N
         check_form(text)
 
 
+def _check_hostname(_self: object, _attribute: object, text: str | None) -> None:
+    if not text:
+        return
+    try:
+        plain = re.fullmatch(rb"[!-~]+", text.encode("idna"))
+    except UnicodeError:
+        plain = None
+    if not plain:
+        raise UsageError(f"{escape(text)!r} cannot be a Host header")
+
+
+def _no_end(count: int | None) -> int | None:
+    return None if count is not None and count < 0 else count
+
+
 @attrs.frozen(kw_only=True)
 class ClientSettings:
     """What ``cotun-trio client`` is told."""
@@ -190,13 +214,13 @@ class ClientSettings:
     auth: Credentials | None = None
     keepalive: float = DEFAULT_KEEPALIVE
     """Seconds between pings; 0 for none."""
-    max_retry_count: int | None = None
-    """Failed attempts in a row that are followed by another; None for no end."""
+    max_retry_count: int | None = attrs.field(default=None, converter=_no_end)
+    """Failed attempts in a row that are followed by another; None (-1 to Go) for no end."""
     max_retry_interval: float = 300.0
     """The longest wait between two attempts, in seconds."""
-    headers: tuple[tuple[str, str], ...] = ()
-    """Sent with the upgrade, besides its own."""
-    hostname: str | None = None
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    """Sent with the upgrade, besides its own.  Not shown: a password may be among them."""
+    hostname: str | None = attrs.field(default=None, validator=_check_hostname)
     """The Host header, where it is not the URL's."""
     protocol: Literal["auto", "chisel", "cotun"] = "auto"
     timings: Timings = attrs.field(factory=Timings)

@@ -23,6 +23,10 @@ class Credentials:
         if not colon:
             # The text may well be a password: it is not shown.
             raise UsageError("credentials are written user:password, and this has no colon")
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # bytes from the command line or the environment
+            raise UsageError("a user name and a password have to be UTF-8") from None
         return cls(user, password)
 
 

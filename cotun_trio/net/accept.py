@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import errno
-import logging
 from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import wait_readable
 
+from cotun_trio.logs import get_logger
+
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-log = logging.getLogger(__name__)
+log = get_logger("accept")
 
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 PAUSE = 0.1
@@ -30,11 +31,13 @@ async def accept_forever(
 
     Ends when it is cancelled, and when somebody closes the listener.
     """
+    exhausted = False
     while listener.fileno() >= 0:
         try:
             await wait_readable(listener)
             for _ in range(BATCH):
                 sock, peer = listener.accept()
+                exhausted = False
                 sock.setblocking(False)
                 accepted(sock, peer)
         except BlockingIOError:
@@ -43,6 +46,8 @@ async def accept_forever(
             return
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                log.warning("cannot accept connections at present: %s", error.strerror)
+                if not exhausted:  # once, not with every try
+                    log.warning("cannot accept connections at present: %s", error.strerror)
+                exhausted = True
                 await trio.sleep(PAUSE)
             # Anything else is about the one connection, which is gone already (accept(2)).

@@ -229,8 +229,10 @@ class ServerHandshake(_Reader[Request]):
         methods = yield count
         method = Method.NO_LOGIN if self._credentials is None else Method.PASSWORD
         if method not in methods:
-            offer = "only a login" if method == Method.NO_LOGIN else "no login by user and password"
-            raise SocksError(f"the client offers {offer}", bytes([VERSION, Method.NONE]))
+            wanted = (
+                "to go without a login" if method == Method.NO_LOGIN else "a user and a password"
+            )
+            raise SocksError(f"the client does not offer {wanted}", bytes([VERSION, Method.NONE]))
         self._out += bytes([VERSION, method])
         if self._credentials is not None:
             yield from self._log_in(*self._credentials)

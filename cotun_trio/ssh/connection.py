@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from cotun_trio.errors import AuthenticationFailed, OpenRefused, ProtocolError
+from cotun_trio.errors import AuthenticationFailed, ConnectionLost, OpenRefused, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.channel import WINDOW, Channel
@@ -37,7 +37,6 @@ MAX_CHANNELS = 16_384
 come from, and at 10 KiB each still a bounded amount of memory."""
 MAX_HELD_BYTES = 1024 * 1024
 """Bytes of control messages that may wait for the end of a key exchange."""
-
 
 DATA_HEAD = struct.Struct(">BII")
 """Message type, channel and length of the data."""
@@ -144,6 +143,9 @@ class Connection:
                     self._on_event(event)  # type: ignore[arg-type]
         except ProtocolError as error:
             self.disconnect(messages.DISCONNECT_PROTOCOL_ERROR, str(error))
+            raise
+        except ConnectionLost:
+            self.end_batch()  # what came before the peer's DISCONNECT counts
             raise
 
     def end_batch(self) -> None:
@@ -375,12 +377,10 @@ class Connection:
         return number
 
     def _pending_open(self, number: int) -> PendingOpen:
-        # Taken from the dictionary only when the answer is seen to be well-formed: who waits for
-        # it has to be found there when it is not.
-        pending = self._opens.get(number)
-        if pending is None:
+        # It stays until its whole answer is read: where that is wrong, `on_lost` has to find it.
+        if number not in self._opens:
             raise ProtocolError("an answer to the opening of a channel that nobody opened")
-        return pending
+        return self._opens[number]
 
     def _on_open_confirmation(self, payload: memoryview) -> None:
         reader = Reader(payload)
@@ -404,12 +404,7 @@ class Connection:
         pending.answered.set()
 
     def _on_open(self, payload: memoryview) -> None:
-        reader = Reader(payload)
-        kind = bytes(reader.string())
-        number, window, max_packet = reader.u32(), reader.u32(), reader.u32()
-        if not max_packet:
-            raise ProtocolError("a channel with a maximum packet size of 0")
-        opening = Opening(self, kind, bytes(reader.rest()), number, window, max_packet)
+        opening = Opening.read(self, payload)
         too_many = self._too_many_channels()
         self._openings += 1
         if too_many:
@@ -454,14 +449,11 @@ class Connection:
         if len(payload) < DATA_HEAD.size:
             raise ProtocolError("a channel data message that is cut short")
         _, number, size = DATA_HEAD.unpack_from(payload)
-        data = payload[DATA_HEAD.size :]
-        if len(data) != size:
+        if len(payload) - DATA_HEAD.size != size:
             raise ProtocolError("a channel data message of the wrong length")
         channel = self._channel(number)
-        channel.on_data(data)
-        if not channel.pending:
-            channel.pending = True
-            self._touched.append(channel)
+        channel.on_data(payload[DATA_HEAD.size :])
+        self._touch(channel)
 
     def _on_extended_data(self, payload: memoryview) -> None:
         reader = Reader(payload)

@@ -10,6 +10,7 @@ import trio
 
 from cotun_trio.errors import ProtocolError
 from cotun_trio.ssh import messages
+from cotun_trio.ssh.messages import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.connection import Connection
 
+MAX_OPEN = 4096
+"""Bytes of a CHANNEL_OPEN, which is kept until it is answered.  Its type has 64 at the most (RFC
+4250 section 4.6.1), and nothing that can be dialled has a name of more than 255."""
 MAX_UNANSWERED = 64
 """Global requests that a peer may have waiting for our answer; ours have one or two."""
 
@@ -35,6 +39,18 @@ class Opening:
     window: int
     """Bytes that we may send at first."""
     max_packet: int
+
+    @classmethod
+    def read(cls, connection: Connection, payload: memoryview) -> Opening:
+        """Read a CHANNEL_OPEN."""
+        if len(payload) > MAX_OPEN:
+            raise ProtocolError(f"a wish for a channel of over {MAX_OPEN} bytes")
+        reader = Reader(payload)
+        kind = bytes(reader.string())
+        number, window, max_packet = reader.u32(), reader.u32(), reader.u32()
+        if not max_packet:
+            raise ProtocolError("a channel with a maximum packet size of 0")
+        return cls(connection, kind, bytes(reader.rest()), number, window, max_packet)
 
     def confirm(self) -> Channel:
         """Open the channel."""

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotun_trio.errors import ProtocolError, UsageError
-from cotun_trio.protocol.config import MAX_DEPTH, MAX_REMOTES, MAX_VERSION, Config
+from cotun_trio.protocol.config import MAX_REMOTES, MAX_VERSION, Config
+from cotun_trio.protocol.peer_json import MAX_DEPTH
 from cotun_trio.protocol.remote import Remote
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/config.json").read_text())
@@ -330,11 +331,15 @@ def test_a_refusal_says_which_remote() -> None:
 
 # Properties
 
-TEXTS = ["3000", "R:2222:localhost:22", "53:1.1.1.1:53/udp", "socks", "R:0:[::1]:80", "stdio:a:22"]
+TEXTS = [
+    *("3000", "R:2222:localhost:22", "53:1.1.1.1:53/udp", "socks", "R:0:[::1]:80", "stdio:a:22"),
+    *("80:unix:/a", "unix:/a:80", "R:unix:./a:unix:/b", "stdio:unix:/a", "R:a:b:c@socks"),
+]
 VERSIONS = st.text(st.characters(exclude_categories=["Cs"]), max_size=MAX_VERSION)
 NAMES = [
     *("Version", "Remotes", "LocalHost", "LocalPort", "LocalProto", "RemoteHost", "RemotePort"),
     *("RemoteProto", "Socks", "Reverse", "Stdio", "socks", "remoteport", "x"),
+    *("SocksAuth", "Identity"),
 ]
 VALUES: st.SearchStrategy[object] = st.recursive(
     st.none()
@@ -342,7 +347,9 @@ VALUES: st.SearchStrategy[object] = st.recursive(
     | st.integers()
     | st.floats()
     | st.text(max_size=5)
-    | st.sampled_from(["", "80", "0", "a", "[::1]", "tcp", "udp", "UDP", "stdio"]),
+    | st.sampled_from(
+        ["", "80", "0", "a", "[::1]", "tcp", "udp", "UDP", "stdio", "unix:/x", "a:b"]
+    ),
     lambda inner: (
         st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5)
     ),
@@ -350,13 +357,15 @@ VALUES: st.SearchStrategy[object] = st.recursive(
 )
 CONFIGS = st.fixed_dictionaries(
     {"Remotes": st.lists(st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6), max_size=3)},
-    optional={"Version": VALUES, "x": VALUES},
+    optional={"Version": VALUES, "CotunTrio": VALUES, "x": VALUES},
 )
 
 
-@given(VERSIONS, st.lists(st.sampled_from(TEXTS)))
-def test_a_config_is_read_back_from_its_payload(version: str, texts: list[str]) -> None:
-    config = Config(version, remotes(*texts))
+@given(VERSIONS, st.lists(st.sampled_from(TEXTS)), st.text("0123456789abcdef", max_size=64))
+def test_a_config_is_read_back_from_its_payload(
+    version: str, texts: list[str], identity: str
+) -> None:
+    config = Config(version, remotes(*texts), identity)
     assert Config.decode(config.encode()) == config
 
 
