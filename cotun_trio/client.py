@@ -35,7 +35,7 @@ from cotun_trio.logs import get_logger
 from cotun_trio.net.dial import dial_tcp
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.config_reply import ConfigReply
-from cotun_trio.protocol.dialect import MARK, is_cotun_trio
+from cotun_trio.protocol.dialect import MARK
 from cotun_trio.protocol.target import Target
 from cotun_trio.session import Session
 from cotun_trio.ssh.engine import Engine
@@ -304,7 +304,7 @@ class ClientSession(Session):
         success, payload = await connection.request("config", self._config().encode())
         latency = trio.current_time() - asked_at
         # Go's servers succeed with nothing: any payload is an error text.
-        if not success or (payload and not self._peer_is_ours):
+        if not success or (payload and not self.connection.peer_is_ours):
             raise ConfigRefused(f"the server refused: {escape(payload) or 'no reason given'}")
         self._open_since = trio.current_time()
         self.log.info("Connected (Latency %s)", format_duration(latency))
@@ -320,14 +320,10 @@ class ClientSession(Session):
         for remote, address in zip(reverse, reply.addresses, strict=True):
             self.log.info("The server listens on %s for %s", escape(address), remote)
 
-    @property
-    def _peer_is_ours(self) -> bool:
-        return is_cotun_trio(self.connection.engine.peer_version)
-
     def _config(self) -> Config:
         """Return the config request; Raises `ConfigRefused` for what a Go server cannot do."""
         remotes = self._client.settings.remotes
-        if self._peer_is_ours:
+        if self.connection.peer_is_ours:
             return Config(cotun_trio.__version__, remotes, identity=self._client.identity)
         for remote in remotes:
             if remote.needs_extensions:

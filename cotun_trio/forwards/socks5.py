@@ -176,11 +176,13 @@ async def carry_in(opening: Opening, *, timeout: float, log: Context) -> None:
         log = log.within(to=request.address)
         if request.command is not Command.CONNECT:
             await far.send_all(reply(Reply.COMMAND_NOT_SUPPORTED))
+            await far.send_eof()
             return
         try:
             sock = await dial_tcp(request.host, request.port, timeout=timeout)
         except DialFailed as error:
             await far.send_all(reply(_REPLIES.get(error.errno, Reply.GENERAL_FAILURE)))
+            await far.send_eof()
             raise
         try:
             await far.send_all(reply(Reply.SUCCEEDED, *sock.getsockname()[:2]))

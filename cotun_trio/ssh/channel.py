@@ -13,8 +13,8 @@ one window here and one at the peer, and nobody else notices.
 
 Closing: EOF ends one direction, CLOSE both.  A channel's number is free when CLOSE has gone both
 ways; after our own CLOSE not a byte more may be sent for it (Go drops the whole connection
-otherwise).  A CLOSE with no EOF before it says that no more will come, too: Go's programs send no
-other.
+otherwise).  A CLOSE with no EOF before it is a good end from a Go program, which sends no other;
+from one of us it means that the stream broke off, and its end here has to break off as well.
 
 `cotun_trio.ssh.stream` makes a `trio.abc.HalfCloseableStream` of a channel.
 """
@@ -103,7 +103,7 @@ class Channel:
         """Bytes of data in the largest packet that the peer takes."""
         self.eof_sent = self.eof_received = self.close_sent = self.close_received = False
         self.lost = False
-        """Whether the connection ended before the channel did."""
+        """Whether it broke off: at the peer, or with the connection."""
         self.bytes_in = self.bytes_out = 0
         """Bytes received from the peer and sent to it."""
         self.pending = False
@@ -230,7 +230,8 @@ class Channel:
             self._consumed = 0
 
     def _tell_end(self) -> None:
-        if self.eof_received and not self._backlog and not self._end_told and self._sink:
+        ended = self.eof_received and not self.lost and not self._backlog
+        if ended and not self._end_told and self._sink is not None:
             self._end_told = True
             self._sink.end()
 
@@ -265,8 +266,9 @@ class Channel:
             raise ProtocolError("a channel window of more than 2³² - 1 bytes")
         self._senders.unpark_all()
 
-    def on_close(self) -> None:
-        """Note the peer's CLOSE, and answer it."""
+    def on_close(self, *, broken: bool) -> None:
+        """Note the peer's CLOSE, and answer it.  `broken` says that it was no good end."""
+        self.lost = broken
         self.eof_received = self.close_received = True
         if not self.close_sent:
             self._tell(messages.about_channel(messages.CHANNEL_CLOSE, self.peer_number))

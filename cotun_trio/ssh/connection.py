@@ -20,6 +20,7 @@ import trio
 
 from cotun_trio.errors import AuthenticationFailed, ConnectionLost, OpenRefused, ProtocolError
 from cotun_trio.escape import escape
+from cotun_trio.protocol.dialect import is_cotun_trio
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.channel import WINDOW, Channel
 from cotun_trio.ssh.engine import KeysAgreed, KeysRenewed, LoggedIn, LoginRequested
@@ -116,6 +117,11 @@ class Connection:
             messages.CHANNEL_CLOSE: self._on_close,
             messages.CHANNEL_REQUEST: self._on_channel_request,
         }
+
+    @property
+    def peer_is_ours(self) -> bool:
+        """Whether the peer is a cotun-trio, too."""
+        return is_cotun_trio(self.engine.peer_version)
 
     # ---- the carrier's side
 
@@ -475,7 +481,7 @@ class Connection:
 
     def _on_close(self, payload: memoryview) -> None:
         channel = self._only_channel(payload)
-        channel.on_close()
+        channel.on_close(broken=not channel.eof_received and self.peer_is_ours)
         del self.channels[channel.number]
         self._touch(channel)
 

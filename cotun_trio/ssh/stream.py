@@ -109,7 +109,7 @@ class ChannelStream(trio.abc.HalfCloseableStream):
                 if self._ended:
                     return b""
                 if self._channel.lost:
-                    raise trio.BrokenResourceError("the connection is lost")
+                    raise trio.BrokenResourceError("the stream broke off")
                 await self._readable.park()
         finally:
             self._receiving = False

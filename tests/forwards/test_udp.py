@@ -1,0 +1,386 @@
+"""UDP remotes end to end: many sources, refusals, lost servers, hostile peers."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trio
+import trio.testing
+
+from cotun_trio.access.host_keys import generate_host_key
+from cotun_trio.forwards.udp import MAX_WAITING
+from cotun_trio.protocol.gob import Decoder, Encoder
+from cotun_trio.settings import Timings
+from cotun_trio.ssh import messages
+from tests.support.bystander import bystander
+from tests.support.ends import ask, udp_echo, udp_socket
+from tests.support.leaks import descriptors, nothing_left
+from tests.support.log_watch import watch_logs
+from tests.support.peer import MAX_PACKET, WINDOW, peer_of, scripted_server
+from tests.support.ssh import channel_data
+from tests.support.targets import LOOPBACK, split_address
+from tests.support.tunnel import running_client, switchable_server, tunnel
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from tests.support.peer import Peer
+
+host_key = functools.cache(generate_host_key)
+DEADLINE = 15.0  # of the default timings
+
+
+@pytest.fixture
+def autojump() -> trio.testing.MockClock:
+    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
+    return trio.testing.MockClock(autojump_threshold=0.05)
+
+
+@contextlib.asynccontextmanager
+async def udp_tunnel(
+    target: str, *, reverse: bool = False, host: str = LOOPBACK, timings: Timings | None = None
+) -> AsyncIterator[str]:
+    """Run a tunnel for datagrams to `target`; give where it listens."""
+    host = f"[{host}]" if ":" in host else host
+    async with tunnel(
+        remotes=(f"{'R:' * reverse}{host}:0:{target}/udp",),
+        server={"reverse": True},
+        timings=timings,
+    ) as both:
+        yield (both.client.sessions[0].reverse_addresses if reverse else both.client.addresses)[0]
+
+
+WAYS = pytest.mark.parametrize("reverse", [False, True], ids=["out", "reverse"])
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("host", "target"), [(LOOPBACK, LOOPBACK), ("::1", "::1"), ("::1", LOOPBACK)]
+)
+async def test_datagrams_find_their_way_there_and_back(
+    host: str, target: str, reverse: bool
+) -> None:
+    async with (
+        nothing_left(),
+        udp_echo(target) as far,
+        udp_tunnel(far, reverse=reverse, host=host) as near,
+        udp_socket(host) as (one, _),
+        udp_socket(host) as (two, _),
+    ):
+        assert await ask(one, near, b"one") == b"one"
+        assert await ask(two, near, b"two") == b"two"
+        assert await ask(one, near, b"one again") == b"one again"
+
+
+@WAYS
+async def test_a_target_with_a_name_is_looked_up_at_the_exit(
+    reverse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # ::1 may come first, where nobody listens.
+    monkeypatch.setattr(trio.socket, "getaddrinfo", ipv4_only(trio.socket.getaddrinfo))
+    async with (
+        udp_echo() as far,
+        udp_tunnel(f"localhost:{split_address(far)[1]}", reverse=reverse) as near,
+        udp_socket() as (source, _),
+    ):
+        assert await ask(source, near, b"by name") == b"by name"
+
+
+def ipv4_only(getaddrinfo: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what looks names up as `getaddrinfo`, but for the family."""
+    return lambda *args, **options: getaddrinfo(*args, **{**options, "family": socket.AF_INET})
+
+
+@pytest.mark.parametrize("size", [0, 1, 9012, 9013, 32 * 1024, 65_507])
+async def test_a_datagram_of_any_size_comes_back_whole(size: int) -> None:
+    data = bytes(range(256)) * 256
+    async with udp_echo() as far, udp_tunnel(far) as near, udp_socket() as (source, _):
+        assert await ask(source, near, b"first") == b"first"
+        assert await ask(source, near, data[:size]) == data[:size]
+        assert await ask(source, near, b"last") == b"last"
+
+
+async def test_a_first_datagram_without_a_byte_comes_back() -> None:
+    async with udp_echo() as far, udp_tunnel(far) as near, udp_socket() as (source, _):
+        assert await ask(source, near, b"") == b""
+
+
+async def test_datagrams_are_cut_where_the_user_said() -> None:
+    timings = Timings(udp_max_size=1000)
+    async with (
+        udp_echo() as far,
+        udp_tunnel(far, timings=timings) as near,
+        udp_socket() as (source, _),
+    ):
+        assert await ask(source, near, bytes(2000)) == bytes(1000)
+
+
+# ---- many sources
+
+
+async def answered(sources: range, address: str, far: int) -> int:
+    """Send a datagram from each source, 500 at a time; return how many get theirs back."""
+    count = 0
+    host, port = split_address(address)
+    for first in sources[::far]:
+        with contextlib.ExitStack() as stack:
+            socks = []
+            for number in range(first, min(first + far, sources.stop)):
+                sock = stack.enter_context(trio.socket.socket(type=socket.SOCK_DGRAM))
+                # An address of its own for each, as the system would use a port again.
+                await sock.bind((f"127.1.{number // 250}.{number % 250 + 1}", 0))
+                socks.append((number, sock))
+            for number, sock in socks:
+                for _ in range(3):  # the network may lose some
+                    await sock.sendto(b"%d" % number, (host, port))
+                    with trio.move_on_after(5):
+                        answer = await sock.recv(100)
+                        assert answer == b"%d" % number
+                        count += 1
+                        break
+    return count
+
+
+@pytest.mark.parametrize(
+    "size",
+    [pytest.param(1000, marks=pytest.mark.slow), pytest.param(10_000, marks=pytest.mark.slow)],
+)
+async def test_sources_are_all_answered_and_leave_no_descriptor_when_they_are_idle(
+    size: int, autojump: trio.testing.MockClock
+) -> None:
+    async with udp_echo() as far, udp_tunnel(far) as near, udp_socket() as (first, _):
+        assert await ask(first, near, b"warm") == b"warm"
+        await trio.sleep(2 * DEADLINE)
+        async with nothing_left():
+            before = len(descriptors())
+            assert await answered(range(size), near, 500) == size
+            # Had they been taken one after another, this would prove nothing about many at once.
+            assert len(descriptors()) - before == size
+            await trio.sleep(2 * DEADLINE)
+
+
+@pytest.mark.slow
+async def test_a_flow_that_is_used_does_not_expire(autojump: trio.testing.MockClock) -> None:
+    sources = set()
+    async with udp_socket() as (target, far), udp_tunnel(far) as near, udp_socket() as (source, _):
+        for _ in range(4):
+            await source.sendto(b"hello", split_address(near))
+            sources.add((await target.recvfrom(100))[1])
+            await trio.sleep(DEADLINE * 0.8)
+        assert len(sources) == 1
+        # Answers keep it, too.
+        await target.sendto(b"hi", sources.pop())
+        await source.recv(100)
+        await trio.sleep(DEADLINE * 1.2)
+        await source.sendto(b"hello", split_address(near))
+        sources.add((await target.recvfrom(100))[1])
+        await trio.sleep(DEADLINE * 0.8)
+        await target.sendto(b"hi", next(iter(sources)))
+        await source.recv(100)
+        await trio.sleep(DEADLINE * 0.8)
+        await source.sendto(b"hello", split_address(near))
+        sources.add((await target.recvfrom(100))[1])
+        assert len(sources) == 1
+
+
+# ---- what goes wrong
+
+
+@WAYS
+async def test_a_target_that_refuses_and_comes_back_is_reached_again_and_nothing_spins(
+    reverse: bool,
+) -> None:
+    async with udp_socket() as (_closed, far):
+        pass
+    async with udp_tunnel(far, reverse=reverse) as near, udp_socket() as (source, _):
+        for _ in range(5):
+            await source.sendto(b"anybody?", split_address(near))
+            await trio.testing.wait_all_tasks_blocked(0.005)  # a task that spins is never blocked
+        async with udp_echo(port=split_address(far)[1]):
+            assert await ask(source, near, b"now?") == b"now?"
+
+
+async def test_a_name_that_does_not_resolve_is_a_line_of_log_and_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def nowhere(*_: object) -> object:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    async with (
+        watch_logs() as log,
+        udp_echo() as far,
+        tunnel(remotes=(f"127.0.0.1:0:{far}/udp", "127.0.0.1:0:nowhere.invalid:1/udp")) as both,
+        udp_socket() as (source, _),
+    ):
+        good, bad = both.client.addresses
+        monkeypatch.setattr("cotun_trio.forwards.udp.resolve", nowhere)
+        for times in (1, 2):  # and a source may try again
+            await source.sendto(b"?", split_address(bad))
+            await log.wait_for("Name or service not known", "server", times=times)
+        assert await ask(source, good, b"2") == b"2"
+
+
+@pytest.mark.slow
+async def test_datagrams_are_dropped_while_the_server_is_away_and_pass_when_it_is_back(
+    autojump: trio.testing.MockClock,
+) -> None:
+    async with (
+        udp_echo() as far,
+        switchable_server() as server,
+        running_client(server.address, f"127.0.0.1:0:{far}/udp") as client,
+        udp_socket() as (source, _),
+    ):
+        await client.opened()
+        assert await ask(source, client.addresses[0], b"1") == b"1"
+        await server.stop()
+        for _ in range(1000):
+            await source.sendto(b"lost", split_address(client.addresses[0]))
+        await trio.sleep(60)
+        await server.start()
+        await client.opened(2)
+        assert await ask(source, client.addresses[0], b"2") == b"2"
+
+
+async def test_a_target_that_is_refused_is_asked_for_once_a_session() -> None:
+    asked: list[bytes] = []
+
+    async def script(peer: Peer) -> None:
+        await peer.let_client_in()
+        while True:
+            message = await peer.receive_type(messages.CHANNEL_OPEN)
+            asked.append(message)
+            number = int.from_bytes(message[11:15])
+            await peer.send(messages.open_failure(number, 1, "no"))
+
+    async with (
+        watch_logs() as log,
+        scripted_server(script, host_key()) as server,
+        running_client(server, "127.0.0.1:0:127.0.0.1:1/udp", protocol="chisel") as client,
+        udp_socket() as (source, _),
+    ):
+        await client.opened()
+        for _ in range(100):
+            await source.sendto(bytes(1000), split_address(client.addresses[0]))
+        await log.wait_for("refused: no", "client")
+        await source.sendto(b"again", split_address(client.addresses[0]))
+        await trio.testing.wait_all_tasks_blocked(0.005)
+    assert len(asked) == 1
+
+
+# ---- hostile peers
+
+
+GARBAGE = [
+    b"\x00",
+    b"\xff" * 300,
+    b"\xfc\x7f\xff\xff\xff",  # a message of 2 GiB
+    b"\x2a" + bytes(42),
+    Encoder().encode("1.2.3.4:5", b"x") + Encoder().encode("1.2.3.4:5", b"x"),  # two definitions
+]
+
+
+@pytest.mark.parametrize("garbage", GARBAGE, ids=range(len(GARBAGE)))
+async def test_a_stream_that_is_no_gob_ends_its_own_session_only(garbage: bytes) -> None:
+    async with (
+        udp_echo() as target,
+        bystander(r"closed after .*: UDP stream: ") as server,
+        peer_of(server, "open") as peer,
+    ):
+        number = await peer.open_channel(f"{target}/udp")
+        await peer.send(channel_data(number, garbage))
+        assert await peer.gone()
+
+
+def confirmation(number: int, window: int = WINDOW) -> bytes:
+    """Return the confirmation of a client's channel `number`, which is our channel 7."""
+    return messages.open_confirmation(number, 7, window, MAX_PACKET)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["later", "with the confirmation"])
+async def test_an_exit_that_sends_no_gob_ends_the_session_with_a_protocol_error(
+    together: bool,
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.let_client_in()
+        number = int.from_bytes((await peer.receive_type(messages.CHANNEL_OPEN))[11:15])
+        if together:
+            await peer.send(confirmation(number), channel_data(number, GARBAGE[0]))
+        else:
+            await peer.send(confirmation(number))
+            await peer.receive_type(messages.CHANNEL_DATA)
+            await peer.send(channel_data(number, GARBAGE[0]))
+        await peer.gone()
+
+    async with (
+        watch_logs() as log,
+        scripted_server(script, host_key()) as server,
+        running_client(server, "127.0.0.1:0:127.0.0.1:1/udp", protocol="chisel") as client,
+        udp_socket() as (source, _),
+    ):
+        await client.opened()
+        await source.sendto(b"hello", split_address(client.addresses[0]))
+        await log.wait_for("Disconnected: UDP stream: ", "client")
+        assert not log.find("internal error")
+
+
+async def test_an_exit_cannot_have_the_entry_send_to_whom_it_likes() -> None:
+    async with udp_socket() as (victim, address), udp_socket() as (source, name):
+
+        async def script(peer: Peer) -> None:
+            await peer.let_client_in()
+            number = int.from_bytes((await peer.receive_type(messages.CHANNEL_OPEN))[11:15])
+            await peer.send(confirmation(number))
+            await peer.receive_type(messages.CHANNEL_DATA)
+            encoder = Encoder()
+            for to in (address, name):
+                await peer.send(channel_data(number, encoder.encode(to, b"surprise")))
+            await peer.gone()
+
+        async with (
+            scripted_server(script, host_key()) as server,
+            running_client(server, "127.0.0.1:0:127.0.0.1:1/udp", protocol="chisel") as client,
+        ):
+            await client.opened()
+            assert await ask(source, client.addresses[0], b"hello") == b"surprise"
+            with pytest.raises(BlockingIOError):
+                victim._sock.recv(100)  # type: ignore[attr-defined]
+
+
+async def test_a_full_window_drops_datagrams_and_later_ones_pass_again() -> None:
+    received: list[bytes] = []
+    opened, full = trio.Event(), trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.let_client_in()
+        number = int.from_bytes((await peer.receive_type(messages.CHANNEL_OPEN))[11:15])
+        await peer.send(confirmation(number, 5000))
+        decoder = Decoder()
+        opened.set()
+        while len(received) < 100:
+            data = await peer.receive_type(messages.CHANNEL_DATA)
+            received.extend(d.payload for d in decoder.feed(data[9:]))
+            if len(received) == 4:
+                await full.wait()
+                await peer.send(messages.window_adjust(number, 100_000))
+
+    async with (
+        scripted_server(script, host_key()) as server,
+        running_client(server, "127.0.0.1:0:127.0.0.1:1/udp", protocol="chisel") as client,
+        udp_socket() as (source, _),
+    ):
+        await client.opened()
+        near = split_address(client.addresses[0])
+        for number in range(MAX_WAITING):
+            await source.sendto(b"%3d" % number + bytes(997), near)
+            await opened.wait()
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        assert [data[:3] for data in received] == [b"  0", b"  1", b"  2", b"  3"]
+        full.set()
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        await source.sendto(b"later", near)
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        assert received[4:] == [b"later"]

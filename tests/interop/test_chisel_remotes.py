@@ -1,0 +1,184 @@
+"""Remotes of every kind with the Go original at the other end, in both roles."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+
+from cotun_trio.errors import ConfigRefused
+from tests.support.ends import ask, quiet_port, socks_request, udp_echo, udp_socket
+from tests.support.programs import PATIENCE, chisel, chisel_server, find_chisel
+from tests.support.targets import (
+    LOOPBACK,
+    MiB,
+    connect,
+    echo,
+    echoes,
+    listening,
+    pour,
+    random_bytes,
+    receive_all,
+    refused_address,
+    sha256,
+    split_address,
+)
+from tests.support.tunnel import running_client, running_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_chisel() is None, reason="no chisel on PATH, and $CHISEL does not name one"
+    ),
+]
+
+OURS = pytest.mark.parametrize("ours", ["client", "server"], ids=["our client", "our server"])
+WAYS = pytest.mark.parametrize("reverse", [False, True], ids=["out", "reverse"])
+
+
+@contextlib.asynccontextmanager
+async def tunnel_with_chisel(ours: str, target: str, *, reverse: bool) -> AsyncIterator[str]:
+    """Run a tunnel to `target` with chisel as one of its ends; give where it listens."""
+    local = f"{LOOPBACK}:{quiet_port()}"
+    remote = f"{'R:' * reverse}{local}:{target}"
+    if ours == "client":
+        async with (
+            chisel_server("-v", "--reverse", "--socks5") as (program, url),
+            running_client(url, remote) as client,
+        ):
+            await client.opened()
+            if reverse:
+                await program.wait_for("proxy#.*: Listening")
+            yield local
+    else:
+        async with (
+            running_server(reverse=True, socks5=True) as server,
+            chisel("client", "-v", f"http://{server.addresses[0]}", remote) as program,
+        ):
+            await program.wait_for("Connected")
+            if not reverse:
+                await program.wait_for("proxy#.*: Listening")
+            yield local
+
+
+@OURS
+@WAYS
+@pytest.mark.parametrize("host", [LOOPBACK, "::1"])
+async def test_4_mib_of_tcp_come_back_unchanged(ours: str, reverse: bool, host: str) -> None:
+    data = random_bytes(4 * MiB)
+    async with (
+        listening(digest, host) as target,
+        tunnel_with_chisel(ours, target, reverse=reverse) as address,
+        await connect(address) as stream,
+    ):
+        await stream.send_all(len(data).to_bytes(4) + data)
+        assert await receive_all(stream) == sha256(data).encode()
+
+
+async def digest(stream: trio.SocketStream) -> None:
+    """Read as many bytes as the first four say, and answer with their digest.
+
+    The Go original, up to 1.11, closes both ways at the first end.
+    """
+    data = b""
+    while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4]):
+        data += await stream.receive_some()
+    await stream.send_all(sha256(data[4:]).encode())
+
+
+@OURS
+@WAYS
+async def test_socks_reaches_an_address_and_a_name_and_says_why_not(
+    ours: str, reverse: bool
+) -> None:
+    async with (
+        listening(echo) as target,
+        tunnel_with_chisel(ours, "socks", reverse=reverse) as address,
+    ):
+        port = split_address(target)[1]
+        for host in (LOOPBACK, "localhost"):
+            async with await connect(address) as stream:
+                assert (await socks_request(stream, host, port))[0] == 0
+                assert await echoes(stream)
+        async with await connect(address) as stream:
+            assert (await socks_request(stream, *split_address(refused_address())))[0] == 5
+
+
+@OURS
+@WAYS
+async def test_datagrams_of_several_sources_come_back(ours: str, reverse: bool) -> None:
+    async with (
+        udp_echo() as target,
+        tunnel_with_chisel(ours, f"{target}/udp", reverse=reverse) as address,
+        udp_socket() as (one, _),
+        udp_socket() as (two, _),
+    ):
+        for data in (b"1", bytes(1400), bytes(9000)):
+            assert await ask(one, address, data) == data
+            assert await ask(two, address, data[::-1]) == data[::-1]
+
+
+@OURS
+async def test_stdio_brings_8_mib_whole(ours: str) -> None:
+    data = random_bytes(8 * MiB)
+    async with contextlib.AsyncExitStack() as stack:
+        target = await stack.enter_async_context(listening(pour(data)))
+        if ours == "client":
+            _, url = await stack.enter_async_context(chisel_server())
+            command = [sys.executable, "-m", "cotun_trio"]
+        else:
+            server = await stack.enter_async_context(running_server())
+            url, command = f"http://{server.addresses[0]}", [find_chisel() or ""]
+        process = await trio.lowlevel.open_process(
+            [*command, "client", url, f"stdio:{target}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert process.stdin
+        assert process.stdout
+        async with process.stdin, process.stdout:
+            with trio.fail_after(PATIENCE):
+                received = bytearray()
+                while len(received) < len(data):
+                    received += await process.stdout.receive_some()
+                assert sha256(bytes(received)) == sha256(data)
+                await process.stdin.aclose()
+                if ours == "server":
+                    process.kill()  # the original goes on to reconnect
+                    await process.wait()
+                else:
+                    assert await receive_all(process.stdout) == b""
+                    assert await process.wait() == 0
+
+
+async def test_the_original_is_not_asked_for_a_unix_socket() -> None:
+    async with chisel_server("-v") as (program, url):
+        with pytest.raises(BaseExceptionGroup) as caught:
+            async with running_client(url, "127.0.0.1:0:unix:/run/app.sock"):
+                await trio.sleep_forever()
+        assert caught.group_contains(ConfigRefused, match="only a cotun-trio server", depth=None)
+        assert not program.find("unix")
+
+
+async def test_a_refusal_of_reverse_by_the_original_is_final_and_said() -> None:
+    async with chisel_server() as (_, url):
+        with pytest.raises(BaseExceptionGroup) as caught:
+            async with running_client(url, f"R:{quiet_port()}:127.0.0.1:1"):
+                await trio.sleep_forever()
+        assert caught.group_contains(ConfigRefused, match="(?i)reverse", depth=None)
+
+
+async def test_an_original_without_socks_is_code_2() -> None:
+    async with chisel_server() as (_, url), running_client(url, "127.0.0.1:0:socks") as client:
+        await client.opened()
+        async with await connect(client.addresses[0]) as stream:
+            assert (await socks_request(stream, LOOPBACK, 80))[0] == 2
