@@ -1,0 +1,193 @@
+"""Targets to forward to, and what a test does to them: echo, swallow, pour, and count bytes.
+
+All of them listen on the loopback interface on a port that the system chose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import random
+import socket
+import struct
+from typing import TYPE_CHECKING
+
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+LOOPBACK = "127.0.0.1"
+CHUNK = 256 * 1024
+MiB = 1024 * 1024
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split ``host:port``; an IPv6 host has brackets there, and none in the result."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+async def connect(address: str) -> trio.SocketStream:
+    """Connect to ``host:port``."""
+    return await trio.open_tcp_stream(*split_address(address))
+
+
+async def turned_away(address: str) -> bool:
+    """Return whether a connection to ``host:port`` is accepted and then reset.
+
+    The reset can overtake us while we still wait to hear that we are connected.
+    """
+    with trio.socket.socket() as sock:
+        try:
+            await sock.connect(split_address(address))
+            await sock.recv(1)
+        except ConnectionResetError:
+            return True
+    return False
+
+
+@contextlib.asynccontextmanager
+async def background() -> AsyncIterator[trio.Nursery]:
+    """Give a nursery whose tasks end with the block.
+
+    What the block itself raises comes out as it is, not in a group, so that a failure reads well.
+    """
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            yield nursery
+        except Exception as error:  # noqa: BLE001  it is raised again below
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+@contextlib.asynccontextmanager
+async def listening(
+    handler: Callable[[trio.SocketStream], Awaitable[object]], host: str = LOOPBACK
+) -> AsyncIterator[str]:
+    """Run `handler` for each connection; give the address.  Broken connections are its end."""
+
+    async def handle(stream: trio.SocketStream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async with stream:
+                await handler(stream)
+
+    async with background() as nursery:
+        listeners: list[trio.SocketListener] = await nursery.start(
+            lambda task_status: trio.serve_tcp(handle, 0, host=host, task_status=task_status)
+        )
+        name = listeners[0].socket.getsockname()
+        yield f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+def free_port(host: str = LOOPBACK) -> int:
+    """Return a port that was free a moment ago, for programs that cannot choose one themselves."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def refused_address() -> str:
+    """Return an address where nobody listens."""
+    return f"{LOOPBACK}:{free_port()}"
+
+
+def random_bytes(size: int, seed: int = 1) -> bytes:
+    """Return `size` bytes that nothing can compress or guess, the same for the same seed."""
+    return random.Random(seed).randbytes(size)
+
+
+def sha256(data: bytes) -> str:
+    """Return the digest of `data` in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+async def receive_digest(stream: trio.abc.ReceiveStream) -> tuple[int, str]:
+    """Read up to the end; return how much came, and its digest."""
+    digest, size = hashlib.sha256(), 0
+    async for chunk in stream:
+        digest.update(chunk)
+        size += len(chunk)
+    return size, digest.hexdigest()
+
+
+async def receive_exactly(stream: trio.abc.ReceiveStream, size: int) -> bytes:
+    """Read `size` bytes.  Raises `EOFError` where the stream ends before."""
+    data = bytearray()
+    while len(data) < size:
+        chunk = await stream.receive_some(size - len(data))
+        if not chunk:
+            raise EOFError(f"{len(data)} bytes where {size} were expected")
+        data += chunk
+    return bytes(data)
+
+
+async def receive_all(stream: trio.abc.ReceiveStream) -> bytes:
+    """Read up to the end."""
+    return b"".join([chunk async for chunk in stream])
+
+
+async def echoes(stream: trio.abc.Stream, data: bytes = b"are you there?") -> bool:
+    """Send `data`; return whether the same comes back."""
+    await stream.send_all(data)
+    return await receive_exactly(stream, len(data)) == data
+
+
+async def exchange(stream: trio.abc.Stream, data: bytes) -> tuple[int, str]:
+    """Send `data` and the end while reading; return how much came, and its digest."""
+    results: list[tuple[int, str]] = []
+
+    async def read() -> None:
+        results.append(await receive_digest(stream))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await stream.send_all(data)
+        assert isinstance(stream, trio.abc.HalfCloseableStream)
+        await stream.send_eof()
+    return results[0]
+
+
+def reset(stream: trio.SocketStream) -> None:
+    """Close `stream` so that its peer sees a reset, unless it is closed already."""
+    if stream.socket.fileno() < 0:
+        return
+    stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.socket.close()
+
+
+# ---- handlers
+
+
+async def echo(stream: trio.SocketStream) -> None:
+    """Send back what comes, and the end when it comes."""
+    async for chunk in stream:
+        await stream.send_all(chunk)
+    await stream.send_eof()
+
+
+def pour(data: bytes) -> Callable[[trio.SocketStream], Awaitable[None]]:
+    """Return a handler that sends `data` and the end, without waiting for anything."""
+
+    async def handler(stream: trio.SocketStream) -> None:
+        await stream.send_all(data)
+        await stream.send_eof()
+        await receive_all(stream)
+
+    return handler
+
+
+def answer_after_eof(reply: bytes) -> Callable[[trio.SocketStream], Awaitable[None]]:
+    """Return a handler that reads up to the end and only then sends the digest and `reply`."""
+
+    async def handler(stream: trio.SocketStream) -> None:
+        _, digest = await receive_digest(stream)
+        await stream.send_all(digest.encode() + reply)
+
+    return handler
