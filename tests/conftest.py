@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from trio.abc import Clock
 
 TIMEOUT = 60.0
 """Seconds of Trio's clock after which an async test has failed rather than hangs."""
@@ -28,7 +29,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
         return None
     names = inspect.signature(function).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    clock = arguments.get("autojump")
+    clock: Clock | None = arguments.get("autojump")
     limit = 1e6 if clock is not None else TIMEOUT
 
     async def bounded() -> Any:

@@ -101,6 +101,14 @@ def test_configured_again_it_does_not_say_things_twice(capsys: pytest.CaptureFix
     assert len(lines(capsys)) == 1
 
 
+def test_nothing_is_said_again_by_a_handler_for_everything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    configure(verbose=True)
+    get_logger("server").error("once")
+    assert not caplog.records
+
+
 def test_other_peoples_lines_are_none_of_ours(capsys: pytest.CaptureFixture[str]) -> None:
     configure(verbose=True)
     logging.getLogger("paramiko.transport").warning("noise")

@@ -53,6 +53,7 @@ def test_any_fingerprint_has_the_form_of_one(data: bytes) -> None:
         "",
         RIGHT[:-1],
         RIGHT[:-1] + "A",
+        RIGHT[:-2] + "==",
         RIGHT + "=",
         RIGHT + "\n",
         " " + RIGHT,

@@ -216,6 +216,22 @@ def send_on(channel: Channel, data: bytes) -> None:
         rest = rest[channel.send_from(fill, len(rest)) :]
 
 
+async def test_a_close_ends_well_even_where_nothing_more_could_be_sent() -> None:
+    pair = ConnectionPair()
+    near, far = await pair.open()  # nobody takes what the far end gets
+    with tcp_pair() as (sock, app):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Relay(near, sock).run)
+            await send_all(app, bytes(WINDOW))
+            await until(lambda: near.out_window == 0)
+            await trio.testing.wait_all_tasks_blocked()
+            pair.pump()
+            send_on(far, b"enough")
+            far.close()
+            pair.pump()
+            assert await receive_rest(app) == b"enough"
+
+
 # ---- breaks
 
 
@@ -311,7 +327,7 @@ async def test_nothing_stays_open_however_it_ends() -> None:
 
 
 async def test_a_reader_that_stalls_costs_a_window_and_nobody_else_notices() -> None:
-    data = pattern(12 * MiB)
+    data = pattern(7 * MiB)
     pair = ConnectionPair()
     async with trio.open_nursery() as nursery:
         async with relayed(connections=pair) as stalled, relayed(connections=pair) as other:

@@ -298,8 +298,8 @@ async def test_there_are_two_pages_and_no_other(target: bytes, status: int, body
 
 @pytest.mark.parametrize(("target", "size"), [(b"/health", 3), (b"/version", 10), (b"/x", 9)])
 async def test_head_is_answered_without_the_body(target: bytes, size: int) -> None:
-    (response, body), _ = await exchange(request_to(target, b"HEAD"))
-    assert body == b""
+    (response, body), rest = await exchange(request_to(target, b"HEAD"))
+    assert body == rest == b""
     assert dict(response.headers)[b"content-length"] == str(size).encode()
 
 
@@ -355,6 +355,19 @@ async def test_a_client_that_stays_is_left_after_ten_seconds(autojump: object) -
         await respond(sock, REQUEST, "v")
         assert trio.current_time() == pytest.approx(HEAD_TIMEOUT)
         assert waiting(client).endswith(b"Not found")
+
+
+async def test_a_client_that_reads_to_the_end_keeps_nobody_waiting(autojump: object) -> None:
+    with unix_pair() as (sock, client):
+
+        async def take() -> None:
+            assert (await receive_rest(client)).endswith(b"Not found")
+            client.close()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(take)
+            await respond(sock, REQUEST, "v")
+        assert trio.current_time() == 0
 
 
 async def test_a_client_that_takes_nothing_is_left_after_ten_seconds(autojump: object) -> None:

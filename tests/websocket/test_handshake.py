@@ -254,7 +254,7 @@ async def test_garbage_is_against_the_protocol(garbage: bytes) -> None:
 
 async def test_a_server_that_closes_anywhere_in_its_answer_is_lost_and_nothing_hangs() -> None:
     whole = ACCEPTED.replace(b"%s", b"x" * 28)
-    for at in range(0, len(whole), 3):
+    for at in range(0, len(whole), 5):
         error = await connect_to(answering(whole[:at], then_close=True))
         assert isinstance(error, ConnectionLost), at
 
@@ -289,6 +289,16 @@ async def test_a_cancelled_connect_leaves_nothing_running(autojump: object) -> N
         # The nursery has ended by itself: closing the wire has ended the reader in it.
         assert await receive_until(peer, b"\r\n\r\n")
         assert await receive_rest(peer) == b""
+
+
+async def test_a_reader_that_just_ends_ends_the_wire() -> None:
+    async def reader() -> None:
+        await trio.lowlevel.checkpoint()
+
+    with wire_and_peer() as (wire, _):
+        async with trio.open_nursery() as nursery:
+            handshake._Guard(nursery, wire).start_soon(reader)
+        assert isinstance(wire.failure, ConnectionLost)
 
 
 # ---- accept, against a client written by hand

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
@@ -15,7 +15,7 @@ from cotun_trio.websocket import wire as wire_module
 from cotun_trio.websocket.wire import MAX_HEAD, NOTSENT_LOWAT
 from tests.support.frames import BINARY, CLOSE, PING, PONG, frame, payload_of, read_by_wsproto
 from tests.support.sockets import receive, receive_rest, send_all, tcp_pair, unix_pair, waiting
-from tests.support.wires import ACCEPTED, Collector, key_for, shrink_buffers, wire_and_peer
+from tests.support.wires import ACCEPTED, Collector, key_for, shrink_buffers, wire_and_peer, wire_on
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -259,6 +259,50 @@ async def test_everything_arrives_in_order_once_a_slow_peer_reads(pair: Pair, cl
             wire.close()
         assert messages(bytes(got), from_client=client) == sent
         assert wire.bytes_out == len(got)
+
+
+class Stingy(socket.socket):
+    """Takes of each write as much as a script says, then all."""
+
+    takes: list[int]
+
+    def sendmsg(self, buffers: Any, *_: Any) -> int:
+        """See `socket.socket.sendmsg`."""
+        return self.send(b"".join(buffers))
+
+    def send(self, data: Any, *_: Any) -> int:
+        """See `socket.socket.send`."""
+        if not self.takes:
+            return super().send(data)
+        if not (size := self.takes.pop(0)):
+            raise BlockingIOError
+        return super().send(bytes(data)[:size])
+
+
+@contextlib.contextmanager
+def stingy_wire(*takes: int) -> Iterator[tuple[Wire, socket.socket]]:
+    """Give a wire whose kernel takes little at a time, and the socket of its peer."""
+    with unix_pair() as (ours, peer), Stingy(fileno=ours.detach()) as sock:
+        sock.takes = list(takes)
+        with wire_on(sock) as wire:
+            yield wire, peer
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+async def test_whatever_part_the_kernel_takes_the_rest_follows_in_order(size: int) -> None:
+    frame_size = size + (2 if size < 126 else 4)
+    for taken in {0, 1, 2, 3, frame_size // 2, frame_size - 2, frame_size - 1}:
+        with stingy_wire(taken, 0, 1, 2, 0, 3) as (wire, peer):
+            wire.send(bytearray(b"a" * size))
+            assert wire.busy
+            wire.send(bytearray(b"b" * size))  # could be taken at once, and must not be
+            wire.say_goodbye()  # has no place in the middle of a frame
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(wire.run_writer)
+                await wire.wait_idle()
+                wire.close()
+            data = await receive_rest(peer)
+            assert messages(data, from_client=False) == b"a" * size + b"b" * size
 
 
 async def test_a_control_frame_waits_its_turn_behind_the_backlog() -> None:
