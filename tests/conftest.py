@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from trio.abc import Clock
 
 TIMEOUT = 60.0
 """Seconds of Trio's clock after which an async test has failed rather than hangs."""
@@ -29,7 +28,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
         return None
     names = inspect.signature(function).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    clock: Clock | None = arguments.get("autojump")
+    clock = arguments.get("autojump")
+    assert clock is None or isinstance(clock, trio.testing.MockClock)
     limit = 1e6 if clock is not None else TIMEOUT
 
     async def bounded() -> Any:
