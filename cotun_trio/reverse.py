@@ -12,8 +12,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import trio
+
 from cotun_trio.errors import ConfigRefused, UsageError
 from cotun_trio.forwards.listener import open_listener
+from cotun_trio.net.dial import address_family
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.protocol.remote import Remote
 
+_ALL = ("0.0.0.0", "::")  # noqa: S104
 PATIENCE = 0.5
 """Seconds for an old session of the same user to show that it is alive; a client that comes back
 shall have its port within a second."""
@@ -78,7 +82,7 @@ class Listeners:
             return await open_listener(remote)
         except UsageError as error:
             holders = [o for o, listeners in self._held.items() if _overlap(remote, listeners)]
-            if not holders or not all([await _may_replace(owner, old) for old in holders]):
+            if not holders or not await _may_replace(owner, holders):
                 raise ConfigRefused(f"Server {error}") from None
         for old in holders:
             old.replace()
@@ -90,19 +94,32 @@ class Listeners:
 
 def _overlap(remote: Remote, listeners: Sequence[Listener]) -> bool:
     """Return whether one of `listeners` may be what stands in the way of `remote`."""
-    return any(
-        other.local_path == remote.local_path
-        if remote.local_path
-        else (other.local_port, other.udp) == (remote.local_port, remote.udp)
-        for other in (listener.remote for listener in listeners)
-    )
+    return any(_same_place(remote, listener.remote) for listener in listeners)
 
 
-async def _may_replace(owner: Owner, old: Owner) -> bool:
-    if old is owner:
-        return False  # its own request names the same port twice
-    if owner.user_name != old.user_name:
+def _same_place(one: Remote, other: Remote) -> bool:
+    if one.local_path or other.local_path:
+        return one.local_path == other.local_path
+    if (one.local_port, one.udp) != (other.local_port, other.udp):
         return False
-    if owner.identity and owner.identity == old.identity:
-        return True
-    return owner.user_name is not None and not await old.is_alive(PATIENCE)
+    # Two different addresses do not meet, but where one of them is all, or a name.
+    hosts = {one.local_host, other.local_host}
+    return len(hosts) == 1 or any(address_family(h) is None or h in _ALL for h in hosts)
+
+
+async def _may_replace(owner: Owner, holders: Sequence[Owner]) -> bool:
+    """Return whether all of `holders` are earlier sessions of the same client."""
+    replaceable = []
+
+    async def check(old: Owner) -> None:
+        if old is owner or owner.user_name != old.user_name:
+            return
+        same_client = owner.identity != "" and owner.identity == old.identity
+        same_user = owner.user_name is not None
+        if same_client or (same_user and not await old.is_alive(PATIENCE)):
+            replaceable.append(old)
+
+    async with trio.open_nursery() as nursery:
+        for old in holders:
+            nursery.start_soon(check, old)
+    return len(replaceable) == len(holders)

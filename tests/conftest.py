@@ -29,6 +29,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     names = inspect.signature(function).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
     clock = arguments.get("autojump")
+    assert clock is None or isinstance(clock, trio.testing.MockClock)
     limit = 1e6 if clock is not None else TIMEOUT
 
     async def bounded() -> Any:

@@ -236,7 +236,12 @@ async def test_a_target_that_vanishes_in_the_middle_ends_its_connection_and_no_o
         async with forward.open() as stream:
             assert await echoes(stream)
             await stream.send_all(b"vanish")
-            with contextlib.suppress(trio.BrokenResourceError):
-                assert await receive_all(stream) == b""
+            if pairing.target == "unix" or pairing.listener in ("unix", "socks-unix", "stdio"):
+                # A Unix socket and a pipe have no reset.
+                with contextlib.suppress(trio.BrokenResourceError):
+                    assert await receive_all(stream) == b""
+            else:
+                with pytest.raises(trio.BrokenResourceError):
+                    await stream.receive_some()
         for other in others:
             assert await echoes(other)

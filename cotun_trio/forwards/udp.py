@@ -37,6 +37,8 @@ MAX_FLOWS = 65_536
 """Sources of one channel at a time: as many as one address has ports."""
 MAX_WAITING = 64
 """Datagrams that wait for a channel or a flow to open: a moment's worth."""
+MAX_WAITING_BYTES = 1024 * 1024
+"""Bytes of those, for all flows of a channel together: a target's name can be slow to resolve."""
 BATCH = 64
 """Datagrams read before other tasks have their turn."""
 RESOLVED_FOR = 60.0
@@ -182,6 +184,7 @@ class _Flows:
         self._idle = idle
         self._max_size = max_size
         self._log = log
+        self._waiting = 0  # bytes that wait for a socket, in all flows
         self._flows: dict[str, _Flow] = {}
         self._address: tuple[socket.AddressFamily, str] | None = None
         self._resolved_at = 0.0
@@ -208,8 +211,9 @@ class _Flows:
         if flow.sock is not None:
             with contextlib.suppress(OSError):  # refused before: this one may get through
                 flow.sock.send(data)
-        elif len(flow.waiting) < MAX_WAITING:
+        elif len(flow.waiting) < MAX_WAITING and self._waiting + len(data) <= MAX_WAITING_BYTES:
             flow.waiting.append(data)
+            self._waiting += len(data)
 
     async def _run_flow(self, source: str, flow: _Flow) -> None:
         try:
@@ -219,6 +223,7 @@ class _Flows:
             # No descriptor, no route, no such name: the source is free to try again.
             self._log.debug("%s: %s", escape(source), error)
         finally:
+            self._forget_waiting(flow)
             del self._flows[source]
             if flow.sock is not None:
                 close(flow.sock)
@@ -230,13 +235,17 @@ class _Flows:
         for data in flow.waiting:
             with contextlib.suppress(OSError):
                 sock.send(data)
-        flow.waiting = []
+        self._forget_waiting(flow)
         while True:
             await wait_readable(sock)
             with contextlib.suppress(OSError):  # nothing to read, or a refusal by ICMP
                 data = sock.recv(self._max_size)
                 flow.idle.deadline = trio.current_time() + self._idle
                 self._datagrams.send(source, data)
+
+    def _forget_waiting(self, flow: _Flow) -> None:
+        self._waiting -= sum(map(len, flow.waiting))
+        flow.waiting = []
 
     async def _resolve(self) -> tuple[socket.AddressFamily, str]:
         """Return the target's address; a name is looked up now and then."""

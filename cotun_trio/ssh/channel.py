@@ -230,8 +230,7 @@ class Channel:
             self._consumed = 0
 
     def _tell_end(self) -> None:
-        ended = self.eof_received and not self.lost and not self._backlog
-        if ended and not self._end_told and self._sink is not None:
+        if self.eof_received and not self._backlog and not self._end_told and self._sink:
             self._end_told = True
             self._sink.end()
 
@@ -269,7 +268,8 @@ class Channel:
     def on_close(self, *, broken: bool) -> None:
         """Note the peer's CLOSE, and answer it.  `broken` says that it was no good end."""
         self.lost = broken
-        self.eof_received = self.close_received = True
+        self.eof_received = self.eof_received or not broken
+        self.close_received = True
         if not self.close_sent:
             self._tell(messages.about_channel(messages.CHANNEL_CLOSE, self.peer_number))
             self.close_sent = True

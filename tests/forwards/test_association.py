@@ -118,6 +118,7 @@ async def test_a_name_is_looked_up_at_the_exit_and_answers_come_from_it(
 async def test_what_waits_for_a_destination_is_forgotten_when_that_is_refused(
     autojump: trio.testing.MockClock,
 ) -> None:
+    gc.collect()  # those of other tests
     async with watch_logs() as log, through(None) as (_, relay, _), udp_socket() as (client, _):
         await client.sendto(packed("192.0.2.1:53", b"x"), split_address(relay))
         await log.wait_for("refused: no", "client")

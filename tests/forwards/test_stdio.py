@@ -29,6 +29,7 @@ from tests.support.targets import (
     receive_all,
     receive_exactly,
     refused_address,
+    reset,
     sha256,
 )
 from tests.support.tunnel import running_server, switchable_server
@@ -207,7 +208,25 @@ async def test_a_tunnel_that_is_lost_in_the_middle_is_a_failure(target: Handler)
             assert await process.wait() == 1
 
 
-@pytest.mark.xfail(reason="SSH's CLOSE does not say why, and an ending server sends it first")
+async def test_a_target_that_resets_in_the_middle_is_a_failure() -> None:
+    async def target(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"begun")
+        await receive_exactly(stream, 1)
+        reset(stream)
+
+    async with (
+        listening(target) as address,
+        running_server() as server,
+        client(server.addresses[0], address) as process,
+    ):
+        assert process.stdin
+        assert process.stdout
+        assert await receive_exactly(process.stdout, 5) == b"begun"
+        await process.stdin.send_all(b"!")
+        with trio.fail_after(PATIENCE):
+            assert await process.wait() == 1
+
+
 async def test_a_server_that_is_stopped_in_the_middle_is_a_failure() -> None:
     async with (
         listening(begin) as address,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 async def bystander(*expected: str, password: str = "", **settings: Any) -> AsyncIterator[str]:
     """Give the address of a server that carries somebody's tunnel, and check the harm done.
 
+    Everything that is logged has to be harmless: one line each, nothing that a terminal obeys.
     `expected` are patterns of the lines that the server logs meanwhile at the default verbosity,
     in order, apart from the one that says that a session is open.  With a `password`, that is the
     one of the only user, whose name is empty.
@@ -36,6 +38,7 @@ async def bystander(*expected: str, password: str = "", **settings: Any) -> Asyn
                 yield both.server.addresses[0]
             assert await echoes(stream)
             assert len(both.client.sessions) == 1
+        assert all(line.isprintable() for line in log.lines(level=logging.DEBUG))
         lines = log.lines("server")[before:]
         lines = [line for line in lines if not re.search(r" user=\S+: open, client ", line)]
         assert len(lines) == len(expected), lines

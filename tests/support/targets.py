@@ -33,6 +33,20 @@ async def connect(address: str) -> trio.SocketStream:
     return await trio.open_tcp_stream(*split_address(address))
 
 
+async def turned_away(address: str) -> bool:
+    """Return whether a connection to ``host:port`` is accepted and then reset.
+
+    The reset can overtake us while we still wait to hear that we are connected.
+    """
+    with trio.socket.socket() as sock:
+        try:
+            await sock.connect(split_address(address))
+            await sock.recv(1)
+        except ConnectionResetError:
+            return True
+    return False
+
+
 @contextlib.asynccontextmanager
 async def background() -> AsyncIterator[trio.Nursery]:
     """Give a nursery whose tasks end with the block.

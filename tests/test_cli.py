@@ -1,0 +1,383 @@
+"""The command line: every option and variable, what is refused, and what help says."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+
+from cotun_trio import __version__, cli, daemon
+from cotun_trio.access.users import Credentials
+from cotun_trio.protocol.remote import Remote
+from cotun_trio.settings import ClientSettings, ServerSettings, ServerUrl, Timings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FINGERPRINT = "OHclTPr2X1+S7CdRWW7dLFP7SwgtZy6jub2UmnpbTXw="
+STATUS = 42
+"""What the program under the command line ends with."""
+
+
+@attrs.frozen
+class Run:
+    """What the command line started."""
+
+    settings: Any
+    verbose: bool
+    pid: bool
+
+
+@pytest.fixture(autouse=True)
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """Collect what is started, and start nothing; with nothing in the environment."""
+    for name in list(os.environ):
+        if name in ("HOST", "PORT", "AUTH") or name.startswith("COTUN_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("COLUMNS", "80")
+    found: list[Run] = []
+
+    def starter(kind: type) -> Callable[..., int]:
+        def run(settings: object, *, verbose: bool, pid: bool) -> int:
+            assert type(settings) is kind
+            found.append(Run(settings, verbose, pid))
+            return STATUS
+
+        return run
+
+    monkeypatch.setattr(daemon, "run_server", starter(ServerSettings))
+    monkeypatch.setattr(daemon, "run_client", starter(ClientSettings))
+    return found
+
+
+def call(*argv: str) -> int | str | None:
+    """Run the command line; return its status."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(argv)
+    return caught.value.code
+
+
+@pytest.fixture
+def server(runs: list[Run]) -> Callable[..., ServerSettings]:
+    """Give what turns options into the settings of a server."""
+
+    def settings(*argv: str) -> ServerSettings:
+        assert call("server", *argv) == STATUS
+        got: ServerSettings = runs.pop().settings
+        return got
+
+    return settings
+
+
+@pytest.fixture
+def client(runs: list[Run]) -> Callable[..., ClientSettings]:
+    """Give what turns options into the settings of a client."""
+
+    def settings(*argv: str) -> ClientSettings:
+        assert call("client", *argv) == STATUS
+        got: ClientSettings = runs.pop().settings
+        return got
+
+    return settings
+
+
+# ---- the server
+
+
+def test_a_server_needs_no_options(server: Callable[..., ServerSettings]) -> None:
+    assert server() == ServerSettings()
+    assert (server().host, server().port, server().keepalive) == ("0.0.0.0", 8080, 25)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--host", "127.0.0.1"], {"host": "127.0.0.1"}),
+        (["--host", "::1"], {"host": "::1"}),
+        (["--port", "3000"], {"port": 3000}),
+        (["--port=0"], {"port": 0}),
+        (["-p", "3000"], {"port": 3000}),
+        (["--auth", "alice:hun:ter"], {"auth": Credentials("alice", "hun:ter")}),
+        (["--auth", ":"], {"auth": Credentials("", "")}),
+        (["--keepalive", "1m30s"], {"keepalive": 90.0}),
+        (["--keepalive", "0s"], {"keepalive": 0.0}),
+    ],
+)
+def test_every_option_of_a_server_counts(
+    argv: list[str], expected: dict[str, Any], server: Callable[..., ServerSettings]
+) -> None:
+    assert server(*argv) == attrs.evolve(ServerSettings(), **expected)
+
+
+def test_the_environment_speaks_where_no_option_does(
+    server: Callable[..., ServerSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOST", "127.0.0.1")
+    monkeypatch.setenv("PORT", "3000")
+    monkeypatch.setenv("AUTH", "alice:hunter2")
+    auth = Credentials("alice", "hunter2")
+    assert server() == ServerSettings(host="127.0.0.1", port=3000, auth=auth)
+    assert server("--host", "::1", "-p", "1", "--auth", "b:c") == ServerSettings(
+        host="::1", port=1, auth=Credentials("b", "c")
+    )
+
+
+def test_an_empty_variable_is_none(
+    server: Callable[..., ServerSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HOST", "PORT", "AUTH", "COTUN_SSH_TIMEOUT"):
+        monkeypatch.setenv(name, "")
+    assert server() == ServerSettings()
+
+
+# ---- the client
+
+
+def expected_client(*remotes: str, **settings: Any) -> ClientSettings:
+    """Return settings of a client of example.com."""
+    return ClientSettings(
+        server=ServerUrl.parse("http://example.com"),
+        remotes=tuple(map(Remote.parse, remotes)),
+        **settings,
+    )
+
+
+def test_a_client_needs_a_server_and_remotes(client: Callable[..., ClientSettings]) -> None:
+    assert client("http://example.com", "3000") == expected_client("3000")
+    many = ("3000", "localhost:5000:db:5432", "[::1]:80:example.com:443")
+    assert client("example.com", *many) == expected_client(*many)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--fingerprint", FINGERPRINT], {"fingerprint": FINGERPRINT}),
+        (["--auth", "alice:hunter2"], {"auth": Credentials("alice", "hunter2")}),
+        (["--keepalive", "10s"], {"keepalive": 10.0}),
+        (["--max-retry-count", "3"], {"max_retry_count": 3}),
+        (["--max-retry-count", "0"], {"max_retry_count": 0}),
+        (["--max-retry-count", "-1"], {"max_retry_count": None}),
+        (["--max-retry-interval", "10s"], {"max_retry_interval": 10.0}),
+        (["--header", "A: b"], {"headers": (("A", "b"),)}),
+        (["--header", "A: b", "--header", "A: c:d"], {"headers": (("A", "b"), ("A", "c:d"))}),
+        (["--hostname", "other.example"], {"hostname": "other.example"}),
+        (["--protocol", "auto"], {"protocol": "auto"}),
+        (["--protocol", "chisel"], {"protocol": "chisel"}),
+        (["--protocol", "cotun"], {"protocol": "cotun"}),
+    ],
+)
+def test_every_option_of_a_client_counts(
+    argv: list[str], expected: dict[str, object], client: Callable[..., ClientSettings]
+) -> None:
+    settings = expected_client("3000", **expected)
+    assert client(*argv, "http://example.com", "3000") == settings
+    assert client("http://example.com", *argv, "3000") == settings
+    assert client("http://example.com", "3000", *argv) == settings
+
+
+def test_a_clients_credentials_may_come_from_the_environment(
+    client: Callable[..., ClientSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AUTH", "alice:hunter2")
+    assert client("example.com", "3000").auth == Credentials("alice", "hunter2")
+    assert client("example.com", "3000", "--auth", "b:c").auth == Credentials("b", "c")
+    monkeypatch.setenv("AUTH", "")
+    assert client("example.com", "3000").auth is None
+
+
+# ---- both
+
+
+BOTH = pytest.mark.parametrize(
+    "argv", [["server"], ["client", "example.com", "3000"]], ids=["server", "client"]
+)
+
+
+@BOTH
+def test_the_times_come_from_the_environment(
+    argv: list[str], runs: list[Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COTUN_DIAL_TIMEOUT", "300ms")
+    monkeypatch.setenv("COTUN_REKEY_BYTES", "1048576")
+    call(*argv)
+    assert runs[0].settings.timings == Timings(dial_timeout=0.3, rekey_bytes=1048576)
+
+
+@BOTH
+def test_how_to_run_is_told_apart_from_what_to_do(argv: list[str], runs: list[Run]) -> None:
+    for options in ([], ["--verbose"], ["-v"], ["--pid"], ["-v", "--pid"]):
+        call(*argv, *options)
+    assert [(run.verbose, run.pid) for run in runs] == [
+        (False, False),
+        (True, False),
+        (True, False),
+        (False, True),
+        (True, True),
+    ]
+
+
+@BOTH
+def test_the_status_is_the_programs(argv: list[str]) -> None:
+    assert call(*argv) == STATUS
+
+
+# ---- what is refused
+
+
+C = ["client", "example.com", "3000"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["server", "--port", "http"], "http"),
+        (["server", "--port", "65536"], "65536"),
+        (["server", "--port", "-1"], "-1"),
+        (["server", "--port"], "port"),
+        (["server", "--keepalive", "25"], "25"),
+        (["server", "--keepalive", "-5s"], "keepalive"),
+        (["server", "--auth", "nocolon"], "user:password"),
+        (["server", "--bogus"], "--bogus"),
+        (["server", "extra"], "extra"),
+        (["client"], "SERVER"),
+        (["client", "http://example.com"], "REMOTE"),
+        (["client", "https://example.com", "3000"], "TLS"),
+        (["client", "ftp://example.com", "3000"], "ftp"),
+        (["client", "http://example.com:99999", "3000"], "99999"),
+        (["client", "example.com", "99999"], "99999"),
+        (["client", "example.com", "3000", "a:b:c:d:e"], "a:b:c:d:e"),
+        ([*C, "--fingerprint", "ab:cd"], "ab:cd"),
+        ([*C, "--fingerprint", ""], "fingerprint"),
+        ([*C, "--auth", "nocolon"], "user:password"),
+        ([*C, "--keepalive", "often"], "often"),
+        ([*C, "--max-retry-count", "many"], "many"),
+        ([*C, "--max-retry-interval", "5"], "5"),
+        ([*C, "--header", "no colon"], "Name: value"),
+        ([*C, "--header", "A: b\r\nHost: evil"], "control character"),
+        ([*C, "--header", "Host: evil"], "Host"),
+        ([*C, "--hostname", "a b"], "a b"),
+        ([*C, "--protocol", "ssh"], "ssh"),
+        ([*C, "--bogus", "x"], "--bogus"),
+        (["serve"], "serve"),
+    ],
+    ids=lambda value: " ".join(value)[-30:] if isinstance(value, list) else "",
+)
+def test_a_bad_command_line_says_what_is_wrong_and_starts_nothing(
+    argv: list[str], said: str, runs: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(*argv) not in (0, None, STATUS)
+    out, err = capsys.readouterr()
+    assert not out
+    assert said in err
+    assert "Traceback" not in err
+    assert all(line.isprintable() for line in err.splitlines())
+    assert not runs
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PORT", "http"), ("AUTH", "nocolon"), ("COTUN_WS_TIMEOUT", "5")]
+)
+def test_a_bad_variable_is_refused_too(
+    name: str,
+    value: str,
+    runs: list[Run],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert call("server") not in (0, None, STATUS)
+    assert capsys.readouterr().err
+    assert not runs
+
+
+def test_what_the_program_does_not_understand_is_shown_escaped(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    call("client", "example.com", "3000\x1b[2J\n")
+    assert r"3000\x1b[2J\n" in capsys.readouterr().err
+
+
+# ---- help
+
+
+OPTIONS: dict[str, Any] = {
+    "server": cli.server,
+    "client": cli.client,
+}
+
+
+def helped(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Return what help says."""
+    assert call(*argv) in (0, None)
+    out, err = capsys.readouterr()
+    assert not err
+    return out
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+@pytest.mark.parametrize("ask", ["--help", "-h"])
+def test_help_names_every_option(
+    command: str, ask: str, runs: list[Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = helped(capsys, command, ask)
+    for name, parameter in inspect.signature(OPTIONS[command]).parameters.items():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            option = "--" + name.replace("_", "-")
+            assert re.search(rf"{option}(?![\w-])", said), option
+    for field in attrs.fields(Timings):
+        assert f"COTUN_{field.name.upper()}" in said
+    assert not runs
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["server", "--help"], ["client", "--help"]])
+def test_help_fits_a_terminal(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for line in helped(capsys, *argv).splitlines():
+        assert len(line) <= 80, line
+
+
+def test_help_names_both_commands_and_comes_without_being_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = helped(capsys, "--help")
+    assert re.search(r"\bserver\b", said)
+    assert re.search(r"\bclient\b", said)
+    assert helped(capsys) == said
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert helped(capsys, "--version").strip() == f"cotun-trio {__version__}"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["server", "--auth", "alice:hunter2", "--port", "http"],
+        ["server", "--auth", "hunter2"],
+        ["server", "--auth", "alice:hunter2", "--bogus"],
+        ["server", "--help"],
+        ["client", "--help"],
+        ["client", "http://alice:hunter2@example.com", "3000"],
+        ["client", "https://alice:hunter2@example.com", "3000"],
+        ["client", "http://alice:hunter2@example.com:99999", "3000"],
+        [*C, "--auth", "alice:hunter2", "--keepalive", "x"],
+        [*C, "--header", "Authorization Basic hunter2"],
+        [*C, "--header", "Cookie: hunter2\x01"],
+    ],
+    ids=lambda argv: " ".join(argv)[:40],
+)
+def test_a_password_is_never_printed(
+    argv: list[str],
+    runs: list[Run],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("AUTH", "bob:hunter2")
+    call(*argv)
+    out, err = capsys.readouterr()
+    assert out or err
+    assert "hunter2" not in out + err
+    assert not runs

@@ -1,0 +1,312 @@
+"""Settings: what is taken, what is the user's error, and that no secret is ever printed."""
+
+from __future__ import annotations
+
+import pytest
+
+from cotun_trio.access.users import Credentials
+from cotun_trio.errors import UsageError
+from cotun_trio.protocol.dialect import CHISEL, COTUN
+from cotun_trio.protocol.remote import Remote
+from cotun_trio.settings import (
+    ClientSettings,
+    ServerSettings,
+    ServerUrl,
+    Timings,
+    parse_bytes,
+    parse_header,
+)
+
+FINGERPRINT = "OHclTPr2X1+S7CdRWW7dLFP7SwgtZy6jub2UmnpbTXw="
+
+
+# ---- the server's URL
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "path", "authority"),
+    [
+        ("example.com", "example.com", 80, "/", "example.com"),
+        ("example.com:8080", "example.com", 8080, "/", "example.com:8080"),
+        ("http://example.com:8080", "example.com", 8080, "/", "example.com:8080"),
+        ("http://example.com:80/", "example.com", 80, "/", "example.com"),
+        ("http://example.com:/", "example.com", 80, "/", "example.com"),
+        ("ws://example.com/a/b?c=d", "example.com", 80, "/a/b?c=d", "example.com"),
+        ("http://example.com?c=d", "example.com", 80, "/?c=d", "example.com"),
+        ("http://example.com/a#b", "example.com", 80, "/a", "example.com"),
+        ("HTTP://Example.COM", "example.com", 80, "/", "example.com"),
+        ("localhost:1", "localhost", 1, "/", "localhost:1"),
+        ("127.0.0.1:65535", "127.0.0.1", 65535, "/", "127.0.0.1:65535"),
+        ("http://[::1]", "::1", 80, "/", "[::1]"),
+        ("[2001:db8::1]:8080/x", "2001:db8::1", 8080, "/x", "[2001:db8::1]:8080"),
+        ("http://münchen.example", "münchen.example", 80, "/", "münchen.example"),
+        ("http://example.com/a@b", "example.com", 80, "/a@b", "example.com"),
+        ("http://example.com/%C3%A9%20", "example.com", 80, "/%C3%A9%20", "example.com"),
+    ],
+)
+def test_a_servers_url_is_read(text: str, host: str, port: int, path: str, authority: str) -> None:
+    url = ServerUrl.parse(text)
+    assert (url.host, url.port, url.path) == (host, port, path)
+    assert url.authority == authority
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "http://",
+        "http:///path",
+        "http://:8080",
+        ":8080",
+        "://example.com",
+        "ftp://example.com",
+        "unix:///run/x",
+        "https://example.com",
+        "wss://example.com",
+        "http://example.com:http",
+        "http://example.com:0",
+        "http://example.com:65536",
+        "http://example.com:-1",
+        "http://example.com:8_0",
+        "http://example.com:٨٠",
+        "http://[::1",
+        "http://::1",
+        "http://exa mple.com",
+        "http://example.com/a b",
+        "http://example.com/\n",
+        "http://example.com\r\nX: y",
+        "http://example.com/\t",
+        "http://example.com/é",
+        "http://example.com/?é",
+        "http://exam\x00ple.com",
+        "http://user@example.com",
+    ],
+)
+def test_what_is_no_servers_url_is_the_users_error(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ServerUrl.parse(text)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://user:hunter2@example.com",
+        "user:hunter2@example.com:80",
+        "https://user:hunter2@example.com",
+        "http://user:hunter2@example.com:99999",
+        "http://user:hun/hunter2@example.com",
+        "http://user:hun?hunter2@example.com",
+        "http://user:hun\\hunter2@example.com",
+        "http://user:hunter2@",
+        "http://user:hunter2@exa mple.com",
+        "foo://user:hunter2@example.com",
+    ],
+)
+def test_a_password_in_a_url_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        ServerUrl.parse(text)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["http://example.com", "http://example.com:8080/x?y", "http://[::1]:8080"]
+)
+def test_a_url_is_shown_as_it_is_read(text: str) -> None:
+    assert str(ServerUrl.parse(text)) == text
+
+
+# ---- headers
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("Name: value", ("Name", "value")),
+        ("Name:value", ("Name", "value")),
+        ("Name: \t value \t", ("Name", "value")),
+        ("Name:", ("Name", "")),
+        ("X-Time: 12:30", ("X-Time", "12:30")),
+        ("X: a\tb", ("X", "a\tb")),
+        ("X: café", ("X", "café")),
+        ("Authorization: Basic dTpw", ("Authorization", "Basic dTpw")),
+        ("hosts: x", ("hosts", "x")),
+        ("!#$%&'*+.^_`|~-: x", ("!#$%&'*+.^_`|~-", "x")),
+    ],
+)
+def test_a_header_is_a_name_and_a_value(text: str, header: tuple[str, str]) -> None:
+    assert parse_header(text) == header
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no colon",
+        ": value",
+        "Na me: value",
+        "Name : value",
+        " Name: value",
+        "Näme: value",
+        "Na\nme: value",
+        "Na\x00me: value",
+        "Name(x): value",
+        "Name: a\r\nHost: evil",
+        "Name: a\nb",
+        "Name: a\rb",
+        "Name: a\x00b",
+        "Name: a\x1bb",
+        "Name: a\x0bb",
+        "Name: a\x7fb",
+        "Name: €",
+        "Name: \ud800",
+    ],
+)
+def test_what_is_no_header_is_the_users_error(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_header(text)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Host",
+        "HOST",
+        "Connection",
+        "Upgrade",
+        "Sec-WebSocket-Key",
+        "sec-websocket-protocol",
+        "Sec-WebSocket-Anything",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Expect",
+    ],
+)
+def test_headers_that_make_the_upgrade_cannot_be_given(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        parse_header(f"{name}: x")
+
+
+@pytest.mark.parametrize(
+    "text", ["Authorization Basic hunter2", "Bearer hunter2:x", "Cookie: a=hunter2\x01", "hunter2"]
+)
+def test_a_value_is_never_shown(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_header(text)
+    assert "hunter2" not in str(caught.value)
+
+
+# ---- times
+
+
+NAMES = {
+    "COTUN_SSH_WAIT": "ssh_wait",
+    "COTUN_SSH_TIMEOUT": "ssh_timeout",
+    "COTUN_WS_TIMEOUT": "ws_timeout",
+    "COTUN_CONFIG_TIMEOUT": "config_timeout",
+    "COTUN_PING_TIMEOUT": "ping_timeout",
+    "COTUN_DIAL_TIMEOUT": "dial_timeout",
+}
+
+
+def test_without_variables_the_times_are_gos() -> None:
+    timings = Timings.from_environment({"COTUN_SSH_WAIT": "", "PATH": "/bin"})
+    assert timings == Timings()
+    assert (timings.ssh_wait, timings.ssh_timeout, timings.ws_timeout) == (35, 30, 45)
+    assert (timings.config_timeout, timings.dial_timeout, timings.ping_timeout) == (10, 30, None)
+
+
+@pytest.mark.parametrize(("variable", "name"), NAMES.items())
+def test_each_time_has_a_variable(variable: str, name: str) -> None:
+    timings = Timings.from_environment({variable: "1m30s"})
+    assert getattr(timings, name) == 90
+    for other in set(NAMES.values()) - {name}:
+        assert getattr(timings, other) == getattr(Timings(), other)
+
+
+def test_the_bytes_of_a_key_have_one_too() -> None:
+    assert Timings.from_environment({"COTUN_REKEY_BYTES": "1048576"}).rekey_bytes == 1048576
+
+
+@pytest.mark.parametrize("variable", NAMES)
+@pytest.mark.parametrize("text", ["5", "-5s", "5 s", "five", "\x1b[31m5s"])
+def test_a_variable_that_is_no_duration_is_named(variable: str, text: str) -> None:
+    with pytest.raises(UsageError, match=variable) as caught:
+        Timings.from_environment({variable: text})
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "1.5", "1k", "8_0", "٨", "1" * 19, "\x1b"])
+def test_what_is_no_number_of_bytes_is_the_users_error(text: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_bytes(text)
+    assert str(caught.value).isprintable()
+
+
+# ---- server and client
+
+
+@pytest.mark.parametrize("port", [0, 1, 65535])
+def test_a_server_takes_every_port(port: int) -> None:
+    assert ServerSettings(port=port).port == port
+
+
+@pytest.mark.parametrize("port", [-1, 65536])
+def test_a_number_that_is_no_port_is_the_users_error(port: int) -> None:
+    with pytest.raises(UsageError, match=str(port)):
+        ServerSettings(port=port)
+
+
+def client(**settings: object) -> ClientSettings:
+    """Return settings of a client, with these among them."""
+    return ClientSettings(
+        server=ServerUrl.parse("http://example.com"),
+        remotes=(Remote.parse("3000"),),
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def test_a_fingerprint_has_to_look_like_one() -> None:
+    assert client(fingerprint=FINGERPRINT).fingerprint == FINGERPRINT
+    assert client().fingerprint is None
+    for text in ("", "ed:f2:cf:3c", FINGERPRINT[:-1]):
+        with pytest.raises(UsageError):
+            client(fingerprint=text)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "example.com", "example.com:8080", "[::1]:80", "münchen.example", "a_b"]
+)
+def test_a_hostname_is_what_a_host_header_can_be(text: str | None) -> None:
+    assert client(hostname=text).hostname == text
+
+
+@pytest.mark.parametrize("text", ["a b", "a\r\nX: y", "a\x00", "a..b", "x" * 64, "\ud800", "a\x7f"])
+def test_a_hostname_that_no_header_can_hold_is_the_users_error(text: str) -> None:
+    # It would come to nothing but at the first connection, and look like the server's fault.
+    with pytest.raises(UsageError) as caught:
+        client(hostname=text)
+    assert str(caught.value).isprintable()
+
+
+def test_a_retry_count_below_zero_means_no_end_as_in_go() -> None:
+    assert client(max_retry_count=-1).max_retry_count is None
+    assert client(max_retry_count=0).max_retry_count == 0
+    assert client(max_retry_count=3).max_retry_count == 3
+    assert client().max_retry_count is None
+
+
+def test_a_protocol_says_what_to_offer_and_in_which_order() -> None:
+    assert client().dialects == (CHISEL, COTUN)
+    assert client(protocol="chisel").dialects == (CHISEL,)
+    assert client(protocol="cotun").dialects == (COTUN,)
+
+
+def test_settings_never_show_a_secret() -> None:
+    auth = Credentials("alice", "hunter2")
+    headers = (("Authorization", "Bearer hunter2"), ("Cookie", "hunter2"))
+    for settings in (ServerSettings(auth=auth), client(auth=auth, headers=headers)):
+        assert "hunter2" not in repr(settings)
+        assert "hunter2" not in str(settings)
+        assert "alice" in repr(settings)

@@ -1,0 +1,472 @@
+"""Data frames of RFC 6455 section 5: what is taken, what is refused and with which close code.
+
+Frames come from `tests.support.frames`, which knows nothing of ours; what we write is read back by
+wsproto, which nobody here wrote.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import wsproto.events
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cotun_trio.websocket.frames import (
+    MAX_FRAME,
+    MAX_MESSAGE_BEFORE_LOGIN,
+    PROTOCOL_ERROR,
+    TOO_BIG,
+    UNSUPPORTED_DATA,
+    FrameError,
+    FrameFilter,
+    close_frame,
+    frame_head,
+    frames,
+)
+from tests.support.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    KEY,
+    PING,
+    PONG,
+    TEXT,
+    frame,
+    payload_of,
+    read_by_wsproto,
+)
+
+RECORDED = json.loads((Path(__file__).parents[1] / "vectors" / "ws_frames.json").read_text())
+SIZES = (0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 128, 65534, 65535, 65536, 65537)
+
+both_roles = pytest.mark.parametrize("key", [None, KEY], ids=["from server", "from client"])
+
+
+class Received:
+    """What a `FrameFilter` made of one peer's bytes."""
+
+    def __init__(self, *, from_client: bool) -> None:
+        self.filter = FrameFilter(from_client=from_client)
+        self.payload = bytearray()
+        self.control = bytearray()
+
+    def feed(self, data: bytes) -> None:
+        self.control += self.filter.feed(memoryview(data), self._take)
+
+    def _take(self, chunk: memoryview) -> None:
+        assert chunk, "the sink was called with nothing"
+        self.payload += chunk
+
+
+def receive(key: bytes | None, *pieces: bytes) -> Received:
+    """Feed `pieces`, each by itself, and return what came out."""
+    received = Received(from_client=key is not None)
+    for piece in pieces:
+        received.feed(piece)
+    return received
+
+
+def bytewise(data: bytes) -> list[bytes]:
+    return [bytes((byte,)) for byte in data]
+
+
+def refusal(key: bytes | None, *pieces: bytes) -> FrameError:
+    """Feed `pieces` and return the error that the last one raises."""
+    received = receive(key, *pieces[:-1])
+    with pytest.raises(FrameError) as caught:
+        received.feed(pieces[-1])
+    assert str(caught.value) == f"WebSocket: {caught.value.reason}"
+    return caught.value
+
+
+def conversation(key: bytes | None) -> tuple[bytes, bytes, bytes]:
+    """Return a stream with a bit of everything, its payload, and its control frames."""
+    controls = [
+        frame(PING, b"are you there?", key=key),
+        frame(PONG, key=key),
+        frame(PING, b"x" * 125, key=key),
+    ]
+    stream = (
+        frame(BINARY, b"first", key=key)
+        + frame(BINARY, b"", key=key)
+        + frame(BINARY, b"begins ", fin=False, key=key)
+        + controls[0]
+        + frame(CONTINUATION, b"goes on ", fin=False, key=key)
+        + controls[1]
+        + controls[2]
+        + frame(CONTINUATION, b"", fin=False, key=key)
+        + frame(CONTINUATION, b"y" * 300, key=key)
+        + frame(BINARY, bytes(range(256)) * 3, key=key)
+    )
+    payload = b"firstbegins goes on " + b"y" * 300 + bytes(range(256)) * 3
+    return stream, payload, b"".join(controls)
+
+
+# ---- what is taken
+
+
+@both_roles
+@pytest.mark.parametrize("size", SIZES)
+def test_a_message_of_any_size_comes_out_as_it_went_in(key: bytes | None, size: int) -> None:
+    data = (bytes(range(251)) * (size // 251 + 1))[:size]
+    received = receive(key, frame(BINARY, data, key=key))
+    assert received.payload == data
+    assert not received.control
+
+
+@both_roles
+def test_fragments_with_control_frames_between_them_are_sorted_out(key: bytes | None) -> None:
+    stream, payload, control = conversation(key)
+    received = receive(key, stream)
+    assert received.payload == payload
+    assert received.control == control  # whole and still masked: somebody else reads them
+
+
+@both_roles
+def test_byte_by_byte_is_the_same_as_whole(key: bytes | None) -> None:
+    stream, payload, control = conversation(key)
+    received = receive(key, *bytewise(stream))
+    assert received.payload == payload
+    assert received.control == control
+
+
+@both_roles
+def test_a_cut_at_any_place_changes_nothing(key: bytes | None) -> None:
+    stream, payload, control = conversation(key)
+    for at in range(len(stream) + 1):
+        received = receive(key, stream[:at], stream[at:])
+        assert received.payload == payload, at
+        assert received.control == control, at
+
+
+@both_roles
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(("part", "last part", "ping")), st.integers(0, 125)), max_size=9
+    ),
+    st.lists(st.integers(1, 70), max_size=9),
+)
+def test_random_streams_in_random_chunks_come_out_whole(
+    key: bytes | None, parts: list[tuple[str, int]], chunks: list[int]
+) -> None:
+    stream, payload, control = b"", b"", b""
+    opcode = BINARY
+    for number, (kind, size) in enumerate(parts):
+        content = bytes((number & 0xFF,)) * size
+        if kind == "ping":
+            control += frame(PING, content, key=key)
+            stream += frame(PING, content, key=key)
+        else:
+            stream += frame(opcode, content, fin=kind == "last part", key=key)
+            payload += content
+            opcode = BINARY if kind == "last part" else CONTINUATION
+    received = Received(from_client=key is not None)
+    for size in chunks:
+        received.feed(stream[:size])
+        stream = stream[size:]
+    received.feed(stream)
+    assert received.payload == payload
+    assert received.control == control
+
+
+@pytest.mark.parametrize("before", range(9))
+@pytest.mark.parametrize("middle", range(9))
+def test_the_mask_is_turned_right_across_chunks_at_every_offset(before: int, middle: int) -> None:
+    data = b"0123456789abcdefghijklmnop"
+    stream = frame(BINARY, data, key=KEY)
+    first, second = 6 + before, 6 + before + middle
+    received = receive(KEY, stream[:first], stream[first:second], stream[second:])
+    assert received.payload == data
+
+
+def test_a_payload_that_ends_with_a_chunk_leaves_the_next_mask_alone() -> None:
+    one, two = frame(BINARY, b"abc", key=b"\1\2\3\4"), frame(BINARY, b"defgh", key=b"\5\6\7\x08")
+    assert receive(KEY, one, two).payload == b"abcdefgh"
+
+
+@both_roles
+def test_what_the_sink_gets_is_passed_on_before_the_frame_is_complete(key: bytes | None) -> None:
+    stream = frame(BINARY, b"x" * 1000, key=key)
+    assert len(receive(key, stream[:600]).payload) == 600 - (len(stream) - 1000)
+
+
+def test_nothing_of_a_servers_payload_is_copied() -> None:
+    data = bytearray(frame(BINARY, b"seen"))
+    chunks: list[memoryview] = []
+    FrameFilter(from_client=False).feed(memoryview(data), chunks.append)
+    data[-4:] = b"SEEN"
+    assert bytes(chunks[0]) == b"SEEN"
+
+
+@both_roles
+def test_nothing_counts_behind_a_close_frame(key: bytes | None) -> None:
+    goodbye = frame(CLOSE, b"\x03\xe8bye", key=key)
+    garbage = b"\xff" * 20
+    late = frame(BINARY, b"late", key=key)
+    for pieces in ([goodbye + late + garbage], [goodbye, late, garbage]):
+        received = receive(key, *pieces)
+        assert received.control == goodbye
+        assert not received.payload
+
+
+@both_roles
+def test_a_close_frame_counts_in_the_middle_of_a_message(key: bytes | None) -> None:
+    goodbye = frame(CLOSE, key=key)
+    received = receive(key, frame(BINARY, b"half", fin=False, key=key) + goodbye)
+    assert received.payload == b"half"
+    assert received.control == goodbye
+
+
+@both_roles
+@pytest.mark.parametrize("opcode", [CLOSE, PING, PONG])
+@pytest.mark.parametrize("size", [0, 1, 124, 125])
+def test_control_frames_come_out_only_when_whole(key: bytes | None, opcode: int, size: int) -> None:
+    made = frame(opcode, b"p" * size, key=key)
+    received = receive(key, made[:-1])
+    assert not received.control
+    received.feed(made[-1:])
+    assert received.control == made
+
+
+# ---- what is refused
+
+
+@both_roles
+@pytest.mark.parametrize("reserved", range(1, 8))
+@pytest.mark.parametrize("opcode", [CONTINUATION, BINARY, CLOSE, PING])
+def test_a_reserved_bit_is_an_error(key: bytes | None, reserved: int, opcode: int) -> None:
+    assert refusal(key, frame(opcode, reserved=reserved, key=key)).code == PROTOCOL_ERROR
+
+
+@both_roles
+@pytest.mark.parametrize("opcode", [*range(3, 8), *range(11, 16)])
+def test_a_reserved_opcode_is_an_error(key: bytes | None, opcode: int) -> None:
+    assert refusal(key, frame(opcode, key=key)).code == PROTOCOL_ERROR
+
+
+@pytest.mark.parametrize("opcode", [CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG])
+def test_a_client_has_to_mask_and_a_server_must_not(opcode: int) -> None:
+    assert refusal(KEY, frame(opcode, b"abc", key=None)).code == PROTOCOL_ERROR
+    assert refusal(None, frame(opcode, b"abc", key=KEY)).code == PROTOCOL_ERROR
+
+
+@both_roles
+@pytest.mark.parametrize(
+    ("form", "size"), [(16, 0), (16, 1), (16, 125), (64, 0), (64, 125), (64, 126), (64, 65535)]
+)
+def test_a_length_not_in_its_shortest_form_is_an_error(
+    key: bytes | None, form: int, size: int
+) -> None:
+    error = refusal(key, frame(BINARY, b"x" * size, form=form, key=key))
+    assert error.code == PROTOCOL_ERROR
+
+
+@both_roles
+@pytest.mark.parametrize("claims", [2**63, 2**63 + 1, 2**64 - 1])
+def test_a_length_with_its_top_bit_set_is_an_error(key: bytes | None, claims: int) -> None:
+    assert refusal(key, frame(BINARY, claims=claims, key=key)).code == PROTOCOL_ERROR
+
+
+@both_roles
+@pytest.mark.parametrize("opcode", [CLOSE, PING, PONG])
+def test_a_control_frame_must_be_short_and_whole(key: bytes | None, opcode: int) -> None:
+    for wrong in (
+        frame(opcode, b"x" * 126, key=key),
+        frame(opcode, b"x" * 65536, key=key),
+        frame(opcode, b"x", form=16, key=key),
+        frame(opcode, b"x", fin=False, key=key),
+    ):
+        # Two bytes are enough to see it.
+        assert refusal(key, wrong[:2]).code == PROTOCOL_ERROR
+
+
+@both_roles
+def test_a_continuation_of_nothing_is_an_error(key: bytes | None) -> None:
+    whole = frame(BINARY, b"whole", key=key)
+    for fin in (True, False):
+        stray = frame(CONTINUATION, b"stray", fin=fin, key=key)
+        assert refusal(key, stray).code == PROTOCOL_ERROR
+        assert refusal(key, whole, stray).code == PROTOCOL_ERROR
+
+
+@both_roles
+def test_a_message_inside_another_is_an_error(key: bytes | None) -> None:
+    begun = frame(BINARY, b"begun", fin=False, key=key)
+    for opcode in (BINARY, TEXT):
+        assert refusal(key, begun, frame(opcode, key=key)).code == PROTOCOL_ERROR
+        empty = frame(BINARY, fin=False, key=key)
+        assert refusal(key, empty, frame(opcode, key=key)).code == PROTOCOL_ERROR
+
+
+@both_roles
+@pytest.mark.parametrize("fin", [True, False])
+def test_a_text_message_is_data_that_is_not_supported(key: bytes | None, fin: bool) -> None:
+    assert refusal(key, frame(TEXT, b"hello", fin=fin, key=key)).code == UNSUPPORTED_DATA
+
+
+@both_roles
+def test_an_error_is_raised_byte_by_byte_at_its_own_byte(key: bytes | None) -> None:
+    ping = frame(PING, b"ok", key=key)
+    wrong = frame(3, key=key)
+    error = refusal(key, *bytewise(ping), wrong[:1], wrong[1:2])
+    assert error.code == PROTOCOL_ERROR
+
+
+# ---- how much is taken
+
+
+@both_roles
+def test_a_message_may_be_as_long_as_the_limit_and_no_longer(key: bytes | None) -> None:
+    received = Received(from_client=key is not None)
+    received.filter.max_message = 1000
+    received.feed(frame(BINARY, b"x" * 1000, key=key))
+    assert len(received.payload) == 1000
+    over = frame(BINARY, b"x" * 1001, key=key)
+    with pytest.raises(FrameError) as caught:
+        received.feed(over[:-1001])  # the header alone
+    assert caught.value.code == TOO_BIG
+    assert len(received.payload) == 1000
+
+
+@both_roles
+def test_the_limit_counts_the_fragments_together(key: bytes | None) -> None:
+    received = Received(from_client=key is not None)
+    received.filter.max_message = 1000
+    received.feed(frame(BINARY, b"x" * 500, fin=False, key=key))
+    received.feed(frame(CONTINUATION, b"x" * 499, fin=False, key=key))
+    received.feed(frame(PING, b"does not count", key=key))
+    received.feed(frame(CONTINUATION, b"x", fin=False, key=key))
+    with pytest.raises(FrameError) as caught:
+        received.feed(frame(CONTINUATION, b"y", key=key))
+    assert caught.value.code == TOO_BIG
+    assert received.payload == b"x" * 1000
+
+
+@both_roles
+def test_the_limit_counts_each_message_by_itself(key: bytes | None) -> None:
+    received = Received(from_client=key is not None)
+    received.filter.max_message = 10
+    for _ in range(3):
+        received.feed(frame(BINARY, b"x" * 5, fin=False, key=key))
+        received.feed(frame(CONTINUATION, b"x" * 5, key=key))
+    assert len(received.payload) == 30
+
+
+@both_roles
+def test_a_stranger_may_not_announce_a_gigabyte(key: bytes | None) -> None:
+    assert refusal(key, frame(BINARY, claims=2**30, key=key)).code == TOO_BIG
+    longest = frame(BINARY, claims=MAX_MESSAGE_BEFORE_LOGIN, key=key)
+    assert not receive(key, longest).payload
+    assert refusal(key, frame(BINARY, claims=MAX_MESSAGE_BEFORE_LOGIN + 1, key=key)).code == TOO_BIG
+
+
+# ---- what we write
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["server", "client"])
+@pytest.mark.parametrize("size", [1, *SIZES[6:], 2 * MAX_FRAME, 2 * MAX_FRAME + 126, 262144])
+def test_what_we_write_is_read_back_by_wsproto_and_by_ourselves(size: int, mask: bool) -> None:
+    data = (bytes(range(251)) * (size // 251 + 1))[:size]
+    parts = frames(memoryview(data), mask=mask)
+    written = b"".join(parts)
+    events = read_by_wsproto(written, from_client=mask)
+    assert payload_of(events) == data
+    assert receive(KEY if mask else None, written).payload == data
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_no_frame_of_ours_has_more_than_64_kib(mask: bool) -> None:
+    parts = frames(bytearray(200_000), mask=mask)
+    assert [len(payload) for payload in parts[1::2]] == [65536, 65536, 65536, 3392]
+    events = read_by_wsproto(b"".join(parts), from_client=mask)
+    for event in events:  # each is a message of its own: no limit on messages is met
+        assert isinstance(event, wsproto.events.BytesMessage)
+        assert event.message_finished
+
+
+def test_nothing_takes_no_frame() -> None:
+    assert frames(bytearray(), mask=True) == []
+
+
+def test_what_a_server_writes_is_not_copied() -> None:
+    data = bytearray(b"x" * 10)
+    (_, payload) = frames(data, mask=False)
+    data[:] = b"y" * 10
+    assert payload == b"y" * 10
+
+
+def test_a_client_masks_every_frame_with_a_key_of_its_own() -> None:
+    parts = frames(bytearray(4 * MAX_FRAME), mask=True)
+    keys = {bytes(head[-4:]) for head in parts[::2]}
+    assert len(keys) == 4  # equal by chance once in 700 million runs
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_head_is_that_of_a_whole_binary_frame(size: int) -> None:
+    assert frame_head(size, None) == frame(BINARY, claims=size)
+    assert frame_head(size, KEY) == frame(BINARY, claims=size, key=KEY)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1002, "a reserved bit"), (1009, "é")])
+def test_a_close_frame_says_its_code_and_reason(mask: bool, code: int, reason: str) -> None:
+    made = close_frame(code, reason, mask=mask)
+    (event,) = read_by_wsproto(made, from_client=mask)
+    assert isinstance(event, wsproto.events.CloseConnection)
+    assert (event.code, event.reason or "") == (code, reason)
+    assert receive(KEY if mask else None, made).control == made
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["x" * 200, "é" * 100, "😀" * 50, "xx" + "😀" * 50],
+    ids=["one byte each", "two", "four", "four, moved"],
+)
+def test_a_long_reason_is_cut_between_two_characters(reason: str) -> None:
+    made = close_frame(1002, reason, mask=False)
+    (event,) = read_by_wsproto(made, from_client=False)  # refuses what is not UTF-8
+    assert isinstance(event, wsproto.events.CloseConnection)
+    assert event.reason
+    assert reason.startswith(event.reason)
+    assert len(made) <= 2 + 125
+
+
+# ---- what chisel sends
+
+
+def recorded_frames() -> list[Any]:
+    """Give the (fin, opcode, masked, length) of what was recorded of chisel, by direction."""
+    found = []
+    for name, rows in RECORDED.items():
+        if isinstance(rows, dict):
+            rows = rows["first 24"]
+        shapes = [
+            tuple(row.values()) if isinstance(row, dict) else tuple(map(int, row[1:-1].split(", ")))
+            for row in rows
+        ]
+        found.append(pytest.param(shapes, id=name.replace(" ", "_")))
+    return found
+
+
+@pytest.mark.parametrize("shapes", recorded_frames())
+def test_the_frames_that_chisel_sends_are_taken(shapes: list[tuple[int, int, int, int]]) -> None:
+    key = KEY if shapes[0][2] else None
+    stream, payload = b"", b""
+    for number, (fin, opcode, _, size) in enumerate(shapes):
+        data = bytes((number,)) * size
+        stream += frame(opcode, data, fin=bool(fin), key=key)
+        payload += data
+    assert receive(key, stream).payload == payload
+    assert receive(key, *(stream[i : i + 1000] for i in range(0, len(stream), 1000))).payload == (
+        payload
+    )
+
+
+def test_a_chisel_client_sends_messages_in_fragments() -> None:
+    # What the recording is there for: not one of our own frames is a fragment.
+    shapes = RECORDED["1 MiB client->server"]["first 24"]
+    assert sum(shape.startswith("(0,") for shape in shapes) > 12
