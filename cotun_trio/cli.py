@@ -14,9 +14,13 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter
 
 from cotun_trio import __version__, daemon
+from cotun_trio.access.fingerprints import fingerprint as fingerprint_of
+from cotun_trio.access.host_key_options import choose_host_key, make_key
+from cotun_trio.access.key_files import write_key_file
 from cotun_trio.access.users import Credentials
 from cotun_trio.durations import parse_duration
 from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import (
     DEFAULT_KEEPALIVE,
@@ -81,6 +85,37 @@ def server(
         int,
         Parameter(name=["--port", "-p"], env_var="PORT", help="Listen on this port; 0: any free."),
     ] = 8080,
+    keyfile: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH|CK-KEY",
+            show_default=False,
+            help="Have this host key: a PEM file (EC, RSA, Ed25519), a file that --keygen wrote, "
+            "or a ck- key itself.  Without it, every run has another key, and clients cannot "
+            "know the server again. [env var: COTUN_KEY_FILE]",
+        ),
+    ] = None,
+    keygen: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH",
+            show_default=False,
+            allow_leading_hyphen=True,  # for the lone one
+            help="Do not serve: write a new host key to this file, for --keyfile; -: print it.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, Parameter(show_default=False, help="Let --keygen replace a file that is there.")
+    ] = False,
+    key: Annotated[
+        str | None,
+        Parameter(
+            metavar="SEED",
+            show_default=False,
+            help="Have the host key that this text stands for.  Deprecated: whoever guesses the "
+            "text has the key.  With --keygen, write that key. [env var: COTUN_KEY]",
+        ),
+    ] = None,
     auth: Annotated[
         str | None,
         Parameter(
@@ -108,9 +143,17 @@ def server(
     verbose: Verbose = False,
 ) -> int:
     """Accept tunnels: listen for clients, and connect to the targets that they name."""
+    if keygen is not None:
+        if keyfile:
+            raise UsageError("--keygen makes a key and --keyfile has one: give one of them")
+        _generate_key(keygen, seed=key, force=force)
+        return 0
+    if force:
+        raise UsageError("--force is for --keygen only")
     settings = ServerSettings(
         host=host,
         port=port,
+        host_key=choose_host_key(seed=key, keyfile=keyfile, environment=os.environ, warn=_warn),
         auth=_credentials(auth),
         reverse=reverse,
         socks5=socks5,
@@ -170,7 +213,8 @@ def client(
         Parameter(
             show_default=False,
             help="The 44 characters that the server prints at its start.  Strongly recommended: "
-            "a server with any other host key is refused.",
+            "a server with any other host key is refused.  The MD5 form of old servers (16 hex "
+            "pairs with colons) is still taken.",
         ),
     ] = None,
     auth: Annotated[
@@ -226,6 +270,26 @@ def client(
         timings=Timings.from_environment(os.environ),
     )
     return daemon.run_client(settings, verbose=verbose, pid=pid)
+
+
+def _generate_key(path: str, *, seed: str | None, force: bool) -> None:
+    """Do what ``--keygen`` asks for.  Raises `UsageError`."""
+    if not path or (path[0] == "-" and path != "-"):
+        raise UsageError("--keygen needs the path of a file to write, or - to print the key")
+    text, key = make_key(seed)
+    if path == "-":
+        try:
+            print(text, end="", flush=True)
+        except OSError as error:
+            raise UsageError(f"cannot print the key: {error.strerror}") from None
+    else:
+        write_key_file(path, text, force=force)
+        shown = fingerprint_of(key.asbytes())
+        print(f"cotun-trio: wrote {escape(path)}, fingerprint {shown}", file=sys.stderr)
+
+
+def _warn(line: str) -> None:
+    print(f"cotun-trio: warning: {line}", file=sys.stderr)
 
 
 def _credentials(text: str | None) -> Credentials | None:

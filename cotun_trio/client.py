@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 import cotun_trio
-from cotun_trio.access.host_keys import check_fingerprint, fingerprint
+from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
 from cotun_trio.durations import format_duration
 from cotun_trio.errors import (
     AuthenticationFailed,
@@ -294,9 +294,7 @@ class ClientSession(Session):
             )
         self.start_ssh()
         host_key = await connection.agree_keys()
-        self.log.info("Fingerprint %s", fingerprint(host_key))
-        if settings.fingerprint is not None:
-            check_fingerprint(host_key, settings.fingerprint)  # before any credential is sent
+        self._check_host_key(host_key)  # before any credential is sent
         auth = settings.auth
         await connection.log_in(auth.user if auth else "", auth.password if auth else "")
         self.trust_peer()
@@ -311,6 +309,18 @@ class ClientSession(Session):
         if payload:
             self._take_reply(ConfigReply.decode(payload))
         self._client.session_opened(self)
+
+    def _check_host_key(self, host_key: bytes) -> None:
+        """Show whom we talk to.  Raises `FingerprintMismatch` where the user named another."""
+        got, expected = fingerprint(host_key), self._client.settings.fingerprint
+        self.log.info("Fingerprint %s", got)
+        if expected is None:
+            return
+        check_fingerprint(host_key, expected)
+        if is_legacy(expected):  # said only now: of a wrong server, nobody should take it over
+            self.log.warning(
+                "--fingerprint has the legacy MD5 form, which is weak: use --fingerprint '%s'", got
+            )
 
     def _take_reply(self, reply: ConfigReply) -> None:
         reverse = [remote for remote in self._client.settings.remotes if remote.reverse]

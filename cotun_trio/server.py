@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import trio
 
 import cotun_trio
-from cotun_trio.access.host_keys import fingerprint, generate_host_key
+from cotun_trio.access.fingerprints import fingerprint
+from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.access.users import Users
 from cotun_trio.durations import format_duration
 from cotun_trio.errors import ConfigRefused, ConnectionLost, CotunError, ProtocolError
@@ -51,11 +52,12 @@ SHOWN_REMOTES = 2000
 
 
 class Server:
-    """A tunnel server with one host key, made for this run."""
+    """A tunnel server with one host key, that of its settings or one made for this run."""
 
     def __init__(self, settings: ServerSettings) -> None:
         self.settings = settings
-        self.host_key = generate_host_key()
+        key = settings.host_key
+        self.host_key = generate_host_key() if key is None else key
         self.fingerprint = fingerprint(self.host_key.asbytes())
         self.addresses: list[str] = []
         """Where it listens, ``host:port`` each, once `run` has started."""

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from cotun_trio.access.host_keys import check_form
+from cotun_trio.access.fingerprints import check_form
 from cotun_trio.durations import parse_duration
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
@@ -22,6 +22,7 @@ from cotun_trio.protocol.dialect import CHISEL, COTUN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cotun_trio.access.host_keys import HostKey
     from cotun_trio.access.users import Credentials
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.remote import Remote
@@ -91,6 +92,8 @@ class ServerSettings:
     """0 for any free one."""
     keepalive: float = DEFAULT_KEEPALIVE
     """Seconds between pings; 0 for none."""
+    host_key: HostKey | None = attrs.field(default=None, repr=False)
+    """What the server proves itself with; without it, a new one for the run."""
     auth: Credentials | None = None
     """The one user; without it everybody is let in."""
     reverse: bool = False
@@ -210,7 +213,7 @@ class ClientSettings:
     server: ServerUrl
     remotes: tuple[Remote, ...] = attrs.field()
     fingerprint: str | None = attrs.field(default=None, validator=_check_fingerprint)
-    """Of the server's host key; without it any server is believed."""
+    """Of the server's host key, SHA-256 or legacy MD5; without it any server is believed."""
     auth: Credentials | None = None
     keepalive: float = DEFAULT_KEEPALIVE
     """Seconds between pings; 0 for none."""

@@ -10,7 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from cotun_trio.access.host_keys import fingerprint, generate_host_key
+from cotun_trio.access.fingerprints import fingerprint
+from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.access.users import Credentials
 from cotun_trio.client import Client
 from cotun_trio.errors import ConfigRefused, FingerprintMismatch

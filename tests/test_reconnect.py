@@ -9,7 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from cotun_trio.access.host_keys import fingerprint
+from cotun_trio.access.fingerprints import fingerprint
 from cotun_trio.access.users import Credentials
 from cotun_trio.client import STABLE, Client
 from cotun_trio.durations import parse_duration

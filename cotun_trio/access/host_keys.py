@@ -1,46 +1,73 @@
-"""Host keys and their fingerprints: how a client knows that it talks to the right server."""
+"""Host keys: what a server proves itself with.
+
+The keys that are read are those of the ``cryptography`` package; what the SSH engine signs with is
+paramiko's class for the kind.
+"""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
+import io
+from typing import TYPE_CHECKING, TypeAlias
 
 import paramiko
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from cotun_trio.errors import FingerprintMismatch, UsageError
-from cotun_trio.escape import escape
+from cotun_trio.access.ck_keys import decode_ck_key, is_ck_key
+from cotun_trio.access.pem_keys import decode_pem_key
+from cotun_trio.errors import UsageError
 
-LENGTH = 44
-"""Characters of a fingerprint: 32 octets in standard base64, with padding."""
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
+HostKey: TypeAlias = paramiko.PKey
+"""A key pair; its ``asbytes()`` is the public half, as the blob of RFC 4253 section 6.6."""
 
-def generate_host_key() -> paramiko.PKey:
-    """Return a new ECDSA key on P-256, the kind that Go's servers have by default."""
-    return paramiko.ECDSAKey.generate()
-
-
-def fingerprint(public_blob: bytes) -> str:
-    """Return the fingerprint of a public key, given as an SSH blob (RFC 4253 section 6.6)."""
-    return base64.b64encode(hashlib.sha256(public_blob).digest()).decode("ascii")
-
-
-def check_form(text: str) -> str:
-    """Return `text` if it has the form of a fingerprint.  Raises `UsageError` otherwise."""
-    try:
-        if len(text) == LENGTH and len(base64.b64decode(text, validate=True)) == 32:
-            return text
-    except (binascii.Error, ValueError):
-        pass
-    raise UsageError(
-        f"{escape(text)!r} is not a fingerprint: copy the {LENGTH} characters, the last one a '=', "
-        "that the server prints after 'Fingerprint'"
-    )
+RSA_BITS = (2048, 16384)
+"""The least that is still safe (RFC 8332 section 5.1), and the most that OpenSSL verifies."""
+CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+"""Those of RFC 5656 section 10.1."""
 
 
-def check_fingerprint(public_blob: bytes, expected: str) -> None:
-    """Raise `FingerprintMismatch` unless `public_blob` has the fingerprint `expected`."""
-    got = fingerprint(public_blob)
-    if not hmac.compare_digest(got.encode("ascii"), expected.encode("utf-8")):
-        raise FingerprintMismatch(f"Invalid fingerprint ({got})")
+def generate_private_key() -> ec.EllipticCurvePrivateKey:
+    """Return a new key on P-256, the kind that Go's servers have by default."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def generate_host_key() -> HostKey:
+    """Return a new host key on P-256."""
+    return as_host_key(generate_private_key())
+
+
+def decode_host_key(data: bytes) -> HostKey:
+    """Read a host key from a ``ck-`` key or the content of a PEM file.
+
+    Raises `UsageError` for anything else, which shows nothing of it.
+    """
+    return as_host_key(decode_ck_key(data) if is_ck_key(data.lstrip()) else decode_pem_key(data))
+
+
+def as_host_key(key: PrivateKeyTypes) -> HostKey:
+    """Return `key` as the SSH engine needs it.
+
+    Raises `UsageError` for the kinds that SSH does not have and for RSA of the wrong size.
+    """
+    if isinstance(key, ec.EllipticCurvePrivateKey):
+        if not isinstance(key.curve, CURVES):
+            raise UsageError(
+                f"the private key is on the curve {key.curve.name}, which SSH does not have: "
+                "P-256, P-384 and P-521 work"
+            )
+        return paramiko.ECDSAKey(vals=(key, key.public_key()))
+    if isinstance(key, rsa.RSAPrivateKey):
+        if not RSA_BITS[0] <= key.key_size <= RSA_BITS[1]:
+            raise UsageError(
+                f"the RSA key has {key.key_size} bits: it has to have {RSA_BITS[0]} to "
+                f"{RSA_BITS[1]}"
+            )
+        return paramiko.RSAKey(key=key)
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        # paramiko reads this kind from OpenSSH's format only.
+        text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        return paramiko.Ed25519Key(file_obj=io.StringIO(text.decode("ascii")))
+    raise UsageError("the private key is of a kind that SSH does not have: EC, RSA, Ed25519 work")

@@ -1,0 +1,68 @@
+"""The options that say which host key a server has, and the one that makes a new key.
+
+``--keyfile`` wins over ``--key``, wherever either is given; without them every run has a key of its
+own.  ``--keygen`` heeds ``--key`` but not its variable, as the Go programs: who asks for a new key
+in an environment with a seed in it gets a new one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cotun_trio.access.ck_keys import encode_ck_key
+from cotun_trio.access.host_keys import as_host_key, generate_host_key, generate_private_key
+from cotun_trio.access.key_files import load_host_key
+from cotun_trio.access.seeded_keys import key_from_seed
+from cotun_trio.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from cotun_trio.access.host_keys import HostKey
+
+SEED_VARIABLE = "COTUN_KEY"
+FILE_VARIABLE = "COTUN_KEY_FILE"
+
+
+def choose_host_key(
+    *,
+    seed: str | None,
+    keyfile: str | None,
+    environment: Mapping[str, str],
+    warn: Callable[[str], None],
+) -> HostKey:
+    """Return the host key that ``--key`` and ``--keyfile``, or their variables, ask for.
+
+    What is empty counts as not given.  `warn` is called with each line that the user should read.
+    Raises `UsageError` that names the option or the variable.
+    """
+    seed_from, seed = _given("--key", seed, SEED_VARIABLE, environment)
+    file_from, keyfile = _given("--keyfile", keyfile, FILE_VARIABLE, environment)
+    if keyfile:
+        if seed:
+            warn(f"{seed_from} is ignored: {file_from} names the key")
+        try:
+            return load_host_key(keyfile, warn)
+        except UsageError as error:
+            raise UsageError(f"{file_from}: {error}") from None
+    if seed:
+        warn(
+            f"{seed_from} is deprecated: whoever guesses the seed has the key.  Run 'cotun-trio "
+            "server --key SEED --keygen FILE' once, which keeps the fingerprint, and then give "
+            "--keyfile FILE in its place"
+        )
+        return as_host_key(key_from_seed(seed))
+    return generate_host_key()
+
+
+def _given(
+    option: str, text: str | None, variable: str, environment: Mapping[str, str]
+) -> tuple[str, str | None]:
+    """Return what is given, and by what."""
+    return (option, text) if text else (variable, environment.get(variable))
+
+
+def make_key(seed: str | None) -> tuple[str, HostKey]:
+    """Return a new ``ck-`` key, or that of `seed`, as text and as a host key."""
+    key = key_from_seed(seed) if seed else generate_private_key()
+    return encode_ck_key(key), as_host_key(key)

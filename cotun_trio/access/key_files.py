@@ -1,0 +1,114 @@
+"""Files with a host key in them: read with suspicion, written for nobody but their owner."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cotun_trio.access.ck_keys import is_ck_key
+from cotun_trio.access.host_keys import decode_host_key
+from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cotun_trio.access.host_keys import HostKey
+
+MAX_SIZE = 64 * 1024
+"""Octets of a key file: an RSA key of 16384 bits takes 13,000, a certificate beside it a few."""
+OTHERS = stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH
+_NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
+
+
+def load_host_key(text: str, warn: Callable[[str], None]) -> HostKey:
+    """Return the host key that `text` is, as a ``ck-`` key, or names, as the path of a file.
+
+    `warn` is called with a line where a file is open to others than its owner.  Raises
+    `UsageError`, which shows nothing of the key, nor `text` unless there is a file of that name:
+    it may be a key that somebody wrote in the wrong form.
+    """
+    if is_ck_key(octets := text.encode("utf-8", "surrogateescape")):
+        try:
+            return decode_host_key(octets)
+        except UsageError as error:
+            raise UsageError(f"{error}; a file whose name begins with ck- is ./ck-…") from None
+    data, mode = _read(text)
+    if len(data) > MAX_SIZE:
+        raise UsageError(f"the key file {escape(text)} has over {MAX_SIZE} bytes: it is no key")
+    if mode & OTHERS:
+        warn(
+            f"the key file {escape(text)} can be read or changed by others than its owner: "
+            "chmod 600 it"
+        )
+    try:
+        return decode_host_key(data)
+    except UsageError as error:
+        raise UsageError(f"the key file {escape(text)}: {error}") from None
+
+
+def _read(path: str) -> tuple[bytes, int]:
+    """Return what is in a file, up to a byte more than is allowed, and its mode."""
+    number, reason = errno.ENOENT, ""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_SIZE + 1), os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        number, reason = error.errno or 0, error.strerror or ""
+    except ValueError:
+        pass  # a NUL in it: no path
+    if number in _NO_FILE:
+        raise UsageError("there is no such file: give the path of a PEM or ck- file, or a ck- key")
+    raise UsageError(f"cannot read the key file {escape(path)}: {reason}")
+
+
+def write_key_file(path: str, text: str, *, force: bool) -> None:
+    """Make a file with `text` in it that only its owner can read.
+
+    A symbolic link is never followed.  A file that is there is left alone, but replaced at once and
+    as a whole with `force`; anything that is not a regular file is left alone in any case.  Raises
+    `UsageError` that says why there is no new file.
+    """
+    shown = escape(path)
+    try:
+        _create(path, text, replace=force and _is_file(path))
+    except FileExistsError:
+        way = "it is not a regular file" if force else "with --force it would be replaced"
+        raise UsageError(f"{shown} exists already and is left as it is: {way}") from None
+    except OSError as error:
+        raise UsageError(f"cannot write the key file {shown}: {error.strerror}") from None
+    except ValueError:
+        raise UsageError(f"{shown!r} is not a path") from None
+
+
+def _is_file(path: str) -> bool:
+    """Return whether there is a regular file at `path` itself."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except FileNotFoundError:
+        return False
+
+
+def _create(path: str, text: str, *, replace: bool) -> None:
+    if replace:
+        descriptor, made = tempfile.mkstemp(prefix=".", dir=Path(path).parent)  # with mode 0600
+    else:
+        # O_EXCL: never over a file that is there, nor through a symbolic link.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        descriptor, made = os.open(path, flags, 0o600), path
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(descriptor)
+        if replace:
+            Path(made).replace(path)  # over a link too, never through it
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(made).unlink()
+        raise
