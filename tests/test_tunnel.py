@@ -254,6 +254,7 @@ def _waiting_bytes() -> int:
     return sum(len(thing._backlog) for thing in gc.get_objects() if isinstance(thing, Channel))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["down", "up"])
 async def test_a_stalled_reader_costs_one_window_and_delays_nobody_else(way: str) -> None:
     size = 32 * MiB

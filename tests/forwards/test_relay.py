@@ -219,17 +219,21 @@ def send_on(channel: Channel, data: bytes) -> None:
 async def test_a_close_ends_well_even_where_nothing_more_could_be_sent() -> None:
     pair = ConnectionPair()
     near, far = await pair.open()  # nobody takes what the far end gets
+    data = pattern(WINDOW)
     with tcp_pair() as (sock, app):
+        keep_little(sock)
+        keep_little(app)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(Relay(near, sock).run)
             await send_all(app, bytes(WINDOW))
             await until(lambda: near.out_window == 0)
             await trio.testing.wait_all_tasks_blocked()
             pair.pump()
-            send_on(far, b"enough")
+            send_on(far, data)
             far.close()
             pair.pump()
-            assert await receive_rest(app) == b"enough"
+            assert near._backlog
+            assert await receive_rest(app) == data
 
 
 # ---- breaks

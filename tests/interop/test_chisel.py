@@ -59,6 +59,7 @@ PAIRS = {
     "our client": (chisel_server, our_client),
     "our server": (our_server, chisel_client),
 }
+READY = {"our client": r"client: Connected \(Latency ", "our server": "client: tun: SSH connected"}
 BOTH = pytest.mark.parametrize("pair", PAIRS)
 
 
@@ -77,7 +78,7 @@ async def pair_of(
         run_server(*server, env=env) as (the_server, url),
         run_client(url, *client, target=target, env=env) as (the_client, local),
     ):
-        await the_client.wait_for(r"Connected \(Latency ")
+        await the_client.wait_for(READY[pair])
         yield the_server, the_client, local
 
 
@@ -113,7 +114,7 @@ async def in_process_pair_of(pair: str, target: str, **settings: Any) -> AsyncIt
                 f"http://{server.addresses[0]}", "--keepalive", "50ms", target=target
             ) as (program, local),
         ):
-            await program.wait_for(r"Connected \(Latency ")
+            await program.wait_for(READY[pair])
             yield local
             assert not program.find("Disconnected")
 
@@ -189,7 +190,7 @@ async def test_the_right_password_and_fingerprint_let_in(pair: str) -> None:
         async with run_client(
             url, "--auth", "alice:s3cret", "--fingerprint", fingerprint, target=target
         ) as (client, local):
-            await client.wait_for(r"Connected \(Latency ")
+            await client.wait_for(READY[pair])
             async with await connect(local) as stream:
                 assert await echoes(stream)
 
@@ -321,12 +322,14 @@ async def test_a_server_that_was_killed_is_found_again(pair: str) -> None:
     port = free_port()
     async with contextlib.AsyncExitStack() as stack:
         target = await stack.enter_async_context(listening(echo))
+        server, url = await stack.enter_async_context(run_server(port=port))
         client, local = await stack.enter_async_context(
-            run_client(f"http://{LOOPBACK}:{port}", "--max-retry-interval", "100ms", target=target)
+            run_client(url, "--max-retry-interval", "100ms", target=target)
         )
-        for number in range(1, 4):
-            async with run_server(port=port) as (server, _):
-                await client.wait_for(r"Connected \(Latency ", times=number)
-                async with await connect(local) as stream:
-                    assert await echoes(stream)
-                    await server.stop(signal.SIGKILL)
+        await client.wait_for(READY[pair])
+        await server.stop(signal.SIGKILL)
+        await client.wait_for("Disconnected")
+        await stack.enter_async_context(run_server(port=port))
+        await client.wait_for(READY[pair], times=2)
+        async with await connect(local) as stream:
+            assert await echoes(stream)

@@ -115,6 +115,24 @@ def test_nothing_is_sent_where_there_was_nothing_to_fill_in() -> None:
     assert channel.out_window == WINDOW
 
 
+def test_data_sent_in_the_middle_of_a_batch_does_not_overtake_what_was_said_before() -> None:
+    dialogue, channel, sink = accepted()
+    other = dialogue.accept(number=8)
+
+    def answer() -> None:
+        other.send_eof()
+        send(channel, b"answer")
+        other.close()
+
+    sink.end = answer  # type: ignore[method-assign]
+    dialogue.say(messages.about_channel(messages.CHANNEL_EOF, 0))
+    assert dialogue.heard() == [
+        messages.about_channel(messages.CHANNEL_EOF, 8),
+        channel_data(PEER, b"answer"),
+        messages.about_channel(messages.CHANNEL_CLOSE, 8),
+    ]
+
+
 def test_what_goes_wrong_while_filling_in_passes_through_with_nothing_sent() -> None:
     dialogue, channel, _ = accepted()
 
@@ -183,6 +201,15 @@ async def test_a_sender_waits_for_the_window_the_carrier_and_the_channel() -> No
         dialogue.carrier.unclog()
         await trio.testing.wait_all_tasks_blocked()
         assert steps == ["sendable"]
+
+
+async def test_all_senders_that_wait_for_the_window_are_woken_when_it_opens() -> None:
+    dialogue, channel, _ = accepted(window=0)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(channel.wait_sendable)
+        await trio.testing.wait_all_tasks_blocked()
+        dialogue.say(messages.window_adjust(0, 1))
 
 
 async def test_who_need_not_wait_to_send_goes_through_no_checkpoint() -> None:
@@ -354,6 +381,14 @@ def test_one_byte_beyond_the_window_ends_the_connection() -> None:
     with pytest.raises(ProtocolError, match="beyond the window"):
         dialogue.say(channel_data(0, b"x"))
     assert len(channel._backlog) == WINDOW, "more than a window was kept"
+
+
+def test_one_byte_of_a_second_stream_beyond_the_window_ends_the_connection_too() -> None:
+    dialogue, _, _ = accepted(RecordingSink(room=0))
+    for _ in range(WINDOW // MAX_PACKET):
+        dialogue.say(channel_data(0, bytes(MAX_PACKET)))
+    with pytest.raises(ProtocolError, match="beyond the window"):
+        dialogue.say(b"\x5f" + bytes(8) + messages.string(b"x"))
 
 
 def test_a_window_sent_a_byte_at_a_time_stays_in_few_objects() -> None:

@@ -101,6 +101,10 @@ class Mux(RuleBasedStateMachine):
         end.sink.room = room
         end.channel.flush_backlog()
 
+    @rule(side=sides, which=channels, room=sizes)
+    def make_room(self, side: Side, which: int, room: int) -> None:
+        self.ends[side][which].sink.room = room  # and nobody has noticed yet
+
     @rule(side=sides, size=pieces, count=st.integers(1, 5))
     def carry(self, side: Side, size: int, count: int) -> None:
         self.pair.move(side, size, min(count, 2**18 // size or 1))
@@ -167,6 +171,8 @@ class Mux(RuleBasedStateMachine):
             assert end.sink.data == end.peer.sent
             assert end.sink.told.count("end") == 1
             assert end.sink.told[-1] == "end"
+            assert end.channel.window + end.channel._consumed == WINDOW
+            assert end.channel.window == end.peer.channel.out_window
         for end in self.ends["client"]:
             end.channel.close()
         self.pair.pump()

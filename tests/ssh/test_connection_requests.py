@@ -273,6 +273,15 @@ def test_disconnecting_says_why_until_the_connection_is_lost() -> None:
     assert dialogue.carrier.kernel == b""
 
 
+def test_a_disconnect_is_said_once() -> None:
+    dialogue = Dialogue()
+    with pytest.raises(ProtocolError):
+        dialogue.say(SUCCESS)
+    said = dialogue.carrier.sent
+    dialogue.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, "closing")
+    assert dialogue.carrier.sent == said > 0
+
+
 def test_what_came_before_a_disconnect_in_the_same_read_is_delivered() -> None:
     dialogue = Dialogue()
     dialogue.accept().attach(sink := RecordingSink())

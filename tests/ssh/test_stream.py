@@ -203,6 +203,20 @@ async def test_sending_to_a_peer_that_has_closed_is_broken_and_receiving_ends() 
         nursery.cancel_scope.cancel()
 
 
+async def test_closing_wakes_the_receiver_without_waiting_for_the_peer() -> None:
+    pair = ConnectionPair()
+    ours = ChannelStream((await pair.open())[0])  # and nobody carries anything any more
+
+    async def receive() -> None:
+        with pytest.raises(trio.ClosedResourceError):
+            await ours.receive_some()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        await trio.testing.wait_all_tasks_blocked()
+        await ours.aclose()
+
+
 async def test_closing_both_ends_leaves_no_channel() -> None:
     async with trio.open_nursery() as nursery:
         pair, ours, theirs = await joined(nursery)

@@ -187,7 +187,11 @@ async def chisel_server(
 async def chisel_client(
     url: str, *arguments: str, target: str, env: Mapping[str, str] | None = None
 ) -> AsyncIterator[tuple[Program, str]]:
-    """Run a chisel client with a remote to `target`; give it and where it listens."""
+    """Run a chisel client with a remote to `target`; give it and where it listens.
+
+    It is told to be verbose: what it calls ``Connected`` is not yet ready for a connection, and
+    ``SSH connected`` is.
+    """
     local = f"{LOOPBACK}:{free_port()}"
-    async with chisel("client", *arguments, url, f"{local}:{target}", env=env) as program:
+    async with chisel("client", "-v", *arguments, url, f"{local}:{target}", env=env) as program:
         yield program, local

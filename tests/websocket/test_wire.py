@@ -280,23 +280,25 @@ class Stingy(socket.socket):
 
 
 @contextlib.contextmanager
-def stingy_wire(*takes: int) -> Iterator[tuple[Wire, socket.socket]]:
-    """Give a wire whose kernel takes little at a time, and the socket of its peer."""
+def stingy_wire(*takes: int) -> Iterator[tuple[Wire, Stingy, socket.socket]]:
+    """Give a wire whose kernel takes little at a time, its socket, and that of its peer."""
     with unix_pair() as (ours, peer), Stingy(fileno=ours.detach()) as sock:
         sock.takes = list(takes)
         with wire_on(sock) as wire:
-            yield wire, peer
+            yield wire, sock, peer
 
 
 @pytest.mark.parametrize("size", [10, 5000])
 async def test_whatever_part_the_kernel_takes_the_rest_follows_in_order(size: int) -> None:
     frame_size = size + (2 if size < 126 else 4)
     for taken in {0, 1, 2, 3, frame_size // 2, frame_size - 2, frame_size - 1}:
-        with stingy_wire(taken, 0, 1, 2, 0, 3) as (wire, peer):
+        with stingy_wire(taken) as (wire, sock, peer):
             wire.send(bytearray(b"a" * size))
             assert wire.busy
-            wire.send(bytearray(b"b" * size))  # could be taken at once, and must not be
+            # From here on the kernel would take everything, but it is not their turn.
+            wire.send(bytearray(b"b" * size))
             wire.say_goodbye()  # has no place in the middle of a frame
+            sock.takes = [0, 1, 2, 0, 3]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wire.run_writer)
                 await wire.wait_idle()
