@@ -215,7 +215,8 @@ class Client:
                 self.log.debug("what happened", exc_info=True)
                 failure = ConnectionLost("internal error")
             if session is not None and session.was_open:
-                self._dialects = (dialect,)  # it does speak this one
+                # It does speak this one; but its successor need not.
+                self._dialects = (dialect, *(d for d in self.settings.dialects if d is not dialect))
             break
         assert failure is not None
         return session, failure
@@ -227,8 +228,7 @@ class Client:
         return ClientSession(self, Wire(sock, self.scratch.read, client=True), dialect)
 
     async def _live(self, session: ClientSession) -> None:
-        timings = self.settings.timings
-        deadline = trio.current_time() + timings.ws_timeout + timings.ssh_timeout
+        deadline = trio.current_time() + self.settings.timings.ssh_timeout
         try:
             await session.run(deadline=deadline)
         finally:

@@ -92,7 +92,7 @@ class ServerSettings:
     """0 for any free one."""
     keepalive: float = DEFAULT_KEEPALIVE
     """Seconds between pings; 0 for none."""
-    host_key: HostKey | None = attrs.field(default=None, repr=False)
+    host_key: HostKey | None = attrs.field(default=None, repr=False, eq=False)
     """What the server proves itself with; without it, a new one for the run."""
     auth: Credentials | None = None
     """The one user; without it everybody is let in."""

@@ -138,11 +138,9 @@ async def test_an_endless_response_body_is_not_read() -> None:
     assert sent < 16 * 2**20  # what two kernels hold, and not what we would send
 
 
-@pytest.mark.parametrize(
-    ("stage", "seconds"), [("connected", 45), ("upgraded", 75), ("keyed", 75), ("in", 75)]
-)
-async def test_a_server_that_stalls_is_left_in_time(
-    stage: str, seconds: float, autojump: trio.testing.MockClock
+@pytest.mark.parametrize("stage", ["connected", "upgraded", "keyed", "in"])
+async def test_a_server_that_stalls_is_left_within_30_seconds_in_all(
+    stage: str, autojump: trio.testing.MockClock
 ) -> None:
     async def script(peer: Peer) -> None:
         steps: list[Callable[[], Awaitable[object]]] = [
@@ -155,9 +153,9 @@ async def test_a_server_that_stalls_is_left_in_time(
         await trio.sleep_forever()
 
     since = trio.current_time()
-    with trio.fail_after(seconds + 5):
+    with trio.fail_after(60):
         await error_from_stalled(script)
-    assert trio.current_time() - since <= seconds + 1
+    assert trio.current_time() - since <= 31
 
 
 async def error_from_stalled(script: Script) -> None:

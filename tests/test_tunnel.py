@@ -347,6 +347,17 @@ async def test_auto_falls_back_to_cotun_and_remembers_it(
         assert len(log.find("ignored an upgrade to protocol 'chisel-v3'", "server")) == 1
 
 
+async def test_a_server_is_found_again_when_its_successor_speaks_the_other_dialect(
+    monkeypatch: pytest.MonkeyPatch, autojump: object
+) -> None:
+    async with echo_tunnel() as both:
+        for number, spoken in enumerate((COTUN, CHISEL, COTUN), 2):
+            monkeypatch.setattr(dialect, "DIALECTS", (spoken,))
+            both.client.sessions[-1].wire.close()
+            session = await both.client.opened(number)
+            assert session.connection.engine.peer_version.startswith(spoken.server_version)
+
+
 async def test_a_connection_that_waits_survives_the_fallback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

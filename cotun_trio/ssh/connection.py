@@ -69,6 +69,9 @@ class Handler(Protocol):
     def request_received(self, request: GlobalRequest) -> None:
         """The peer made a global request and wants an answer."""
 
+    def fail(self, failure: CotunError) -> None:
+        """End the session."""
+
 
 class Connection:
     """One SSH connection, for either role.
@@ -234,7 +237,8 @@ class Connection:
         self._held.append(message)
         self._held_size += len(message)
         if self._held_size > MAX_HELD_BYTES:
-            raise ProtocolError("a key exchange that does not come to its end")
+            # Not raised: whoever sends may be a forward, which has nothing to do with it.
+            self._handler.fail(ProtocolError("a key exchange that does not come to its end"))
 
     def disconnect(self, code: int, reason: str) -> None:
         """Send a DISCONNECT, for what it is worth: the peer may not read it any more."""

@@ -110,6 +110,7 @@ class Recorder:
         self.logins: list[tuple[str, str]] = []
         self.openings: list[Opening] = []
         self.requests: list[GlobalRequest] = []
+        self.failures: list[CotunError] = []
 
     def login_requested(self, user: str, password: str) -> None:
         """See `Handler`."""
@@ -118,6 +119,10 @@ class Recorder:
     def channel_requested(self, opening: Opening) -> None:
         """See `Handler`."""
         self.openings.append(opening)
+
+    def fail(self, failure: CotunError) -> None:
+        """See `Handler.fail`."""
+        self.failures.append(failure)
 
     def request_received(self, request: GlobalRequest) -> None:
         """See `Handler`."""
