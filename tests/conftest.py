@@ -9,6 +9,11 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from hypothesis import settings
+
+# How long an example takes depends on the machine.
+settings.register_profile("cotun", deadline=None)
+settings.load_profile("cotun")
 
 TIMEOUT = 60.0
 """Seconds of Trio's clock after which an async test has failed rather than hangs."""

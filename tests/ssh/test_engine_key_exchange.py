@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
@@ -108,6 +108,7 @@ def test_having_nothing_in_common_in_any_list_is_refused(
 
 
 @both_sides
+@settings(max_examples=50)
 @given(
     noise=st.lists(st.binary(max_size=40), min_size=10, max_size=10),
     keep=st.sets(st.integers(0, 9)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
@@ -120,6 +120,7 @@ def test_an_engine_can_answer_that_it_does_not_know_a_connection_message() -> No
 
 
 @both_sides
+@settings(max_examples=50)
 @given(payload=st.binary(min_size=1, max_size=60))
 def test_no_message_makes_an_engine_raise_anything_else(victim: Side, payload: bytes) -> None:
     pair = EnginePair().run()
