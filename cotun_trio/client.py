@@ -14,34 +14,22 @@ from typing import TYPE_CHECKING
 
 import trio
 
-import cotun_trio
-from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
+from cotun_trio.client_session import ClientSession
 from cotun_trio.durations import format_duration
 from cotun_trio.errors import (
     AuthenticationFailed,
-    ConfigRefused,
     ConnectionLost,
     CotunError,
     FingerprintMismatch,
     GaveUp,
-    ProtocolError,
     UpgradeRefused,
 )
-from cotun_trio.escape import escape
 from cotun_trio.forwards.listener import open_listener
 from cotun_trio.forwards.relay import close
 from cotun_trio.forwards.stdio import carry_stdio
 from cotun_trio.logs import get_logger
 from cotun_trio.net.dial import dial_tcp
-from cotun_trio.protocol.config import Config
-from cotun_trio.protocol.config_reply import ConfigReply
-from cotun_trio.protocol.dialect import MARK
-from cotun_trio.protocol.target import Target
-from cotun_trio.session import Session
-from cotun_trio.ssh.engine import Engine
-from cotun_trio.ssh.packetizer import RekeyLimit
 from cotun_trio.ssh.scratch import Scratch
-from cotun_trio.websocket import handshake
 from cotun_trio.websocket.wire import Wire
 
 if TYPE_CHECKING:
@@ -51,15 +39,12 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.settings import ClientSettings
-    from cotun_trio.ssh.requests import GlobalRequest
 
 FIRST_INTERVAL = 1.0
 """Seconds: the longest wait before the first retry; it doubles with each one that fails."""
 STABLE = 5.0
 """Seconds that a session has to last for the backoff to start again: a server that accepts and then
 drops us is no success."""
-
-SOCKS = Target("", 0, socks=True)
 
 
 class Client:
@@ -244,119 +229,3 @@ class Client:
         if self._session is not None:
             self._session = None
             self._opened = trio.Event()
-
-
-class ClientSession(Session):
-    """The client's side of a session."""
-
-    def __init__(self, client: Client, wire: Wire, dialect: Dialect) -> None:
-        settings = client.settings
-        engine = Engine(
-            dialect.client_version + MARK,
-            client.scratch,
-            rekey_limit=RekeyLimit(bytes=settings.timings.rekey_bytes),
-        )
-        super().__init__(
-            wire,
-            engine,
-            dialect,
-            keepalive=settings.keepalive,
-            timings=settings.timings,
-            log=client.log,
-        )
-        self._client = client
-        self._dialect = dialect
-        self._open_since: float | None = None
-        self.reverse_addresses: tuple[str, ...] = ()
-        """Where the server listens, for each reverse remote in turn; only a cotun-trio tells."""
-
-    @property
-    def was_open(self) -> bool:
-        """Whether the server has ever accepted our remotes."""
-        return self._open_since is not None
-
-    @property
-    def lasted(self) -> float:
-        """For how many seconds it has been open; 0 if it never was."""
-        return 0.0 if self._open_since is None else trio.current_time() - self._open_since
-
-    async def establish(self, nursery: trio.Nursery) -> None:
-        """Upgrade, look at the host key, log in, and have the remotes accepted."""
-        settings, connection = self._client.settings, self.connection
-        with trio.fail_after(self.timings.ws_timeout):
-            await handshake.connect(
-                nursery,
-                self.wire,
-                host=settings.hostname or settings.server.authority,
-                path=settings.server.path,
-                protocol=self._dialect.token,
-                headers=settings.headers,
-            )
-        self.start_ssh()
-        host_key = await connection.agree_keys()
-        self._check_host_key(host_key)  # before any credential is sent
-        auth = settings.auth
-        await connection.log_in(auth.user if auth else "", auth.password if auth else "")
-        self.trust_peer()
-        asked_at = trio.current_time()
-        success, payload = await connection.request("config", self._config().encode())
-        latency = trio.current_time() - asked_at
-        # Go's servers succeed with nothing: any payload is an error text.
-        if not success or (payload and not self.connection.peer_is_ours):
-            raise ConfigRefused(f"the server refused: {escape(payload) or 'no reason given'}")
-        self._open_since = trio.current_time()
-        self.log.info("Connected (Latency %s)", format_duration(latency))
-        if payload:
-            self._take_reply(ConfigReply.decode(payload))
-        self._client.session_opened(self)
-
-    def _check_host_key(self, host_key: bytes) -> None:
-        """Show whom we talk to.  Raises `FingerprintMismatch` where the user named another."""
-        got, expected = fingerprint(host_key), self._client.settings.fingerprint
-        self.log.info("Fingerprint %s", got)
-        if expected is None:
-            return
-        check_fingerprint(host_key, expected)
-        if is_legacy(expected):  # said only now: of a wrong server, nobody should take it over
-            self.log.warning(
-                "--fingerprint has the legacy MD5 form, which is weak: use --fingerprint '%s'", got
-            )
-
-    def _take_reply(self, reply: ConfigReply) -> None:
-        reverse = [remote for remote in self._client.settings.remotes if remote.reverse]
-        if len(reply.addresses) != len(reverse):
-            raise ProtocolError("the server's answer does not fit the reverse remotes")
-        self.reverse_addresses = reply.addresses
-        for remote, address in zip(reverse, reply.addresses, strict=True):
-            self.log.info("The server listens on %s for %s", escape(address), remote)
-
-    def _config(self) -> Config:
-        """Return the config request; Raises `ConfigRefused` for what a Go server cannot do."""
-        remotes = self._client.settings.remotes
-        if self.connection.peer_is_ours:
-            return Config(cotun_trio.__version__, remotes, identity=self._client.identity)
-        for remote in remotes:
-            if remote.needs_extensions:
-                raise ConfigRefused(f"{remote}: only a cotun-trio server can do this")
-        return Config(cotun_trio.__version__, remotes)
-
-    def fail(self, failure: CotunError) -> None:
-        """See `Session.fail`; no connection is given to a session that is ending."""
-        self._client.session_ended()
-        super().fail(failure)
-
-    async def verify_login(self, user: str, password: str) -> bool:  # noqa: ARG002
-        """Nobody logs in to a client; the engine does not even ask."""
-        return False
-
-    def config_requested(self, request: GlobalRequest) -> None:
-        """A client has no use for a config request."""
-        request.reply(success=False)
-
-    def request_refused(self, target: Target) -> str | None:
-        """Refuse what the user has not declared as a reverse remote."""
-        declared = self._client.declared
-        # The datagrams of a SOCKS association come by UDP channels of their own.
-        if target in declared or (target.udp and SOCKS in declared):
-            return None
-        return "this client has no reverse remote for it"

@@ -6,8 +6,8 @@ scope is the only way that it ends: the peer is lost, a rule is broken, a ping g
 somebody outside cancels.  Whichever comes first is the session's `failure`, and everything in the
 nursery is gone when `Session.run` returns.
 
-What differs between the roles is in `cotun_trio.client` and `cotun_trio.server`: how a session is
-established, and what the peer may ask for.
+What differs between the roles is in `cotun_trio.client_session` and `cotun_trio.server_session`:
+how a session is established, and what the peer may ask for.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from cotun_trio.access.host_keys import as_host_key
 from cotun_trio.access.users import Credentials
 from cotun_trio.client import Client
 from cotun_trio.errors import FingerprintMismatch
-from cotun_trio.server import Server, ServerSession
+from cotun_trio.server import Server
+from cotun_trio.server_session import ServerSession
 from tests.support.keys import KINDS, private_key, public_blob
 from tests.support.log_watch import watch_logs
 from tests.support.targets import echo, echoes, listening

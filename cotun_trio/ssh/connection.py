@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import struct
 from collections import deque
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -31,7 +31,7 @@ from cotun_trio.ssh.scratch import MAX_PACKET
 if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
     from cotun_trio.ssh.engine import Engine, Event
-    from cotun_trio.ssh.requests import GlobalRequest
+    from cotun_trio.ssh.neighbours import Carrier, Handler
 
 MAX_CHANNELS = 16_384
 """Channels of one connection, those being opened included.  About as many as a client has ports to
@@ -41,36 +41,6 @@ MAX_HELD_BYTES = 1024 * 1024
 
 DATA_HEAD = struct.Struct(">BII")
 """Message type, channel and length of the data."""
-
-
-class Carrier(Protocol):
-    """What a connection travels on."""
-
-    @property
-    def busy(self) -> bool:
-        """Whether the network has not taken all that was sent so far."""
-
-    async def wait_idle(self) -> None:
-        """Wait until it has.  Raises `trio.BrokenResourceError` when it never will."""
-
-    def send(self, data: memoryview | bytearray) -> None:
-        """Send `data`, or keep a copy: the caller uses the memory again at once."""
-
-
-class Handler(Protocol):
-    """What a connection tells its session.  Called in the middle of a read: nothing may block."""
-
-    def login_requested(self, user: str, password: str) -> None:
-        """A client wants in: `Connection.answer_login` has to follow, and nothing else does."""
-
-    def channel_requested(self, opening: Opening) -> None:
-        """The peer wants to open a channel."""
-
-    def request_received(self, request: GlobalRequest) -> None:
-        """The peer made a global request and wants an answer."""
-
-    def fail(self, failure: CotunError) -> None:
-        """End the session."""
 
 
 class Connection:

@@ -21,7 +21,7 @@ from tests.support.targets import LOOPBACK, background, connect, echo, listening
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cotun_trio.client import ClientSession
+    from cotun_trio.client_session import ClientSession
     from cotun_trio.settings import Timings
 
 

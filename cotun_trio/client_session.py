@@ -1,0 +1,167 @@
+"""The client's side of a session: from the upgrade to the accepted remotes, and what a server may
+ask of us afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+import cotun_trio
+from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
+from cotun_trio.durations import format_duration
+from cotun_trio.errors import ConfigRefused, ProtocolError
+from cotun_trio.escape import escape
+from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.config_reply import ConfigReply
+from cotun_trio.protocol.dialect import MARK
+from cotun_trio.protocol.target import Target
+from cotun_trio.session import Session
+from cotun_trio.ssh.engine import Engine
+from cotun_trio.ssh.packetizer import RekeyLimit
+from cotun_trio.websocket import handshake
+
+if TYPE_CHECKING:
+    from cotun_trio.errors import CotunError
+    from cotun_trio.logs import Context
+    from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.settings import ClientSettings
+    from cotun_trio.ssh.requests import GlobalRequest
+    from cotun_trio.ssh.scratch import Scratch
+    from cotun_trio.websocket.wire import Wire
+
+SOCKS = Target("", 0, socks=True)
+
+
+class Owner(Protocol):
+    """The client, as its sessions see it."""
+
+    settings: ClientSettings
+    log: Context
+    scratch: Scratch
+    identity: str
+    """Told to servers of our kind: whoever has it may take the reverse listeners over."""
+    declared: frozenset[Target]
+    """What servers may open channels to."""
+
+    def session_opened(self, session: ClientSession) -> None:
+        """The session can carry connections."""
+
+    def session_ended(self) -> None:
+        """The session cannot carry connections any more."""
+
+
+class ClientSession(Session):
+    """The client's side of a session."""
+
+    def __init__(self, owner: Owner, wire: Wire, dialect: Dialect) -> None:
+        settings = owner.settings
+        engine = Engine(
+            dialect.client_version + MARK,
+            owner.scratch,
+            rekey_limit=RekeyLimit(bytes=settings.timings.rekey_bytes),
+        )
+        super().__init__(
+            wire,
+            engine,
+            dialect,
+            keepalive=settings.keepalive,
+            timings=settings.timings,
+            log=owner.log,
+        )
+        self._owner = owner
+        self._dialect = dialect
+        self._open_since: float | None = None
+        self.reverse_addresses: tuple[str, ...] = ()
+        """Where the server listens, for each reverse remote in turn; only a cotun-trio tells."""
+
+    @property
+    def was_open(self) -> bool:
+        """Whether the server has ever accepted our remotes."""
+        return self._open_since is not None
+
+    @property
+    def lasted(self) -> float:
+        """For how many seconds it has been open; 0 if it never was."""
+        return 0.0 if self._open_since is None else trio.current_time() - self._open_since
+
+    async def establish(self, nursery: trio.Nursery) -> None:
+        """Upgrade, look at the host key, log in, and have the remotes accepted."""
+        settings, connection = self._owner.settings, self.connection
+        with trio.fail_after(self.timings.ws_timeout):
+            await handshake.connect(
+                nursery,
+                self.wire,
+                host=settings.hostname or settings.server.authority,
+                path=settings.server.path,
+                protocol=self._dialect.token,
+                headers=settings.headers,
+            )
+        self.start_ssh()
+        host_key = await connection.agree_keys()
+        self._check_host_key(host_key)  # before any credential is sent
+        auth = settings.auth
+        await connection.log_in(auth.user if auth else "", auth.password if auth else "")
+        self.trust_peer()
+        asked_at = trio.current_time()
+        success, payload = await connection.request("config", self._config().encode())
+        latency = trio.current_time() - asked_at
+        # Go's servers succeed with nothing: any payload is an error text.
+        if not success or (payload and not self.connection.peer_is_ours):
+            raise ConfigRefused(f"the server refused: {escape(payload) or 'no reason given'}")
+        self._open_since = trio.current_time()
+        self.log.info("Connected (Latency %s)", format_duration(latency))
+        if payload:
+            self._take_reply(ConfigReply.decode(payload))
+        self._owner.session_opened(self)
+
+    def _check_host_key(self, host_key: bytes) -> None:
+        """Show whom we talk to.  Raises `FingerprintMismatch` where the user named another."""
+        got, expected = fingerprint(host_key), self._owner.settings.fingerprint
+        self.log.info("Fingerprint %s", got)
+        if expected is None:
+            return
+        check_fingerprint(host_key, expected)
+        if is_legacy(expected):  # said only now: of a wrong server, nobody should take it over
+            self.log.warning(
+                "--fingerprint has the legacy MD5 form, which is weak: use --fingerprint '%s'", got
+            )
+
+    def _take_reply(self, reply: ConfigReply) -> None:
+        reverse = [remote for remote in self._owner.settings.remotes if remote.reverse]
+        if len(reply.addresses) != len(reverse):
+            raise ProtocolError("the server's answer does not fit the reverse remotes")
+        self.reverse_addresses = reply.addresses
+        for remote, address in zip(reverse, reply.addresses, strict=True):
+            self.log.info("The server listens on %s for %s", escape(address), remote)
+
+    def _config(self) -> Config:
+        """Return the config request.  Raises `ConfigRefused` for what a Go server cannot do."""
+        remotes = self._owner.settings.remotes
+        if self.connection.peer_is_ours:
+            return Config(cotun_trio.__version__, remotes, identity=self._owner.identity)
+        for remote in remotes:
+            if remote.needs_extensions:
+                raise ConfigRefused(f"{remote}: only a cotun-trio server can do this")
+        return Config(cotun_trio.__version__, remotes)
+
+    def fail(self, failure: CotunError) -> None:
+        """See `Session.fail`; no connection is given to a session that is ending."""
+        self._owner.session_ended()
+        super().fail(failure)
+
+    async def verify_login(self, user: str, password: str) -> bool:  # noqa: ARG002
+        """Nobody logs in to a client; the engine does not even ask."""
+        return False
+
+    def config_requested(self, request: GlobalRequest) -> None:
+        """A client has no use for a config request."""
+        request.reply(success=False)
+
+    def request_refused(self, target: Target) -> str | None:
+        """Refuse what the user has not declared as a reverse remote."""
+        declared = self._owner.declared
+        # The datagrams of a SOCKS association come by UDP channels of their own.
+        if target in declared or (target.udp and SOCKS in declared):
+            return None
+        return "this client has no reverse remote for it"
