@@ -17,9 +17,9 @@ from cotun_trio.settings import Timings
 from cotun_trio.ssh.connection import Connection
 from cotun_trio.ssh.engine import Engine
 from tests.support.programs import (
+    WITH_CHISEL,
     chisel_client,
     chisel_server,
-    find_chisel,
     our_client,
     our_server,
 )
@@ -47,13 +47,7 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.requests import GlobalRequest
     from tests.support.programs import Program
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        find_chisel() is None, reason="no chisel on PATH, and $CHISEL does not name one"
-    ),
-]
+pytestmark = WITH_CHISEL
 
 PAIRS = {
     "our client": (chisel_server, our_client),

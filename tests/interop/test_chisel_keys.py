@@ -11,10 +11,10 @@ from cotun_trio.access.fingerprints import fingerprint, legacy_fingerprint
 from cotun_trio.access.host_keys import decode_host_key
 from tests.support.keys import OPENSSH, VECTORS, pem, public_blob
 from tests.support.programs import (
+    WITH_CHISEL,
     chisel,
     chisel_client,
     chisel_server,
-    find_chisel,
     our_client,
     our_server,
     ours,
@@ -26,13 +26,7 @@ if TYPE_CHECKING:
 
     from tests.support.programs import Program
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        find_chisel() is None, reason="no chisel on PATH, and $CHISEL does not name one"
-    ),
-]
+pytestmark = WITH_CHISEL
 
 BOTH = pytest.mark.parametrize("theirs", [False, True], ids=["our server", "their server"])
 CONNECTED = r"Connected \(Latency "

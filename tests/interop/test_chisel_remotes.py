@@ -12,7 +12,7 @@ import trio
 
 from cotun_trio.errors import ConfigRefused
 from tests.support.ends import ask, quiet_port, socks_request, udp_echo, udp_socket
-from tests.support.programs import PATIENCE, chisel, chisel_server, find_chisel
+from tests.support.programs import PATIENCE, WITH_CHISEL, chisel, chisel_server, find_chisel
 from tests.support.targets import (
     LOOPBACK,
     MiB,
@@ -32,13 +32,7 @@ from tests.support.tunnel import running_client, running_server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-pytestmark = [
-    pytest.mark.interop,
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        find_chisel() is None, reason="no chisel on PATH, and $CHISEL does not name one"
-    ),
-]
+pytestmark = WITH_CHISEL
 
 OURS = pytest.mark.parametrize("ours", ["client", "server"], ids=["our client", "our server"])
 WAYS = pytest.mark.parametrize("reverse", [False, True], ids=["out", "reverse"])

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from cotun_trio.backlog import MAX_VIEWS, PIECE
 from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.ssh import messages
-from cotun_trio.ssh.channel import CREDIT_STEP, WINDOW
+from cotun_trio.ssh.channel import CREDIT_STEP, WINDOW, copier
 from cotun_trio.ssh.scratch import MAX_PACKET
 from tests.support.ssh import channel_data
-from tests.support.ssh_connection import Dialogue, RecordingSink, filler, send
+from tests.support.ssh_connection import Dialogue, RecordingSink, send
 
 if TYPE_CHECKING:
     from cotun_trio.ssh.channel import Channel
@@ -102,7 +102,7 @@ def test_any_order_of_sending_and_adjusting_keeps_to_the_window(
             dialogue.say(messages.window_adjust(0, size))
             window += size
         elif channel.sendable:
-            sent += channel.send_from(filler(bytes(size)), size)
+            sent += channel.send_from(copier(memoryview(bytes(size))), size)
         assert channel.out_window == window - sent >= 0
         assert channel.sendable == (window > sent)
     assert sum(map(len, data_in(dialogue.heard()))) == sent

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
+import pytest
 import trio
 
 from tests.support.targets import LOOPBACK, background, free_port
@@ -29,6 +30,16 @@ _OURS = re.compile("HOST|PORT|AUTH|COTUN_.*|CHISEL_.*")
 def find_chisel() -> str | None:
     """Return the path of the Go original: ``$CHISEL``, or what PATH has."""
     return os.environ.get("CHISEL") or shutil.which("chisel")
+
+
+WITH_CHISEL = [
+    pytest.mark.interop,
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_chisel() is None, reason="no chisel on PATH, and $CHISEL does not name one"
+    ),
+]
+"""Marks of a test that talks to the Go original."""
 
 
 class Program:

@@ -10,6 +10,7 @@ import trio.testing
 
 from cotun_trio.errors import ConnectionLost, CotunError
 from cotun_trio.ssh import messages
+from cotun_trio.ssh.channel import copier
 from cotun_trio.ssh.connection import Connection
 from cotun_trio.ssh.scratch import READ
 from tests.support.ssh import (
@@ -24,7 +25,7 @@ from tests.support.ssh import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.engine import Engine
@@ -161,25 +162,11 @@ class RecordingSink:
         self.told.append("closed")
 
 
-def filler(data: bytes) -> Callable[[list[memoryview]], int]:
-    """Return what fills the buffers of `Channel.send_from` from `data`."""
-
-    def fill(slots: list[memoryview]) -> int:
-        done = 0
-        for slot in slots:
-            part = data[done : done + len(slot)]
-            slot[: len(part)] = part
-            done += len(part)
-        return done
-
-    return fill
-
-
 def send(channel: Channel, data: bytes) -> int:
     """Send as much of `data` as the channel takes now; return how much."""
     done = 0
     while done < len(data) and channel.sendable:
-        done += channel.send_from(filler(data[done:]), len(data) - done)
+        done += channel.send_from(copier(memoryview(data)[done:]), len(data) - done)
     return done
 
 
