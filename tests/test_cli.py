@@ -308,8 +308,8 @@ def test_what_the_program_does_not_understand_is_shown_escaped(
 
 
 OPTIONS: dict[str, Any] = {
-    "server": cli.server,
-    "client": cli.client,
+    "server": cli.server.server,
+    "client": cli.client.client,
 }
 
 

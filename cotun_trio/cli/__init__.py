@@ -1,0 +1,32 @@
+"""The command line: from the words that a user types to frozen settings.
+
+Options keep the names, defaults and variables of the Go programs.  Whatever does not parse ends
+with a line that says what is wrong, and status 2, before anything is opened.  Each command has a
+module of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from cotun_trio.cli import client, server  # noqa: F401  they register their commands
+from cotun_trio.cli.app import app
+from cotun_trio.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line, and exit."""
+    for name in ("HOST", "PORT", "AUTH"):
+        if not os.environ.get(name, "unset"):  # empty is unset, as to the Go programs
+            del os.environ[name]
+    try:
+        status = app(argv)
+    except UsageError as error:
+        print(f"cotun-trio: {error}", file=sys.stderr)
+        status = 2
+    sys.exit(status)

@@ -1,0 +1,133 @@
+"""``cotun-trio server``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cotun_trio import daemon
+from cotun_trio.access.fingerprints import fingerprint as fingerprint_of
+from cotun_trio.access.host_key_options import choose_host_key, make_key
+from cotun_trio.access.key_files import write_key_file
+from cotun_trio.cli.app import (
+    ENVIRONMENT,
+    KEEPALIVE,
+    Keepalive,
+    Pid,
+    Verbose,
+    app,
+    credentials,
+    warn,
+)
+from cotun_trio.durations import parse_duration
+from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
+from cotun_trio.settings import ServerSettings, Timings
+
+
+@app.command(help_epilogue=ENVIRONMENT)
+def server(
+    *,
+    host: Annotated[
+        str, Parameter(env_var="HOST", metavar="ADDRESS", help="Listen on this interface.")
+    ] = "0.0.0.0",  # noqa: S104  the Go programs' default
+    port: Annotated[
+        int,
+        Parameter(name=["--port", "-p"], env_var="PORT", help="Listen on this port; 0: any free."),
+    ] = 8080,
+    keyfile: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH|CK-KEY",
+            show_default=False,
+            help="Have this host key: a PEM file (EC, RSA, Ed25519), a file that --keygen wrote, "
+            "or a ck- key itself.  Without it, every run has another key, and clients cannot "
+            "know the server again. [env var: COTUN_KEY_FILE]",
+        ),
+    ] = None,
+    keygen: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH",
+            show_default=False,
+            allow_leading_hyphen=True,  # for the lone one
+            help="Do not serve: write a new host key to this file, for --keyfile; -: print it.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, Parameter(show_default=False, help="Let --keygen replace a file that is there.")
+    ] = False,
+    key: Annotated[
+        str | None,
+        Parameter(
+            metavar="SEED",
+            show_default=False,
+            help="Have the host key that this text stands for.  Deprecated: whoever guesses the "
+            "text has the key.  With --keygen, write that key. [env var: COTUN_KEY]",
+        ),
+    ] = None,
+    auth: Annotated[
+        str | None,
+        Parameter(
+            env_var="AUTH",
+            metavar="USER:PASS",
+            show_default=False,
+            help="Let only this user in.  Without it, everybody comes in.",
+        ),
+    ] = None,
+    reverse: Annotated[
+        bool,
+        Parameter(show_default=False, help="Let clients have the server listen for them (R:)."),
+    ] = False,
+    socks5: Annotated[
+        bool, Parameter(show_default=False, help="Let clients use the server as a SOCKS5 proxy.")
+    ] = False,
+    unix: Annotated[
+        bool,
+        Parameter(
+            show_default=False, help="Let clients name Unix sockets of the server's (unix:)."
+        ),
+    ] = False,
+    keepalive: Keepalive = KEEPALIVE,
+    pid: Pid = False,
+    verbose: Verbose = False,
+) -> int:
+    """Accept tunnels: listen for clients, and connect to the targets that they name."""
+    if keygen is not None:
+        if keyfile:
+            raise UsageError("--keygen makes a key and --keyfile has one: give one of them")
+        _generate_key(keygen, seed=key, force=force)
+        return 0
+    if force:
+        raise UsageError("--force is for --keygen only")
+    settings = ServerSettings(
+        host=host,
+        port=port,
+        host_key=choose_host_key(seed=key, keyfile=keyfile, environment=os.environ, warn=warn),
+        auth=credentials(auth),
+        reverse=reverse,
+        socks5=socks5,
+        unix=unix,
+        keepalive=parse_duration(keepalive),
+        timings=Timings.from_environment(os.environ),
+    )
+    return daemon.run_server(settings, verbose=verbose, pid=pid)
+
+
+def _generate_key(path: str, *, seed: str | None, force: bool) -> None:
+    """Do what ``--keygen`` asks for.  Raises `UsageError`."""
+    if not path or (path[0] == "-" and path != "-"):
+        raise UsageError("--keygen needs the path of a file to write, or - to print the key")
+    text, key = make_key(seed)
+    if path == "-":
+        try:
+            print(text, end="", flush=True)
+        except OSError as error:
+            raise UsageError(f"cannot print the key: {error.strerror}") from None
+    else:
+        write_key_file(path, text, force=force)
+        shown = fingerprint_of(key.asbytes())
+        print(f"cotun-trio: wrote {escape(path)}, fingerprint {shown}", file=sys.stderr)
