@@ -165,3 +165,7 @@ class ClientSession(Session):
         if target in declared or (target.udp and SOCKS in declared):
             return None
         return "this client has no reverse remote for it"
+
+    def may_reach_by_socks(self, target: Target) -> bool:  # noqa: ARG002
+        """Allow everything: the user has declared SOCKS itself."""
+        return True

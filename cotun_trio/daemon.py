@@ -29,7 +29,8 @@ cycle; the default of 700 costs a sixth of the connections per second."""
 
 def run_server(settings: ServerSettings, *, verbose: bool, pid: bool) -> int:
     """Be a server until a signal says otherwise; return the exit status."""
-    return _run(Server(settings).run, {}, verbose=verbose, pid=pid)
+    server = Server(settings)
+    return _run(server.run, {signal.SIGHUP: server.reload}, verbose=verbose, pid=pid)
 
 
 def run_client(settings: ClientSettings, *, verbose: bool, pid: bool) -> int:

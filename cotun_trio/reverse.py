@@ -19,7 +19,7 @@ from cotun_trio.forwards.listener import open_listener
 from cotun_trio.net.dial import address_family
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.protocol.remote import Remote
@@ -71,6 +71,15 @@ class Listeners:
             self.free(owner)
             raise
         return held
+
+    def narrow(self, owner: Owner, allowed: Callable[[Remote], bool]) -> list[Remote]:
+        """Free what `owner` has for remotes that are not `allowed`; return those."""
+        held = self._held.get(owner, [])
+        forbidden = [listener for listener in held if not allowed(listener.remote)]
+        for listener in forbidden:
+            held.remove(listener)
+            listener.close()
+        return [listener.remote for listener in forbidden]
 
     def free(self, owner: Owner) -> None:
         """Free what `owner` has.  Can be called again."""

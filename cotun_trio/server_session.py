@@ -14,7 +14,9 @@ from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
+from cotun_trio.protocol.remote import Remote
 from cotun_trio.session import Session
+from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
 from cotun_trio.stats import show_bytes
@@ -22,8 +24,11 @@ from cotun_trio.websocket import handshake
 
 if TYPE_CHECKING:
     from cotun_trio.access.host_keys import HostKey
-    from cotun_trio.access.users import Users
+    from cotun_trio.access.startups import Startup
+    from cotun_trio.access.users import User, Users
     from cotun_trio.forwards.listener import Listener
+    from cotun_trio.forwards.running import Forward
+    from cotun_trio.logins import Logins
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.target import Target
@@ -42,15 +47,28 @@ class Owner(Protocol):
 
     settings: ServerSettings
     host_key: HostKey
-    users: Users
+    logins: Logins
     listeners: Listeners
     scratch: Scratch
 
 
 class ServerSession(Session):
-    """A client's session."""
+    """A client's session.
 
-    def __init__(self, owner: Owner, wire: Wire, dialect: Dialect, log: Context) -> None:
+    `host` is the address that its connection comes from, and `startup` its place among those that
+    have not logged in.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        wire: Wire,
+        dialect: Dialect,
+        log: Context,
+        *,
+        host: str,
+        startup: Startup,
+    ) -> None:
         settings = owner.settings
         engine = Engine(
             dialect.server_version + MARK,
@@ -66,6 +84,9 @@ class ServerSession(Session):
         self._config: GlobalRequest | None = None
         self._config_came = trio.Event()
         self._open_since: float | None = None
+        self._host = host
+        self._startup = startup
+        self._user: User | None = None  # who has logged in
         self.identity = ""
         """The client's own, that it said with its config request."""
 
@@ -140,9 +161,19 @@ class ServerSession(Session):
 
     async def _listen(self, config: Config) -> list[Listener]:
         """Check what the client asks for, and listen on its reverse remotes."""
-        settings = self._owner.settings
         self.identity = config.identity
+        self._check(config)
+        reverse = [remote for remote in config.remotes if remote.reverse]
+        listeners = await self._owner.listeners.open(self, reverse)
+        self._check(config)  # the user may have lost a right meanwhile
+        return listeners
+
+    def _check(self, config: Config) -> None:
+        """Raise `ConfigRefused` where there is a remote that the client may not have."""
+        settings = self._owner.settings
         for remote in config.remotes:
+            if not self._may_use(remote):
+                raise ConfigRefused(f"access to '{remote.access_address}' denied")
             if remote.reverse and not settings.reverse:
                 raise ConfigRefused("Reverse port forwarding not enabled on server")
             if remote.socks and not remote.reverse and not settings.socks5:
@@ -150,8 +181,6 @@ class ServerSession(Session):
             here = remote.local_path if remote.reverse else remote.remote_path
             if here and not settings.unix:
                 raise ConfigRefused("Unix sockets are not enabled on server")
-        reverse = [remote for remote in config.remotes if remote.reverse]
-        return await self._owner.listeners.open(self, reverse)
 
     async def _serve_listener(self, listener: Listener) -> None:
         await listener.serve(
@@ -166,7 +195,7 @@ class ServerSession(Session):
     @property
     def user_name(self) -> str | None:
         """Who logged in; None where everybody may."""
-        return self.connection.engine.user if self._owner.settings.auth else None
+        return None if self._user is None or self._owner.logins.everybody else self._user.name
 
     async def is_alive(self, timeout: float) -> bool:
         """Return whether the client answers a ping in `timeout` seconds."""
@@ -197,10 +226,14 @@ class ServerSession(Session):
 
     async def verify_login(self, user: str, password: str) -> bool:
         """Ask the server's users."""
-        return self._owner.users.verify(user, password)
+        self._user = await self._owner.logins.judge(self._host, user, password, self.log)
+        if self._user is None:
+            return False
+        self._startup.leave()
+        return True
 
     def request_refused(self, target: Target) -> str | None:
-        """Refuse what this server does not do."""
+        """Refuse what this server does not do, and what the user may not have."""
         settings = self._owner.settings
         if self._open_since is None:
             return "no channel before the config request is accepted"
@@ -208,4 +241,48 @@ class ServerSession(Session):
             return "SOCKS5 is not enabled"
         if target.path and not settings.unix:
             return "Unix sockets are not enabled"
+        if not self._may_reach(target):
+            return f"access to '{target.access_address}' denied"
         return None
+
+    # ---- what the user may have
+
+    def may_reach_by_socks(self, target: Target) -> bool:
+        """See `Session.may_reach_by_socks`."""
+        return self._user is not None and self._user.access.allows_by_socks(target.access_address)
+
+    def _may_reach(self, target: Target) -> bool:
+        if self._user is None:
+            return False
+        if self._user.access.allows(target.access_address):
+            return True
+        # UDP ASSOCIATE: where the SOCKS client is, its datagrams become UDP channels.
+        return target.udp and self._owner.settings.socks5 and self.may_reach_by_socks(target)
+
+    def _may_use(self, remote: Remote) -> bool:
+        if remote.reverse:
+            return self._user is not None and self._user.access.allows(remote.access_address)
+        return self._may_reach(remote.target)
+
+    def _may_go_on(self, forward: Forward) -> bool:
+        if forward.by_socks is not None:
+            return self.may_reach_by_socks(forward.by_socks)
+        uses = forward.uses
+        return self._may_use(uses) if isinstance(uses, Remote) else self._may_reach(uses)
+
+    def users_changed(self, users: Users) -> None:
+        """End what the client may not have any more: all, where its user is not the same."""
+        if self._user is None:
+            return
+        user = users.find(self._user.name)
+        if user is None or user.secret != self._user.secret:
+            what = "has been removed" if user is None else "has a new password"
+            reason = f"the user '{escape(self._user.name)}' {what}"
+            self.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, reason)
+            self.fail(ConnectionLost(reason))
+            return
+        self._user = user
+        for remote in self._owner.listeners.narrow(self, self._may_use):
+            self.log.info("no longer listening for %s: access denied", remote)
+        if count := self.forwards.cut(self._may_go_on):
+            self.log.info("cut %d of its connections: access denied", count)

@@ -22,6 +22,7 @@ from cotun_trio.durations import format_duration
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.carry import carry_in, carry_out
+from cotun_trio.forwards.running import Forwards
 from cotun_trio.protocol.target import parse_target
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
@@ -57,6 +58,7 @@ class Session(abc.ABC):
         self.connection = Connection(engine, wire, self, channel_type=dialect.channel_type)
         self.failure: CotunError | None = None
         """Why the session ended, once it has."""
+        self.forwards = Forwards()
         self.log = log
         self.timings = timings
         self.wire = wire
@@ -78,6 +80,10 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def request_refused(self, target: Target) -> str | None:
         """Return why the peer may not have a connection to `target`; None if it may."""
+
+    @abc.abstractmethod
+    def may_reach_by_socks(self, target: Target) -> bool:
+        """Return whether the peer's SOCKS clients may have a connection to `target`."""
 
     @abc.abstractmethod
     def config_requested(self, request: GlobalRequest) -> None:
@@ -152,7 +158,20 @@ class Session(abc.ABC):
     def forward(self, sock: socket.socket, peer: str, remote: Remote) -> None:
         """Carry a connection that was accepted here to the other side.  Owns `sock` from now on."""
         log = self.log.within(conn=next(self._conns), peer=peer, remote=remote)
-        self.start_soon(carry_out, self, sock, remote, log)
+        self.start_soon(self._carry_out, sock, remote, log)
+
+    async def _carry_out(self, sock: socket.socket, remote: Remote, log: Context) -> None:
+        with self.forwards.running(remote):
+            await carry_out(self, sock, remote, log)
+
+    async def _carry_in(self, opening: Opening, target: Target, log: Context) -> None:
+        with self.forwards.running(target) as forward:
+
+            def may_reach(by_socks: Target) -> bool:
+                forward.by_socks = by_socks
+                return self.may_reach_by_socks(by_socks)
+
+            await carry_in(opening, target, may_reach, self.timings, log)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
         """Run `function` as a child of the session."""
@@ -170,8 +189,6 @@ class Session(abc.ABC):
         if accepted:
             self.log = self.log.within(user=escape(user) or "-")
             self.trust_peer()
-        else:
-            self.log.info("Authentication failed for user '%s'", escape(user))
         try:
             self.connection.answer_login(accepted=accepted)
         except CotunError as error:
@@ -190,7 +207,7 @@ class Session(abc.ABC):
             log.info("refused: %s", reason)
             opening.refuse(messages.OPEN_PROHIBITED, reason)
             return
-        self.start_soon(carry_in, opening, target, self.timings, log)
+        self.start_soon(self._carry_in, opening, target, log)
 
     def request_received(self, request: GlobalRequest) -> None:
         """Answer a global request."""

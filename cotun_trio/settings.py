@@ -22,13 +22,19 @@ from cotun_trio.protocol.dialect import CHISEL, COTUN
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cotun_trio.access.credentials import Credentials
     from cotun_trio.access.host_keys import HostKey
-    from cotun_trio.access.users import Credentials
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.remote import Remote
 
 DEFAULT_KEEPALIVE = 25.0
 """Below the 30 or 60 seconds after which proxies and NATs drop an idle connection."""
+MAX_AUTH_FAILURES = 10
+"""More than anybody mistypes in a minute."""
+MAX_STARTUPS = 1000
+"""All clients of a large server come back at once when it starts again; 1000 cost it 100 MB."""
+MAX_STARTUPS_PER_SOURCE = 100
+"""An office behind one address, but not all of the above."""
 
 
 @attrs.frozen(kw_only=True)
@@ -95,7 +101,15 @@ class ServerSettings:
     host_key: HostKey | None = attrs.field(default=None, repr=False, eq=False)
     """What the server proves itself with; without it, a new one for the run."""
     auth: Credentials | None = None
-    """The one user; without it everybody is let in."""
+    """A user who may do everything.  The password may be a hash."""
+    authfile: str | None = None
+    """The path of a file of users; without any user, everybody is let in."""
+    max_auth_failures: int = attrs.field(default=MAX_AUTH_FAILURES)
+    """Failed logins per minute and source, after which that is barred for a while; 0: no limit."""
+    max_startups: int = attrs.field(default=MAX_STARTUPS)
+    """Connections at a time that have not logged in; 0: no limit."""
+    max_startups_per_source: int = attrs.field(default=MAX_STARTUPS_PER_SOURCE)
+    """Those of one source: an IPv4 address, or 64 bits of an IPv6 one; 0: no limit."""
     reverse: bool = False
     """Whether clients may have the server listen for them."""
     socks5: bool = False
@@ -109,6 +123,14 @@ class ServerSettings:
     def _check_port(self, _attribute: object, port: int) -> None:
         if not 0 <= port <= 65535:
             raise UsageError(f"{port} is not a port: it has to be between 0 and 65535")
+
+    @max_auth_failures.validator
+    @max_startups.validator
+    @max_startups_per_source.validator
+    def _check_limit(self, attribute: attrs.Attribute[int], limit: int) -> None:
+        if limit < 0:
+            option = attribute.name.replace("_", "-")
+            raise UsageError(f"--{option} is a number of 0 (no limit) or more, not {limit}")
 
 
 @attrs.frozen

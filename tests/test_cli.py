@@ -11,7 +11,7 @@ import attrs
 import pytest
 
 from cotun_trio import __version__, cli, daemon
-from cotun_trio.access.users import Credentials
+from cotun_trio.access.credentials import Credentials
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import ClientSettings, ServerSettings, ServerUrl, Timings
 
@@ -103,6 +103,10 @@ def test_a_server_needs_no_options(server: Callable[..., ServerSettings]) -> Non
         (["-p", "3000"], {"port": 3000}),
         (["--auth", "alice:hun:ter"], {"auth": Credentials("alice", "hun:ter")}),
         (["--auth", ":"], {"auth": Credentials("", "")}),
+        (["--authfile", "users.json"], {"authfile": "users.json"}),
+        (["--max-auth-failures", "3"], {"max_auth_failures": 3}),
+        (["--max-startups", "0"], {"max_startups": 0}),
+        (["--max-startups-per-source", "5"], {"max_startups_per_source": 5}),
         (["--reverse"], {"reverse": True}),
         (["--socks5"], {"socks5": True}),
         (["--unix"], {"unix": True}),
@@ -310,6 +314,8 @@ def test_what_the_program_does_not_understand_is_shown_escaped(
 OPTIONS: dict[str, Any] = {
     "server": cli.server.server,
     "client": cli.client.client,
+    "check-auth": cli.check_auth.check_auth,
+    "hash-password": cli.hash_password.hash_password,
 }
 
 
@@ -332,22 +338,25 @@ def test_help_names_every_option(
             option = "--" + name.replace("_", "-")
             assert re.search(rf"{option}(?![\w-])", said), option
     for field in attrs.fields(Timings):
-        assert f"COTUN_{field.name.upper()}" in said
+        assert (f"COTUN_{field.name.upper()}" in said) == (command in ("server", "client"))
     assert not runs
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["server", "--help"], ["client", "--help"]])
+@pytest.mark.parametrize(
+    "argv",
+    [["--help"], *([name, "--help"] for name in OPTIONS)],
+)
 def test_help_fits_a_terminal(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     for line in helped(capsys, *argv).splitlines():
         assert len(line) <= 80, line
 
 
-def test_help_names_both_commands_and_comes_without_being_asked_for(
+def test_help_names_the_commands_and_comes_without_being_asked_for(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     said = helped(capsys, "--help")
-    assert re.search(r"\bserver\b", said)
-    assert re.search(r"\bclient\b", said)
+    for command in OPTIONS:
+        assert re.search(rf"\b{command}\b", said)
     assert helped(capsys) == said
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.fingerprints import fingerprint, legacy_fingerprint
 from cotun_trio.access.host_keys import as_host_key
-from cotun_trio.access.users import Credentials
 from cotun_trio.client import Client
 from cotun_trio.errors import FingerprintMismatch
 from cotun_trio.server import Server

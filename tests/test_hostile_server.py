@@ -10,9 +10,9 @@ import pytest
 import trio
 import trio.testing
 
+from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.fingerprints import fingerprint
 from cotun_trio.access.host_keys import generate_host_key
-from cotun_trio.access.users import Credentials
 from cotun_trio.client import Client
 from cotun_trio.errors import ConfigRefused, FingerprintMismatch
 from cotun_trio.ssh import messages

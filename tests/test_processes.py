@@ -180,7 +180,7 @@ async def test_a_wrong_password_has_status_1_and_no_password_is_ever_printed(
         assert await bad.wait() == 1
         assert bad.find("client: Authentication failed: ")
         assert bad.find("^cotun-trio: the server refused the user name or the password$")
-        await server.wait_for("Authentication failed for user 'alice'$")
+        await server.wait_for("Authentication failed from 127.0.0.1 for user 'alice'$")
         async with our_client(url, *verbose, target=target, env={"AUTH": right}) as (good, local):
             async with await connect(local) as stream:
                 assert await echoes(stream)

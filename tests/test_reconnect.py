@@ -9,8 +9,8 @@ import pytest
 import trio
 import trio.testing
 
+from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.fingerprints import fingerprint
-from cotun_trio.access.users import Credentials
 from cotun_trio.client import STABLE, Client
 from cotun_trio.durations import parse_duration
 from cotun_trio.errors import (

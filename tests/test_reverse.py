@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from cotun_trio.access.users import Credentials
+from cotun_trio.access.credentials import Credentials
 from cotun_trio.errors import ConfigRefused, ConnectionLost
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.remote import Remote

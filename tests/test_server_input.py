@@ -230,10 +230,14 @@ async def test_a_malformed_login_message_ends_its_connection(message: bytes, lin
 
 async def test_three_wrong_passwords_end_the_connection_and_are_logged_on_one_line_each() -> None:
     user = "eve\x1b[2J\n2026-01-01 server: all is well"
-    failed = r"Authentication failed for user 'eve\\x1b\[2J\\n2026-01-01 server: all is well'$"
+    shown = r"'eve\\x1b\[2J\\n2026-01-01 server: all is well'"
+    failed = f"Authentication failed from 127.0.0.1 for user {shown}$"
     lines = (failed, failed, failed, NOT_OPEN + "3 wrong passwords")
     login = b"\x32" + b"".join(map(string, (user.encode(), b"ssh-connection", b"password")))
-    async with bystander(*lines, password="right") as address, peer_of(address, "keyed") as peer:
+    async with (
+        bystander(*lines, password="right", max_auth_failures=0) as address,
+        peer_of(address, "keyed") as peer,
+    ):
         await peer.send(b"\x05" + string(b"ssh-userauth"))
         # Two at once, so that the second one waits for the verdict on the first.
         tries = [login + b"\0" + string(b"wrong %d" % number) for number in range(3)]
@@ -244,9 +248,9 @@ async def test_three_wrong_passwords_end_the_connection_and_are_logged_on_one_li
 
 
 async def test_a_right_password_after_two_wrong_ones_lets_in() -> None:
-    failed = "Authentication failed for user ''"
+    failed = "Authentication failed from 127.0.0.1 for user ''"
     async with (
-        bystander(failed, failed, "closed after", password="right") as address,
+        bystander(failed, failed, "closed after", password="right", max_auth_failures=0) as address,
         peer_of(address, "keyed") as peer,
     ):
         await peer.send(b"\x05" + string(b"ssh-userauth"))

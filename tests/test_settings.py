@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cotun_trio.access.users import Credentials
+from cotun_trio.access.credentials import Credentials
 from cotun_trio.errors import UsageError
 from cotun_trio.protocol.dialect import CHISEL, COTUN
 from cotun_trio.protocol.remote import Remote

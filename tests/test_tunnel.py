@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from cotun_trio.access.users import Credentials
+from cotun_trio.access.credentials import Credentials
 from cotun_trio.protocol import dialect
 from cotun_trio.protocol.dialect import CHISEL, COTUN
 from cotun_trio.settings import Timings

@@ -1,45 +1,66 @@
-"""Who may log in."""
+"""Who may log in, and where each of them may go."""
 
 from __future__ import annotations
 
-import hmac
+import secrets
+from typing import TYPE_CHECKING
 
 import attrs
 
-from cotun_trio.errors import UsageError
+from cotun_trio.access.access_list import EVERYTHING
+from cotun_trio.access.passwords import Secret, decoy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cotun_trio.access.access_list import AccessList
+    from cotun_trio.access.passwords import Cost
 
 
 @attrs.frozen
-class Credentials:
-    """A user name and a password, which is never printed."""
+class User:
+    """Somebody who may log in."""
 
-    user: str
-    password: str = attrs.field(repr=False)
-
-    @classmethod
-    def parse(cls, text: str) -> Credentials:
-        """Read ``user:password``; the first colon separates them.  Raises `UsageError`."""
-        user, colon, password = text.partition(":")
-        if not colon:
-            # The text may well be a password: it is not shown.
-            raise UsageError("credentials are written user:password, and this has no colon")
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # bytes from the command line or the environment
-            raise UsageError("a user name and a password have to be UTF-8") from None
-        return cls(user, password)
+    name: str
+    secret: Secret = attrs.field(repr=False)
+    access: AccessList = EVERYTHING
 
 
 class Users:
     """The users of a server.  Without any, everybody is let in, as by the Go programs."""
 
-    def __init__(self, only: Credentials | None = None) -> None:
-        self._only = only
+    def __init__(self, users: Iterable[User] = ()) -> None:
+        self._by_name = {user.name: user for user in users}
+        self._nobody = Secret.parse(secrets.token_hex())
+        self.costs: frozenset[Cost] = frozenset(
+            cost for user in self._by_name.values() if (cost := user.secret.cost) is not None
+        )
+        """What checks of passwords take time.  None of them does where this is empty."""
 
-    def verify(self, user: str, password: str) -> bool:
-        """Return whether `password` is the password of `user`, in the same time for either no."""
-        if self._only is None:
-            return True
-        same_user = hmac.compare_digest(user.encode(), self._only.user.encode())
-        same_password = hmac.compare_digest(password.encode(), self._only.password.encode())
-        return same_user and same_password
+    @property
+    def everybody(self) -> bool:
+        """Whether everybody is let in."""
+        return not self._by_name
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def find(self, name: str) -> User | None:
+        """Return the user `name`, if there is one."""
+        return User(name, self._nobody) if self.everybody else self._by_name.get(name)
+
+    def verify(self, name: str, password: str) -> User | None:
+        """Return the user `name` if this is the password, and None if not.
+
+        A hash of every cost in use is checked, against a decoy where the user has none of it: so
+        every answer takes the same time, whether there is such a user or not, whatever kind of
+        password it has.  That time is tens of milliseconds for each of `costs`; the hashes let
+        other threads run meanwhile.
+        """
+        if self.everybody:
+            return self.find(name)
+        user = self._by_name.get(name)
+        secret = self._nobody if user is None else user.secret
+        for cost in self.costs - {secret.cost}:
+            decoy(cost).matches(password)
+        return user if secret.matches(password) else None

@@ -11,7 +11,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from cotun_trio.cli import client, server  # noqa: F401  they register their commands
+from cotun_trio.cli import (  # they register their commands
+    check_auth,  # noqa: F401
+    client,  # noqa: F401
+    hash_password,  # noqa: F401
+    server,  # noqa: F401
+)
 from cotun_trio.cli.app import app
 from cotun_trio.errors import UsageError
 

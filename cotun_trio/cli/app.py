@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from cotun_trio import __version__
-from cotun_trio.access.users import Credentials
+from cotun_trio.access.credentials import Credentials
 from cotun_trio.settings import DEFAULT_KEEPALIVE
 
 ENVIRONMENT = """
@@ -62,4 +62,4 @@ def warn(line: str) -> None:
 
 def credentials(text: str | None) -> Credentials | None:
     """Return what ``--auth`` says."""
-    return Credentials.parse(text) if text else None
+    return None if text is None else Credentials.parse(text)

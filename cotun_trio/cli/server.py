@@ -25,10 +25,36 @@ from cotun_trio.cli.app import (
 from cotun_trio.durations import parse_duration
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
-from cotun_trio.settings import ServerSettings, Timings
+from cotun_trio.settings import (
+    MAX_AUTH_FAILURES,
+    MAX_STARTUPS,
+    MAX_STARTUPS_PER_SOURCE,
+    ServerSettings,
+    Timings,
+)
+
+NOTES = (
+    """
+The users file is a JSON object; a regular expression (RE2, as in Go) that
+matches an address anywhere allows it, so anchor it with ^ and $:
+
+    {
+      "alice:secret": ["^10\\\\.0\\\\.0\\\\.[0-9]+:22$", "^R:0\\\\.0\\\\.0\\\\.0:8080$"],
+      "bob:$2b$12$...": [""]
+    }
+
+The addresses are host:port for targets, R:interface:port for reverse remotes,
+socks, and unix:/path.  An empty pattern allows everything.  socks:REGEX limits
+what a user of socks can reach through it.  A password may be a hash made by
+cotun-trio hash-password; cotun-trio check-auth says what a file allows.
+
+A SIGHUP has the file read again.
+"""
+    + ENVIRONMENT
+)
 
 
-@app.command(help_epilogue=ENVIRONMENT)
+@app.command(help_epilogue=NOTES)
 def server(
     *,
     host: Annotated[
@@ -75,9 +101,36 @@ def server(
             env_var="AUTH",
             metavar="USER:PASS",
             show_default=False,
-            help="Let only this user in.  Without it, everybody comes in.",
+            help="Let this user in, who may do everything.  Without it, and without --authfile, "
+            "everybody comes in.",
         ),
     ] = None,
+    authfile: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH",
+            show_default=False,
+            help="Let the users in that this JSON file has; see below.  It is read again when it "
+            "changes, and what a user may not do any more ends at once.",
+        ),
+    ] = None,
+    max_auth_failures: Annotated[
+        int,
+        Parameter(
+            metavar="COUNT",
+            help="Bar an address for a while after so many failed logins in a minute; 0: never.",
+        ),
+    ] = MAX_AUTH_FAILURES,
+    max_startups: Annotated[
+        int,
+        Parameter(
+            metavar="COUNT",
+            help="Have no more connections than this that have not logged in; 0: no limit.",
+        ),
+    ] = MAX_STARTUPS,
+    max_startups_per_source: Annotated[
+        int, Parameter(metavar="COUNT", help="The same for a single address.")
+    ] = MAX_STARTUPS_PER_SOURCE,
     reverse: Annotated[
         bool,
         Parameter(show_default=False, help="Let clients have the server listen for them (R:)."),
@@ -108,6 +161,10 @@ def server(
         port=port,
         host_key=choose_host_key(seed=key, keyfile=keyfile, environment=os.environ, warn=warn),
         auth=credentials(auth),
+        authfile=authfile,
+        max_auth_failures=max_auth_failures,
+        max_startups=max_startups,
+        max_startups_per_source=max_startups_per_source,
         reverse=reverse,
         socks5=socks5,
         unix=unix,

@@ -9,6 +9,7 @@ from cotun_trio.forwards import socks5, streams, udp
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from cotun_trio.forwards.link import Link
     from cotun_trio.logs import Context
@@ -26,10 +27,19 @@ async def carry_out(link: Link, sock: socket.socket, remote: Remote, log: Contex
         await streams.carry_out(link, sock, remote.channel_target, log)
 
 
-async def carry_in(opening: Opening, target: Target, timings: Timings, log: Context) -> None:
-    """Open a channel to `target`, which the peer may have, and carry it."""
+async def carry_in(
+    opening: Opening,
+    target: Target,
+    may_reach: Callable[[Target], bool],
+    timings: Timings,
+    log: Context,
+) -> None:
+    """Open a channel to `target`, which the peer may have, and carry it.
+
+    `may_reach` says whether a SOCKS client may have a connection to what it asks for.
+    """
     if target.socks:
-        await socks5.carry_in(opening, timeout=timings.dial_timeout, log=log)
+        await socks5.carry_in(opening, may_reach, timeout=timings.dial_timeout, log=log)
     elif target.udp:
         await udp.carry_in(
             opening,

@@ -30,10 +30,13 @@ from cotun_trio.protocol.socks5 import (
     greeting,
     reply,
 )
+from cotun_trio.protocol.target import Target
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.stream import ChannelStream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cotun_trio.forwards.link import Link
     from cotun_trio.logs import Context
     from cotun_trio.protocol.socks5 import (
@@ -167,8 +170,13 @@ async def _receive_answer(far: ChannelStream) -> tuple[Answer, bytes]:
 # ---- the exit
 
 
-async def carry_in(opening: Opening, *, timeout: float, log: Context) -> None:
-    """Serve the SOCKS client at the other end of a channel: dial for it, and relay."""
+async def carry_in(
+    opening: Opening, may_reach: Callable[[Target], bool], *, timeout: float, log: Context
+) -> None:
+    """Serve the SOCKS client at the other end of a channel: dial for it, and relay.
+
+    `may_reach` says whether it may have a connection to what it asks for.
+    """
     channel = opening.confirm()
     far = ChannelStream(channel)
     try:
@@ -177,6 +185,12 @@ async def carry_in(opening: Opening, *, timeout: float, log: Context) -> None:
         if request.command is not Command.CONNECT:
             await far.send_all(reply(Reply.COMMAND_NOT_SUPPORTED))
             await far.send_eof()
+            return
+        # Port 0 is no target; that it cannot be reached, the system says.
+        if request.port and not may_reach(Target(request.host, request.port)):
+            await far.send_all(reply(Reply.NOT_ALLOWED))
+            await far.send_eof()
+            log.info("refused: access denied")
             return
         try:
             sock = await dial_tcp(request.host, request.port, timeout=timeout)

@@ -161,15 +161,19 @@ async def respond(sock: socket.socket, request: Request, version: str) -> HTTPSt
     return status
 
 
-async def respond_error(sock: socket.socket, status: HTTPStatus) -> None:
-    """Answer a request that cannot be taken."""
-    await _send_response(sock, status, status.phrase.encode() + b"\n", with_body=True)
+async def respond_error(
+    sock: socket.socket, status: HTTPStatus, *, retry_after: int | None = None
+) -> None:
+    """Answer a request that cannot be taken; `retry_after` is in seconds (RFC 9110, 10.2.3)."""
+    more = "" if retry_after is None else f"Retry-After: {retry_after}\r\n"
+    body = status.phrase.encode() + b"\n"
+    await _send_response(sock, status, body, with_body=True, more=more)
 
 
 async def _send_response(
-    sock: socket.socket, status: HTTPStatus, body: bytes, *, with_body: bool
+    sock: socket.socket, status: HTTPStatus, body: bytes, *, with_body: bool, more: str = ""
 ) -> None:
-    """Send a whole response and end the connection in order.
+    """Send a whole response, with `more` header lines, and end the connection in order.
 
     Each connection has one request: with no back end behind us there is nobody who makes many.
     """
@@ -177,7 +181,7 @@ async def _send_response(
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         f"Date: {formatdate(usegmt=True)}\r\n"
         "Content-Type: text/plain; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\n"
+        f"Content-Length: {len(body)}\r\n{more}"
         "Connection: close\r\n\r\n"
     )
     data = head.encode("ascii") + (body if with_body else b"")

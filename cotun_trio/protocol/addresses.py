@@ -88,6 +88,23 @@ def _is_host(text: str) -> bool:
     return text.isprintable() and _NAME.fullmatch(name) is not None
 
 
+def canonical_host(host: str) -> str:
+    """Return the one form that a host from `clean_host` has in access lists.
+
+    The forms that lead to the same place must not be told apart: names are in lower case, without
+    a final dot and with their A-labels (RFC 5891), an IPv6 address is written as RFC 5952 says, and
+    an IPv4-mapped one (RFC 4291 section 2.5.5.2) as the IPv4 address that it leads to.  A zone is
+    kept only where it counts, with link-local addresses (RFC 4007 section 11).
+    """
+    if ":" not in host:
+        return host.encode("idna").decode("ascii").lower().removesuffix(".")
+    text, _, zone = host.partition("%")
+    address = ipaddress.IPv6Address(text)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return f"{address}%{zone}" if zone and address.is_link_local else str(address)
+
+
 def bracketed(host: str) -> str:
     """Return `host` as it stands in front of a port: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host

@@ -56,6 +56,7 @@ from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import (
     MAX_PORT,
     RemoteError,
+    canonical_host,
     clean_host,
     clean_path,
     join_host_port,
@@ -194,8 +195,15 @@ class Remote:
 
     @property
     def access_address(self) -> str:
-        """What an access list matches: the target, or ``R:`` and where a reverse remote listens."""
-        return f"R:{self.local_address}" if self.reverse else self.remote_address
+        """What an access list matches: the target, or ``R:`` and where a reverse remote listens.
+
+        Hosts are in their canonical form.
+        """
+        if not self.reverse:
+            return self.target.access_address
+        if self.local_path:
+            return f"R:{self.local_address}"
+        return f"R:{join_host_port(canonical_host(self.local_host), self.local_port)}"
 
     @property
     def local_address(self) -> str:

@@ -17,6 +17,7 @@ from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import (
     MAX_PORT,
     RemoteError,
+    canonical_host,
     clean_host,
     clean_path,
     join_host_port,
@@ -71,8 +72,13 @@ class Target:
         return cls(found["host"] or LOOPBACK, parse_port(found["port"]), bool(found["udp"]))
 
     @property
+    def access_address(self) -> str:
+        """What an access list matches: `address`, but with the canonical form of the host."""
+        return join_host_port(canonical_host(self.host), self.port) if self.host else self.address
+
+    @property
     def address(self) -> str:
-        """``host:port``, ``unix:/path`` or ``socks``, without the protocol: for access lists."""
+        """``host:port``, ``unix:/path`` or ``socks``, without the protocol."""
         if self.socks:
             return "socks"
         return f"unix:{self.path}" if self.path else join_host_port(self.host, self.port)

@@ -1,56 +1,32 @@
-"""Credentials and the one user, held against how chisel reads the same text."""
+"""Users: who is let in, and that a no costs the same whatever is wrong."""
 
 from __future__ import annotations
 
-import hmac
-import json
-from pathlib import Path
-
 import pytest
 
-from cotun_trio.access.users import Credentials, Users
-from cotun_trio.errors import UsageError
+from cotun_trio.access import users as users_module
+from cotun_trio.access.access_list import AccessList
+from cotun_trio.access.passwords import Secret
+from cotun_trio.access.users import User, Users
 
-VECTORS = Path(__file__).parents[1] / "vectors"
-GO = {
-    row["Auth"]: (row["User"], row["Pass"])
-    for row in json.loads((VECTORS / "auth.json").read_text())
-}
-NO_COLON = {"", "user"}
-"""To Go, these are no user and no password: a server lets everybody in then, without a word."""
+HUNTER2 = "$2b$04$hwr9Zat359TSaZY3oKro5ubBffQ0EuAvFDaqgaJWCOCEM8OEZ6RR."
+HUNTER2_5 = "$2b$05$aPTrakrrRc4Sb2AB2Yvn9.k8ZV9waJvTE2N40XZHKr66R.u3UkLCe"
 
 
-@pytest.mark.parametrize("text", sorted(set(GO) - NO_COLON))
-def test_credentials_are_read_as_go_reads_them(text: str) -> None:
-    credentials = Credentials.parse(text)
-    assert (credentials.user, credentials.password) == GO[text]
+def users(**passwords: str) -> Users:
+    """Return users with these passwords, or hashes of them."""
+    return Users(User(name, Secret.parse(password)) for name, password in passwords.items())
 
 
-@pytest.mark.parametrize("text", [*sorted(NO_COLON), "hunter2", "ÿ"])
-def test_without_a_colon_they_are_the_users_error_which_does_not_show_them(text: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        Credentials.parse(text)
-    assert not text or text not in str(caught.value).replace("user:password", "")
-
-
-def test_bytes_that_are_not_utf8_are_the_users_error() -> None:
-    # SSH has them as UTF-8, and so they would fail later, in the middle of a login.
-    with pytest.raises(UsageError) as caught:
-        Credentials.parse(b"user:caf\xe9".decode("utf-8", "surrogateescape"))
-    assert "caf" not in str(caught.value)
-
-
-def test_a_password_is_never_printed() -> None:
-    credentials = Credentials.parse("alice:hunter2")
-    assert "hunter2" not in repr(credentials)
-    assert "hunter2" not in str(credentials)
-    assert "hunter2" not in f"{Users(credentials)!r} {vars(Users(credentials))}"
-    assert "alice" in repr(credentials)
-
-
-def test_without_users_everybody_is_let_in() -> None:
-    assert Users().verify("", "")
-    assert Users().verify("anybody", "at all")
+def test_without_users_everybody_is_let_in_and_may_do_everything() -> None:
+    nobody = Users()
+    assert nobody.everybody
+    for name, password in (("", ""), ("anybody", "at all")):
+        user = nobody.verify(name, password)
+        assert user is not None
+        assert user.name == name
+        assert user.access.allows("anything:1")
+        assert nobody.find(name) == user
 
 
 @pytest.mark.parametrize(
@@ -68,38 +44,64 @@ def test_without_users_everybody_is_let_in() -> None:
         ("hunter2", "alice", False),
         ("alice:hunter2", "", False),
         ("alice\0", "hunter2", False),
+        ("bob", "hunter2", True),
+        ("bob", "hunter3", False),
+        ("bob", HUNTER2, False),
+        ("carol", "hunter2", False),
     ],
 )
-def test_one_user_is_let_in_with_the_right_password_only(
-    user: str, password: str, may: bool
-) -> None:
-    assert Users(Credentials("alice", "hunter2")).verify(user, password) is may
+def test_a_user_is_let_in_with_the_right_password_only(user: str, password: str, may: bool) -> None:
+    found = users(alice="hunter2", bob=HUNTER2, carol="other").verify(user, password)
+    assert (found is not None) is may
+    assert found is None or found.name == user
 
 
 def test_an_empty_user_and_an_empty_password_are_some_too() -> None:
-    users = Users(Credentials("", ""))
-    assert users.verify("", "")
-    assert not users.verify("", "x")
-    assert not users.verify("x", "")
+    one = Users([User("", Secret.parse(""))])
+    assert not one.everybody
+    assert one.verify("", "")
+    assert not one.verify("", "x")
+    assert not one.verify("x", "")
 
 
 def test_names_and_passwords_may_be_in_any_script() -> None:
-    users = Users(Credentials.parse("ünal:пароль"))
-    assert users.verify("ünal", "пароль")
-    assert not users.verify("u\N{COMBINING DIAERESIS}nal", "пароль")  # looks the same, and is not
+    one = users(ünal="пароль")
+    assert one.verify("ünal", "пароль")
+    assert not one.verify("u\N{COMBINING DIAERESIS}nal", "пароль")  # looks the same, and is not
 
 
-@pytest.mark.parametrize("user", ["alice", "bob"])
-def test_a_no_takes_the_same_steps_whichever_is_wrong(
-    user: str, monkeypatch: pytest.MonkeyPatch
+def test_the_last_of_two_with_one_name_counts() -> None:
+    both = Users([User("a", Secret.parse("x"), AccessList([])), User("a", Secret.parse("y"))])
+    assert not both.verify("a", "x")
+    assert both.verify("a", "y")
+
+
+@pytest.mark.parametrize("name", ["plain", "four", "five", "unknown"])
+@pytest.mark.parametrize("password", ["hunter2", "wrong"])
+def test_every_answer_costs_one_hash_of_each_cost_in_use(
+    name: str, password: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compared = []
-    compare = hmac.compare_digest
+    several = users(plain="hunter2", four=HUNTER2, five=HUNTER2_5, other=HUNTER2)
+    checked = []
+    matches = Secret.matches
 
-    def noting(one: bytes, other: bytes) -> bool:
-        compared.append(one)
-        return compare(one, other)
+    def noting(secret: Secret, given: str) -> bool:
+        checked.append(secret.cost)
+        return matches(secret, given)
 
-    monkeypatch.setattr(hmac, "compare_digest", noting)
-    assert not Users(Credentials("alice", "hunter2")).verify(user, "wrong")
-    assert compared == [user.encode(), b"wrong"]
+    monkeypatch.setattr(Secret, "matches", noting)
+    assert (several.verify(name, password) is not None) == (
+        name != "unknown" and password == "hunter2"
+    )
+    assert sorted(cost[1] for cost in checked if cost) == ["04", "05"]
+
+
+def test_nothing_that_is_printed_has_a_password_in_it() -> None:
+    some = users(alice="hunter2")
+    assert "hunter2" not in f"{some} {some!r} {vars(some)} {some.find('alice')!r}"
+
+
+def test_a_plain_password_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(users_module, "decoy", None)
+    assert not users(alice="hunter2").costs
+    assert not users(alice="hunter2").verify("bob", "hunter2")

@@ -203,7 +203,7 @@ async def test_a_wrong_password_or_none_does_not(pair: str, auth: str | None) ->
             assert await client.wait() == 1
         else:
             user = auth.partition(":")[0] if auth else ""
-            await server.wait_for(f"Authentication failed for user '{user}'")
+            await server.wait_for(f"Authentication failed from 127.0.0.1 for user '{user}'")
         assert not client.find(r"Connected \(Latency ")
 
 

@@ -7,7 +7,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-from cotun_trio.access.users import Credentials
+from cotun_trio.access.credentials import Credentials
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.targets import echoes

@@ -1,0 +1,153 @@
+"""The users file: who may log in, and where each user may go.
+
+A JSON object, as the Go programs have it::
+
+    {
+      "alice:secret": ["^10\\\\.0\\\\.0\\\\.[0-9]+:22$", "^R:0\\\\.0\\\\.0\\\\.0:8080$"],
+      "bob:$2b$12$…": [""]
+    }
+
+The password may be a hash (`cotun_trio.access.passwords`), the list is that of
+`cotun_trio.access.access_list`.  Go takes what is not quite right for something else (a user
+without a colon for one without a name or a password, the last of two for the only one); here,
+whatever is not quite right is an error that says where, and nothing of the file is used.  No error
+shows a password.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+
+from cotun_trio.access.access_list import AccessList, is_anchored
+from cotun_trio.access.credentials import Credentials
+from cotun_trio.access.passwords import Secret
+from cotun_trio.access.users import User
+from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_SIZE = 16 * 1024 * 1024
+"""Bytes of a users file: some 100,000 users."""
+
+
+@attrs.frozen
+class AuthFile:
+    """What a users file says."""
+
+    users: tuple[User, ...]
+    warnings: tuple[str, ...] = ()
+    """What is allowed, but better not so: a line each."""
+
+
+def load_authfile(path: str) -> AuthFile:
+    """Read a users file.
+
+    Raises `UsageError` that names the file and, for what is wrong in it, line and column.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data, mode = file.read(MAX_SIZE + 1), os.fstat(file.fileno()).st_mode
+    except OSError as error:
+        raise UsageError(f"cannot read the users file {escape(path)}: {error.strerror}") from None
+    except ValueError:  # a NUL in it
+        raise UsageError(f"'{escape(path)}' is not a path") from None
+    try:
+        found = parse_authfile(data)
+    except UsageError as error:
+        raise UsageError(f"the users file {escape(path)}: {error}") from None
+    plain = any(user.secret.cost is None for user in found.users)
+    if stat.S_ISREG(mode) and mode & stat.S_IWOTH:
+        warning = "can be changed by everybody: chmod o-w it"
+    elif stat.S_ISREG(mode) and mode & stat.S_IROTH and plain:
+        warning = (
+            "has passwords in it and can be read by everybody: chmod o-r it, or put in what "
+            "cotun-trio hash-password makes of them"
+        )
+    else:
+        return found
+    warning = f"the users file {escape(path)} {warning}"
+    return attrs.evolve(found, warnings=(warning, *found.warnings))
+
+
+def parse_authfile(data: bytes) -> AuthFile:
+    """Read the content of a users file.  Raises `UsageError` with line and column."""
+    if len(data) > MAX_SIZE:
+        raise UsageError(f"it has over {MAX_SIZE} bytes")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _at(data[: error.start].decode(), error.start, "not UTF-8") from None
+    try:
+        # As pairs, so that nothing is lost where a name comes twice.  A number has no place here.
+        pairs = json.loads(text, object_pairs_hook=_Object, parse_int=float)
+    except json.JSONDecodeError as error:
+        raise _at(text, error.pos, f"not JSON: {error.msg}") from None
+    except (RecursionError, ValueError):
+        raise UsageError("line 1, column 1: not an object of users") from None
+    if not isinstance(pairs, _Object):
+        raise UsageError('line 1, column 1: not an object, {"user:password": ["pattern", …], …}')
+    if not pairs:
+        raise UsageError("line 1, column 1: there is no user in it")
+    return _read_users(text, pairs)
+
+
+class _Object(list[tuple[str, object]]):
+    """A JSON object, its names and values in order."""
+
+
+def _at(text: str, position: int, what: str) -> UsageError:
+    line = text.count("\n", 0, position) + 1
+    column = position - text.rfind("\n", 0, position)
+    return UsageError(f"line {line}, column {column}: {what}")
+
+
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
+
+
+def _read_users(text: str, pairs: _Object) -> AuthFile:
+    # All strings are names or patterns, in this order, as far as the file is what it should be.
+    places = (found.start() for found in _STRING.finditer(text))
+    users: dict[str, User] = {}
+    loose: dict[str, str] = {}
+    for key, patterns in pairs:
+        place = next(places)
+        try:
+            credentials = Credentials.parse(key)
+            secret = Secret.parse(credentials.password)
+        except UsageError as error:
+            raise _at(text, place, str(error)) from None
+        name = escape(credentials.user)
+        if credentials.user in users:
+            raise _at(text, place, f"the user '{name}' is there twice")
+        if type(patterns) is not list:
+            raise _at(text, place, f"the user '{name}' has no list of patterns")
+        for number, pattern in enumerate(patterns, 1):
+            shown = f"pattern {number} of the user '{name}'"
+            if not isinstance(pattern, str):
+                raise _at(text, place, f"{shown} is not a string")
+            place = next(places)
+            try:
+                AccessList([pattern])
+            except UsageError as error:
+                raise _at(text, place, f"{shown}: {error}") from None
+            if not is_anchored(pattern):
+                loose.setdefault(pattern, shown)
+        users[credentials.user] = User(credentials.user, secret, AccessList(patterns))
+    return AuthFile(tuple(users.values()), tuple(_advice(loose)))
+
+
+def _advice(loose: dict[str, str]) -> Iterator[str]:
+    for pattern, where in loose.items():
+        yield (
+            f"{where}, '{escape(pattern)}', is not anchored: it allows every address that has "
+            "this anywhere in it; write ^…$ for the whole"
+        )

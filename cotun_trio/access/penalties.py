@@ -1,0 +1,101 @@
+"""What failed logins cost their source: time, and in the end the door.
+
+The answer to each is held back for a while, and whoever fails too often in too short a time is
+barred: for a minute at first, for twice as long each further time.  sshd has had the like since
+OpenSSH 9.8 (PerSourcePenalties in sshd_config(5)), and fail2ban for other programs.
+
+A good login takes nothing back: somebody with one password would guess for ever at another's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import attrs
+
+MINUTE = 60.0
+FIRST_DELAY, MAX_DELAY = 0.1, 2.0
+"""Seconds before the answer to the first failure, which is a typing error mostly, and to the later
+ones, each twice the one before."""
+FIRST_BAR, MAX_BAR = 60.0, 3600.0
+"""Seconds at the door."""
+FORGET = 2 * MAX_BAR
+"""Seconds after its last failure for which a source's earlier bars count."""
+MAX_SOURCES = 65_536
+"""Sources that are remembered, for IPv4 and for IPv6 each, so that who has many of these cannot
+have those forgotten."""
+
+
+@attrs.frozen
+class Verdict:
+    """What a failed login costs."""
+
+    delay: float
+    """Seconds for which its answer is held back."""
+    barred_for: float = 0.0
+    """Seconds for which the source is barred because of it; 0 if it is not."""
+
+
+@attrs.define
+class _Record:
+    """What a source has done."""
+
+    failures: deque[float] = attrs.field(factory=deque)
+    """When it failed in the last minute, but for what it was barred for already."""
+    failed_at: float = -math.inf
+    bars: int = 0
+    barred_until: float = -math.inf
+
+
+class Penalties:
+    """Counts failed logins: `per_minute` of them bar a source.  0 is for no limit, and no delay.
+
+    Times are seconds of a clock that does not go backwards.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        # The source that has failed last comes last.
+        self._records: dict[bool, dict[str, _Record]] = {False: {}, True: {}}
+
+    def failed(self, source: str, now: float) -> Verdict:
+        """Note a failed login of `source`, and say what it costs."""
+        if not self._per_minute:
+            return Verdict(0.0)
+        records = self._records[":" in source]
+        record = records.pop(source, None) or _Record()
+        if now - record.failed_at > FORGET:
+            record = _Record()
+        failures = record.failures
+        while failures and failures[0] <= now - MINUTE:
+            failures.popleft()
+        failures.append(now)
+        record.failed_at = now
+        delay = min(FIRST_DELAY * 2.0 ** min(len(failures) - 1, 16), MAX_DELAY)
+        self._make_room(records, now)
+        records[source] = record
+        if len(failures) < self._per_minute:
+            return Verdict(delay)
+        bar = min(FIRST_BAR * 2.0 ** min(record.bars, 16), MAX_BAR)
+        record.bars += 1
+        failures.clear()
+        record.barred_until = now + bar
+        return Verdict(delay, bar)
+
+    def barred(self, source: str, now: float) -> float:
+        """Return for how many seconds more `source` is barred; 0 if it is not."""
+        record = self._records[":" in source].get(source)
+        return 0.0 if record is None else max(record.barred_until - now, 0.0)
+
+    @staticmethod
+    def _make_room(records: dict[str, _Record], now: float) -> None:
+        """Forget who failed so long ago that it does not matter, or at least the first of all."""
+        while records:
+            first = next(iter(records))
+            if len(records) < MAX_SOURCES and now - records[first].failed_at <= FORGET:
+                break
+            del records[first]
+
+    def __len__(self) -> int:
+        return sum(map(len, self._records.values()))

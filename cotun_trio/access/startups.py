@@ -1,0 +1,70 @@
+"""How many connections there may be that have not logged in: in all, and of one source.
+
+Such a connection costs memory and a place in a table, and whoever makes it has shown nothing yet.
+sshd has the same as MaxStartups and PerSourceMaxStartups (sshd_config(5)).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Startup:
+    """A place among the connections that have not logged in.  `leave` gives it back."""
+
+    __slots__ = ("_source", "_startups")
+
+    def __init__(self, startups: Startups, source: str) -> None:
+        self._startups: Startups | None = startups
+        self._source = source
+
+    def leave(self) -> None:
+        """Make room: the connection has logged in, or is gone.  Can be called again."""
+        if self._startups is not None:
+            self._startups.remove(self._source)
+            self._startups = None
+
+
+class Startups:
+    """Counts them.  `limit` is for all of them, `per_source` for each source; 0 is for no limit."""
+
+    def __init__(self, limit: int, per_source: int) -> None:
+        self._limit = limit
+        self._per_source = per_source
+        self._count = 0
+        self._counts: dict[str, int] = {}  # of each source that has any
+        self._all_told = False
+        self._told: set[str] = set()  # sources that are full, and the log has it
+
+    def enter(self, source: str, refused: Callable[[str], None]) -> Startup | None:
+        """Return a place, or None where there is no room.
+
+        `refused` is called with a line for the log when that is news: once, and not again before
+        there has been room.
+        """
+        count = self._counts.get(source, 0)
+        if 0 < self._per_source <= count:
+            if source not in self._told:
+                self._told.add(source)
+                refused(f"too many connections of {source} have not logged in: refusing more")
+            return None
+        if 0 < self._limit <= self._count:
+            if not self._all_told:
+                self._all_told = True
+                refused("too many connections have not logged in: refusing more")
+            return None
+        self._count += 1
+        self._counts[source] = count + 1
+        return Startup(self, source)
+
+    def remove(self, source: str) -> None:
+        """See `Startup.leave`."""
+        self._count -= 1
+        self._counts[source] -= 1
+        if not self._counts[source]:
+            del self._counts[source]
+        self._told.discard(source)
+        self._all_told = False

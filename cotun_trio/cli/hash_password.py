@@ -1,0 +1,65 @@
+"""``cotun-trio hash-password``: what goes into a users file in place of a password."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from cotun_trio.access.passwords import Scheme
+from cotun_trio.access.passwords import hash_password as hash_of
+from cotun_trio.cli.app import app
+from cotun_trio.errors import UsageError
+
+NOTES = """
+On a terminal it asks for the password twice, and shows nothing of it.  Where
+standard input is something else, its first line is the password.
+
+With USER, what comes out is USER:HASH, as a users file has it.
+"""
+
+
+@app.command(name="hash-password", help_epilogue=NOTES)
+def hash_password(
+    user: Annotated[
+        str | None, Parameter(name="USER", show_default=False, help="Put this name in front.")
+    ] = None,
+    /,
+    *,
+    scheme: Annotated[
+        Scheme, Parameter(help="bcrypt looks at the first 72 bytes of a password only.")
+    ] = "argon2id",
+) -> int:
+    """Hash a password, so that a users file need not have it as it is."""
+    if user is not None and (":" in user or not user.isprintable()):
+        raise UsageError("a user's name has no colon and only printable characters")
+    password = _ask() if sys.stdin.isatty() else _read()
+    if not password:
+        raise UsageError("the password is empty")
+    made = hash_of(password, scheme)
+    print(made if user is None else f"{user}:{made}")
+    return 0
+
+
+def _ask() -> str:
+    try:
+        password = getpass.getpass("Password: ")
+        if getpass.getpass("Again: ") != password:
+            raise UsageError("the two are not the same")
+    except EOFError:
+        raise UsageError("no password") from None
+    except KeyboardInterrupt:
+        print(file=sys.stderr)  # the prompt has left the cursor behind it
+        sys.exit(130)  # as a shell says that SIGINT ended a program
+    return password
+
+
+def _read() -> str:
+    try:
+        password = sys.stdin.readline().removesuffix("\n").removesuffix("\r")
+        password.encode()
+    except UnicodeError:
+        raise UsageError("the password is not UTF-8") from None
+    return password

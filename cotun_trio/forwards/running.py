@@ -1,0 +1,52 @@
+"""The running forwards of a session, each with what it uses: what a user may do can change while
+they run, and then those have to end that are not allowed any more, and no others."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
+
+
+@attrs.define(eq=False)
+class Forward:
+    """One connection, or the datagrams of one remote."""
+
+    uses: Target | Remote
+    """The target that the peer named; or the remote that it came in by here."""
+    by_socks: Target | None = None
+    """Where a SOCKS client's request led, once there was one."""
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+
+
+class Forwards:
+    """What runs in one session at present."""
+
+    def __init__(self) -> None:
+        self._running: set[Forward] = set()
+
+    @contextlib.contextmanager
+    def running(self, uses: Target | Remote) -> Iterator[Forward]:
+        """Count a forward for as long as the block runs; `cut` cancels that."""
+        forward = Forward(uses)
+        self._running.add(forward)
+        try:
+            with forward.scope:
+                yield forward
+        finally:
+            self._running.remove(forward)
+
+    def cut(self, allowed: Callable[[Forward], bool]) -> int:
+        """Cancel those that are not `allowed`; return how many."""
+        forbidden = [forward for forward in self._running if not allowed(forward)]
+        for forward in forbidden:
+            forward.scope.cancel()
+        return len(forbidden)

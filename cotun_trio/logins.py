@@ -1,0 +1,90 @@
+"""Logins at a server: who is let in, and how guessers are slowed down.
+
+The checks of one source take turns, and so does what a wrong password costs it; a good login from
+another source waits for neither.  A source that has guessed too often is not even checked any more.
+Hashes are computed off the event loop, by as many threads as there are processors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING
+
+import trio
+
+from cotun_trio.access.penalties import Penalties
+from cotun_trio.access.sources import source_of
+from cotun_trio.durations import format_duration
+from cotun_trio.escape import escape
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cotun_trio.access.users import User
+    from cotun_trio.accounts import Accounts
+    from cotun_trio.logs import Context
+
+
+class Logins:
+    """Judges logins.  `per_minute` failed ones bar their source; 0 is for no such limit."""
+
+    def __init__(self, accounts: Accounts, *, per_minute: int) -> None:
+        self._accounts = accounts
+        self._penalties = Penalties(per_minute)
+        self._threads = trio.CapacityLimiter(os.cpu_count() or 1)
+        self._turns: dict[str, trio.Lock] = {}  # of sources that have a login being judged
+
+    @property
+    def everybody(self) -> bool:
+        """Whether there are no users, and everybody is let in."""
+        return self._accounts.users.everybody
+
+    def barred(self, host: str) -> float:
+        """Return for how many seconds nobody is let in from `host`, an address."""
+        return self._penalties.barred(source_of(host), trio.current_time())
+
+    async def judge(self, host: str, name: str, password: str, log: Context) -> User | None:
+        """Return the user who logs in from the address `host`, or None, which takes a while."""
+        if self.everybody:
+            return self._accounts.users.find(name)
+        source = source_of(host)
+        async with self._turn(source):
+            if self.barred(host):
+                return None
+            user = await self._verify(name, password)
+            if user is None:
+                # In the form that the README gives to fail2ban: what a client says comes last.
+                log.info("Authentication failed from %s for user '%s'", host, escape(name))
+                verdict = self._penalties.failed(source, trio.current_time())
+                if verdict.barred_for:
+                    log.warning(
+                        "Too many failures: %s is barred for %s",
+                        source,
+                        format_duration(verdict.barred_for),
+                    )
+                await trio.sleep(verdict.delay)
+            return user
+
+    async def _verify(self, name: str, password: str) -> User | None:
+        while True:
+            users = self._accounts.users
+            if users.costs:
+                user = await trio.to_thread.run_sync(
+                    users.verify, name, password, limiter=self._threads, abandon_on_cancel=True
+                )
+            else:
+                user = users.verify(name, password)
+            if users is self._accounts.users:  # or they have changed meanwhile
+                return user
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, source: str) -> AsyncIterator[None]:
+        turn = self._turns.setdefault(source, trio.Lock())
+        try:
+            async with turn:
+                yield
+        finally:
+            statistics = turn.statistics()
+            if not statistics.locked and not statistics.tasks_waiting:
+                self._turns.pop(source, None)
