@@ -94,12 +94,11 @@ async def watch_files(
 
     Raises `UsageError` where the system or the installation has no means for it.
     """
-    watcher_class = _watcher_class()
     before: Survey | None = None
     while True:
         now = await trio.to_thread.run_sync(survey, paths)
         try:
-            watcher = watcher_class(
+            watcher = _watcher_class()(
                 sorted(now.directories),
                 debug=False,
                 force_polling=False,
@@ -122,21 +121,25 @@ async def watch_files(
                 break
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
-            await _wait(watcher)
+            if not armed_for.isdisjoint(await _wait(watcher)):
+                break  # what had this name is watched, and perhaps something else has it now
 
 
-async def _wait(watcher: Any) -> None:
+async def _wait(watcher: Any) -> set[str]:
     """Wait for an event, and for the end of the burst that it may be a part of.
+
+    Returns the paths that the events are about.
 
     When cancelled, the thread that waits ends within STEP, and the watcher with it.
     """
     stop = threading.Event()
     try:
-        await trio.to_thread.run_sync(
+        events: set[tuple[int, str]] = await trio.to_thread.run_sync(
             watcher.watch, MAX_BURST, STEP, 0, stop, abandon_on_cancel=True
         )
     finally:
         stop.set()
+    return {path for _, path in events}
 
 
 def _watcher_class() -> Any:
