@@ -22,6 +22,7 @@ from cotun_trio.errors import (
     CotunError,
     FingerprintMismatch,
     GaveUp,
+    TlsFailed,
     UpgradeRefused,
 )
 from cotun_trio.forwards.listener import open_listener
@@ -29,6 +30,9 @@ from cotun_trio.forwards.relay import close
 from cotun_trio.forwards.stdio import carry_stdio
 from cotun_trio.logs import get_logger
 from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.tls import Tls
+from cotun_trio.net.tls_files import client_context
+from cotun_trio.net.transport import Transport
 from cotun_trio.ssh.scratch import Scratch
 from cotun_trio.websocket.wire import Wire
 
@@ -48,7 +52,7 @@ drops us is no success."""
 
 
 class Client:
-    """A tunnel client."""
+    """A tunnel client.  Raises `UsageError` where its TLS files cannot be used."""
 
     def __init__(self, settings: ClientSettings) -> None:
         self.settings = settings
@@ -65,6 +69,7 @@ class Client:
         self._failure: CotunError | None = None  # what ends the client
         self._retry = trio.Event()
         self._dialects = settings.dialects
+        self._tls_context = client_context(settings.tls) if settings.server.tls else None
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and stay connected until cancelled.  Started when all remotes are listening.
@@ -210,7 +215,26 @@ class Client:
         url, timings = self.settings.server, self.settings.timings
         self.log.debug("connecting to %s", url)
         sock = await dial_tcp(url.host, url.port, timeout=timings.dial_timeout)
-        return ClientSession(self, Wire(sock, self.scratch.read, client=True), dialect)
+        try:
+            tls = await self._shake_hands(sock)
+        except BaseException:
+            close(sock)
+            raise
+        return ClientSession(self, Wire(sock, self.scratch.read, client=True, tls=tls), dialect)
+
+    async def _shake_hands(self, sock: socket.socket) -> Tls | None:
+        """Do the TLS handshake, where the server's URL asks for one."""
+        if self._tls_context is None:
+            return None
+        settings = self.settings
+        tls = Tls(self._tls_context, name=settings.tls.sni or settings.server.host)
+        timeout = settings.timings.ws_timeout
+        try:
+            with trio.fail_after(timeout):
+                await Transport(sock, tls).shake_hands()
+        except trio.TooSlowError:
+            raise TlsFailed(f"TLS: no handshake in {format_duration(timeout)}") from None
+        return tls
 
     async def _live(self, session: ClientSession) -> None:
         deadline = trio.current_time() + self.settings.timings.ssh_timeout

@@ -34,6 +34,13 @@ class ConnectionLost(CotunError):
     """The connection ended without anybody saying why: cut, reset, timed out, or just closed."""
 
 
+class TlsFailed(ConnectionLost):
+    """TLS has failed: a certificate that is not accepted, most of the time.
+
+    Not `fatal`: certificates are renewed, and clocks set.
+    """
+
+
 class DialFailed(ConnectionLost):
     """A connection could not be made; the text names the target and the reason.
 

@@ -19,8 +19,9 @@ from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.access.sources import source_of
 from cotun_trio.access.startups import Startups
 from cotun_trio.accounts import Accounts
+from cotun_trio.certificates import Certificates
 from cotun_trio.durations import format_duration
-from cotun_trio.errors import CotunError
+from cotun_trio.errors import ConnectionLost, CotunError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.relay import close
 from cotun_trio.http import front
@@ -28,6 +29,7 @@ from cotun_trio.logins import Logins
 from cotun_trio.logs import get_logger
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import open_listeners, show_address
+from cotun_trio.net.transport import Transport
 from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.reverse import Listeners
 from cotun_trio.server_session import ServerSession
@@ -54,6 +56,7 @@ class Server:
         self.addresses: list[str] = []
         """Where it listens, ``host:port`` each, once `run` has started."""
         self.log = get_logger("server")
+        self._certificates = None if settings.tls is None else Certificates(settings.tls, self.log)
         self.accounts = Accounts(settings.auth, settings.authfile, self.log)
         self.logins = Logins(self.accounts, per_minute=settings.max_auth_failures)
         self.listeners = Listeners()
@@ -84,6 +87,8 @@ class Server:
         async with trio.open_nursery() as nursery:
             try:
                 await nursery.start(self._watch_accounts)
+                if self._certificates is not None:
+                    await nursery.start(self._certificates.watch)
             except CotunError as error:
                 failure = error
                 nursery.cancel_scope.cancel()
@@ -91,7 +96,8 @@ class Server:
                 nursery.start_soon(self._reload_when_asked)
                 for listener in listeners:
                     self.addresses.append(show_address(listener))
-                    self.log.info("Listening on http://%s", self.addresses[-1])
+                    scheme = "http" if self._certificates is None else "https"
+                    self.log.info("Listening on %s://%s", scheme, self.addresses[-1])
                     nursery.start_soon(accept_forever, listener, self._acceptor(nursery))
                 task_status.started()
         if failure is not None:
@@ -100,7 +106,7 @@ class Server:
     # ---- users
 
     def reload(self) -> None:
-        """Read the users file again, soon."""
+        """Read the users file and the certificate again, soon."""
         self._reload.set()
 
     async def _reload_when_asked(self) -> None:
@@ -108,6 +114,8 @@ class Server:
             await self._reload.wait()
             self._reload = trio.Event()
             await self.accounts.reload(self._users_changed)
+            if self._certificates is not None:
+                await self._certificates.reload()
 
     async def _watch_accounts(self, *, task_status: trio.TaskStatus[None]) -> None:
         await self.accounts.watch(self._users_changed, task_status=task_status)
@@ -145,30 +153,50 @@ class Server:
             startup.leave()
             close(sock)
 
+    async def _shake_hands(self, sock: socket.socket) -> Transport:
+        """Return the connection behind its TLS handshake, if it has to have one."""
+        if self._certificates is None:
+            return Transport(sock)
+        transport = Transport(sock, self._certificates.tls())
+        try:
+            with trio.fail_after(front.HEAD_TIMEOUT):
+                await transport.shake_hands()
+        except trio.TooSlowError:
+            raise ConnectionLost(f"no TLS handshake in {front.HEAD_TIMEOUT:g} s") from None
+        return transport
+
     async def _serve(self, sock: socket.socket, host: str, startup: Startup, log: Context) -> None:
         deadline = trio.current_time() + self.settings.timings.ssh_timeout
+        transport = await self._shake_hands(sock)
         try:
-            request = await front.receive_request(sock)
+            request = await front.receive_request(transport)
             dialect = front.wanted_dialect(request)
-            if dialect is None:
+            if dialect is None or not front.is_for(request, self.settings.path):
                 if front.asks_for_websocket(request):
                     protocol = b", ".join(request.values(b"sec-websocket-protocol"))
                     log.info("ignored an upgrade to protocol '%s'", escape(protocol))
-                status = await front.respond(sock, request, cotun_trio.__version__)
+                status = await front.respond(transport, request, cotun_trio.__version__)
                 log.debug("%s %s: %d", request.method.decode(), escape(request.target), status)
                 return
             head = front.upgrade_head(request, dialect)
         except front.HeadError as error:
             log.info("%s", error)
-            await front.respond_error(sock, error.status)
+            await front.respond_error(transport, error.status)
             return
         if seconds := self.logins.barred(host):
             log.debug("barred for %s more", format_duration(round(seconds, 3)))
             await front.respond_error(
-                sock, HTTPStatus.TOO_MANY_REQUESTS, retry_after=math.ceil(seconds)
+                transport, HTTPStatus.TOO_MANY_REQUESTS, retry_after=math.ceil(seconds)
             )
             return
-        wire = Wire(sock, self.scratch.read, client=False, head=head, early=request.early)
+        wire = Wire(
+            sock,
+            self.scratch.read,
+            client=False,
+            head=head,
+            early=request.early,
+            tls=transport.tls,
+        )
         log = log.within(session=next(self._numbers))
         session = ServerSession(self, wire, dialect, log, host=host, startup=startup)
         self._sessions.add(session)

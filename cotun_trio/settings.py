@@ -88,6 +88,34 @@ def parse_bytes(text: str) -> int:
     return int(text)
 
 
+def _pair(cert: str | None, key: str | None) -> None:
+    """Raise `UsageError` where there is one of them without the other."""
+    if (cert is None) != (key is None):
+        given, missing = ("cert", "key") if key is None else ("key", "cert")
+        raise UsageError(f"--tls-{given} needs --tls-{missing}, and the other way round")
+
+
+@attrs.frozen(kw_only=True)
+class ServerTls:
+    """TLS on the server: paths of PEM files."""
+
+    cert: str
+    key: str
+    ca: str | None = None
+    """Who has to have issued clients' certificates, a file or a directory; without it, they need
+    none."""
+
+    @classmethod
+    def choose(cls, *, cert: str | None, key: str | None, ca: str | None) -> ServerTls | None:
+        """Return what the options ask for.  Raises `UsageError` where one is missing."""
+        _pair(cert, key)
+        if cert is not None and key is not None:
+            return cls(cert=cert, key=key, ca=ca)
+        if ca is not None:
+            raise UsageError("--tls-ca needs --tls-cert and --tls-key")
+        return None
+
+
 @attrs.frozen(kw_only=True)
 class ServerSettings:
     """What ``cotun-trio server`` is told."""
@@ -100,6 +128,9 @@ class ServerSettings:
     """Seconds between pings; 0 for none."""
     host_key: HostKey | None = attrs.field(default=None, repr=False, eq=False)
     """What the server proves itself with; without it, a new one for the run."""
+    tls: ServerTls | None = None
+    path: str = attrs.field(default="/")
+    """Only requests for this path become tunnels, with or without a query; ``/``: all of them."""
     auth: Credentials | None = None
     """A user who may do everything.  The password may be a hash."""
     authfile: str | None = None
@@ -124,6 +155,11 @@ class ServerSettings:
         if not 0 <= port <= 65535:
             raise UsageError(f"{port} is not a port: it has to be between 0 and 65535")
 
+    @path.validator
+    def _check_path(self, _attribute: object, path: str) -> None:
+        if not re.fullmatch("/[!-~]*", path) or "?" in path or "#" in path:
+            raise UsageError(f"--path {escape(path)!r}: write it like /tunnel")
+
     @max_auth_failures.validator
     @max_startups.validator
     @max_startups_per_source.validator
@@ -131,6 +167,10 @@ class ServerSettings:
         if limit < 0:
             option = attribute.name.replace("_", "-")
             raise UsageError(f"--{option} is a number of 0 (no limit) or more, not {limit}")
+
+
+_HTTP_PORTS = {False: 80, True: 443}
+"""The ports that a URL need not name, without TLS and with it."""
 
 
 @attrs.frozen
@@ -141,11 +181,15 @@ class ServerUrl:
     """A name, or an address without brackets."""
     port: int
     path: str
+    tls: bool = False
 
     @classmethod
     def parse(cls, text: str) -> ServerUrl:
-        """Read ``[http://]host[:port][/path]``; ``ws://`` is the same.  Raises `UsageError`."""
-        right = "write it like http://example.com:8080"
+        """Read ``[http[s]://]host[:port][/path]``; ``ws`` and ``wss`` are the same.
+
+        Raises `UsageError`.
+        """
+        right = "write it like https://example.com or http://example.com:8080"
         url = text if "://" in text else f"http://{text}"
         # What may hold a password is not shown.
         shown = "this" if "@" in text else f"{escape(text)!r}"
@@ -156,10 +200,9 @@ class ServerUrl:
             host, port = parts.hostname, parts.port
         except ValueError:
             raise UsageError(f"{shown} is not a server's URL: {right}") from None
-        if parts.scheme in ("https", "wss"):
-            raise UsageError(f"{shown}: TLS is not supported yet: {right}")
+        tls = parts.scheme in ("https", "wss")
         if (
-            parts.scheme not in ("http", "ws")
+            not (tls or parts.scheme in ("http", "ws"))
             or not host
             or port == 0
             or not text.isprintable()
@@ -169,15 +212,35 @@ class ServerUrl:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if not path.isascii():
             raise UsageError(f"{shown}: percent-encode what is not ASCII in the path")
-        return cls(host, 80 if port is None else port, path)
+        return cls(host, _HTTP_PORTS[tls] if port is None else port, path, tls)
 
     @property
     def authority(self) -> str:
         """The Host header: the port is left out where it is HTTP's own."""
-        return bracketed(self.host) if self.port == 80 else join_host_port(self.host, self.port)
+        if self.port == _HTTP_PORTS[self.tls]:
+            return bracketed(self.host)
+        return join_host_port(self.host, self.port)
 
     def __str__(self) -> str:
-        return f"http://{self.authority}{'' if self.path == '/' else self.path}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{self.authority}{'' if self.path == '/' else self.path}"
+
+
+@attrs.frozen(kw_only=True)
+class ClientTls:
+    """TLS on the client: paths of PEM files, and what is checked."""
+
+    ca: str | None = None
+    """Who has to have issued the server's certificate, in place of those whom the system trusts."""
+    cert: str | None = None
+    key: str | None = None
+    skip_verify: bool = False
+    """Whether any certificate will do."""
+    sni: str | None = None
+    """The name that the server is asked for, and that its certificate has to have."""
+
+    def __attrs_post_init__(self) -> None:
+        _pair(self.cert, self.key)
 
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -233,6 +296,8 @@ class ClientSettings:
     """What ``cotun-trio client`` is told."""
 
     server: ServerUrl
+    tls: ClientTls = attrs.field(factory=ClientTls)
+    """For a server's URL with TLS."""
     remotes: tuple[Remote, ...] = attrs.field()
     fingerprint: str | None = attrs.field(default=None, validator=_check_fingerprint)
     """Of the server's host key, SHA-256 or legacy MD5; without it any server is believed."""
@@ -249,6 +314,11 @@ class ClientSettings:
     """The Host header, where it is not the URL's."""
     protocol: Literal["auto", "chisel", "cotun"] = "auto"
     timings: Timings = attrs.field(factory=Timings)
+
+    @tls.validator
+    def _check_tls(self, _attribute: object, tls: ClientTls) -> None:
+        if not self.server.tls and tls != ClientTls():
+            raise UsageError("--tls-… and --sni are for servers whose URL begins with https://")
 
     @remotes.validator
     def _check_remotes(self, _attribute: object, remotes: tuple[Remote, ...]) -> None:

@@ -13,7 +13,14 @@ import pytest
 from cotun_trio import __version__, cli, daemon
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.protocol.remote import Remote
-from cotun_trio.settings import ClientSettings, ServerSettings, ServerUrl, Timings
+from cotun_trio.settings import (
+    ClientSettings,
+    ClientTls,
+    ServerSettings,
+    ServerTls,
+    ServerUrl,
+    Timings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,6 +117,11 @@ def test_a_server_needs_no_options(server: Callable[..., ServerSettings]) -> Non
         (["--reverse"], {"reverse": True}),
         (["--socks5"], {"socks5": True}),
         (["--unix"], {"unix": True}),
+        (["--path", "/tunnel"], {"path": "/tunnel"}),
+        (
+            ["--tls-cert", "a", "--tls-key", "b", "--tls-ca", "c"],
+            {"tls": ServerTls(cert="a", key="b", ca="c")},
+        ),
         (["--keepalive", "1m30s"], {"keepalive": 90.0}),
         (["--keepalive", "0s"], {"keepalive": 0.0}),
     ],
@@ -186,6 +198,26 @@ def test_every_option_of_a_client_counts(
     assert client("http://example.com", "3000", *argv) == settings
 
 
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["--tls-ca", "a"], ClientTls(ca="a")),
+        (["--tls-cert", "a", "--tls-key", "b"], ClientTls(cert="a", key="b")),
+        (["--sni", "a.example"], ClientTls(sni="a.example")),
+        (["--tls-skip-verify"], ClientTls(skip_verify=True)),
+    ],
+)
+def test_every_option_about_tls_counts(
+    argv: list[str],
+    expected: ClientTls,
+    client: Callable[..., ClientSettings],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert client(*argv, "https://example.com", "3000").tls == expected
+    warned = "anybody on the way can be the server" in capsys.readouterr().err
+    assert warned == expected.skip_verify
+
+
 def test_a_clients_credentials_may_come_from_the_environment(
     client: Callable[..., ClientSettings], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,11 +280,17 @@ C = ["client", "example.com", "3000"]
         (["server", "--keepalive", "25"], "25"),
         (["server", "--keepalive", "-5s"], "keepalive"),
         (["server", "--auth", "nocolon"], "user:password"),
+        (["server", "--auth", ""], "user:password"),
+        (["server", "--tls-cert", "a"], "--tls-cert needs --tls-key"),
+        (["server", "--tls-key", "a"], "--tls-key needs --tls-cert"),
+        (["server", "--tls-ca", "a"], "--tls-ca needs --tls-cert"),
+        (["server", "--path", "tunnel"], "/tunnel"),
+        (["server", "--path", "/a?b"], "/tunnel"),
+        (["server", "--max-startups", "-1"], "--max-startups"),
         (["server", "--bogus"], "--bogus"),
         (["server", "extra"], "extra"),
         (["client"], "SERVER"),
         (["client", "http://example.com"], "REMOTE"),
-        (["client", "https://example.com", "3000"], "TLS"),
         (["client", "ftp://example.com", "3000"], "ftp"),
         (["client", "http://example.com:99999", "3000"], "99999"),
         (["client", "example.com", "99999"], "99999"),
@@ -260,6 +298,12 @@ C = ["client", "example.com", "3000"]
         ([*C, "--fingerprint", "ab:cd"], "ab:cd"),
         ([*C, "--fingerprint", ""], "fingerprint"),
         ([*C, "--auth", "nocolon"], "user:password"),
+        ([*C, "--auth", ""], "user:password"),
+        (["client", "https://a", "1", "--tls-cert", "a"], "--tls-cert needs --tls-key"),
+        (["client", "https://a", "1", "--tls-key", "a"], "--tls-key needs --tls-cert"),
+        ([*C, "--tls-ca", "a"], "https://"),
+        ([*C, "--tls-skip-verify"], "https://"),
+        ([*C, "--sni", "a"], "https://"),
         ([*C, "--keepalive", "often"], "often"),
         ([*C, "--max-retry-count", "many"], "many"),
         ([*C, "--max-retry-interval", "5"], "5"),

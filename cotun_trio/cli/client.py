@@ -8,10 +8,19 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from cotun_trio import daemon
-from cotun_trio.cli.app import ENVIRONMENT, KEEPALIVE, Keepalive, Pid, Verbose, app, credentials
+from cotun_trio.cli.app import (
+    ENVIRONMENT,
+    KEEPALIVE,
+    Keepalive,
+    Pid,
+    Verbose,
+    app,
+    credentials,
+    warn,
+)
 from cotun_trio.durations import parse_duration
 from cotun_trio.protocol.remote import Remote
-from cotun_trio.settings import ClientSettings, ServerUrl, Timings, parse_header
+from cotun_trio.settings import ClientSettings, ClientTls, ServerUrl, Timings, parse_header
 
 CLIENT_NOTES = (
     """
@@ -49,7 +58,7 @@ command line makes no sense.
 def client(
     server: Annotated[
         str,
-        Parameter(metavar="SERVER", help="The server's URL, such as http://example.com:8080/path."),
+        Parameter(metavar="SERVER", help="The server's URL, such as https://example.com/path."),
     ],
     remotes: Annotated[
         tuple[str, ...],
@@ -97,6 +106,46 @@ def client(
         str | None,
         Parameter(show_default=False, help="Send this Host header instead of the URL's."),
     ] = None,
+    tls_ca: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH",
+            show_default=False,
+            help="Trust these authorities to issue the server's certificate, in place of those "
+            "that the system trusts: a PEM file, or a directory of them.",
+        ),
+    ] = None,
+    tls_skip_verify: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="Take any TLS certificate.  The server is only as certain then as its "
+            "--fingerprint makes it.",
+        ),
+    ] = False,
+    tls_cert: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH",
+            show_default=False,
+            help="Show the server this certificate, a PEM file.  Needs --tls-key.",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH", show_default=False, help="The key of that certificate, a PEM file."
+        ),
+    ] = None,
+    sni: Annotated[
+        str | None,
+        Parameter(
+            metavar="NAME",
+            show_default=False,
+            help="Ask for this server by TLS, and expect its name in the certificate, whatever "
+            "name the URL has.",
+        ),
+    ] = None,
     protocol: Annotated[
         Literal["auto", "chisel", "cotun"],
         Parameter(help="What the server speaks; auto finds out."),
@@ -105,8 +154,12 @@ def client(
     verbose: Verbose = False,
 ) -> int:
     """Open a tunnel: listen here, and forward what connects to the server's side."""
+    tls = ClientTls(ca=tls_ca, skip_verify=tls_skip_verify, cert=tls_cert, key=tls_key, sni=sni)
+    if tls_skip_verify:
+        warn("--tls-skip-verify: anybody on the way can be the server, but for its --fingerprint")
     settings = ClientSettings(
         server=ServerUrl.parse(server),
+        tls=tls,
         remotes=tuple(map(Remote.parse, remotes)),
         fingerprint=fingerprint,
         auth=credentials(auth),

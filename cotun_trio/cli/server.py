@@ -30,6 +30,7 @@ from cotun_trio.settings import (
     MAX_STARTUPS,
     MAX_STARTUPS_PER_SOURCE,
     ServerSettings,
+    ServerTls,
     Timings,
 )
 
@@ -48,7 +49,7 @@ socks, and unix:/path.  An empty pattern allows everything.  socks:REGEX limits
 what a user of socks can reach through it.  A password may be a hash made by
 cotun-trio hash-password; cotun-trio check-auth says what a file allows.
 
-A SIGHUP has the file read again.
+A SIGHUP has the file read again, and the TLS certificate.
 """
     + ENVIRONMENT
 )
@@ -131,6 +132,37 @@ def server(
     max_startups_per_source: Annotated[
         int, Parameter(metavar="COUNT", help="The same for a single address.")
     ] = MAX_STARTUPS_PER_SOURCE,
+    tls_cert: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH",
+            show_default=False,
+            help="Speak TLS, with the certificate in this PEM file, and those between it and its "
+            "root.  It is read again when it changes.  Needs --tls-key.",
+        ),
+    ] = None,
+    tls_key: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH", show_default=False, help="The key of that certificate, a PEM file."
+        ),
+    ] = None,
+    tls_ca: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH",
+            show_default=False,
+            help="Let only clients in whose certificate one of these authorities has issued: a "
+            "PEM file, or a directory of them.",
+        ),
+    ] = None,
+    path: Annotated[
+        str,
+        Parameter(
+            metavar="PATH",
+            help="Be a tunnel only for requests with this path; /: whatever it is.",
+        ),
+    ] = "/",
     reverse: Annotated[
         bool,
         Parameter(show_default=False, help="Let clients have the server listen for them (R:)."),
@@ -160,6 +192,8 @@ def server(
         host=host,
         port=port,
         host_key=choose_host_key(seed=key, keyfile=keyfile, environment=os.environ, warn=warn),
+        tls=ServerTls.choose(cert=tls_cert, key=tls_key, ca=tls_ca),
+        path=path,
         auth=credentials(auth),
         authfile=authfile,
         max_auth_failures=max_auth_failures,

@@ -8,6 +8,7 @@ of it (``Host: xn--0``, header bytes that are not ASCII).
 
 from __future__ import annotations
 
+import contextlib
 import re
 from email.utils import formatdate
 from http import HTTPStatus
@@ -16,15 +17,13 @@ from typing import TYPE_CHECKING
 import attrs
 import h11
 import trio
-from trio.lowlevel import wait_readable, wait_writable
 
 from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.dialect import dialect_for_token
 
 if TYPE_CHECKING:
-    import socket
-
+    from cotun_trio.net.transport import Transport
     from cotun_trio.protocol.dialect import Dialect
 
 MAX_HEAD = 8 * 1024
@@ -33,7 +32,6 @@ HEAD_TIMEOUT = 10.0
 """Seconds for the whole head; the same again for the response to be taken."""
 MAX_DRAINED = 64 * 1024
 """Bytes of a request body that are read and dropped, lest a reset overtake the response."""
-_READ = 16 * 1024
 _ORIGIN = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
 
 
@@ -60,8 +58,8 @@ class Request:
         return [value for key, value in self.headers if key == name]
 
 
-async def receive_request(sock: socket.socket) -> Request:
-    """Read one request head from a non-blocking socket.
+async def receive_request(transport: Transport) -> Request:
+    """Read one request head.
 
     Raises `HeadError` for one that is malformed, over `MAX_HEAD` or slower than `HEAD_TIMEOUT`,
     and `ConnectionLost` where none comes.
@@ -81,7 +79,7 @@ async def receive_request(sock: socket.socket) -> Request:
                     )
                 if event is not h11.NEED_DATA:
                     raise ConnectionLost("the client closed the connection without a request")
-                data = await _receive(sock)
+                data = await transport.receive()
                 received += len(data)
                 parser.receive_data(data)
     except trio.TooSlowError:
@@ -101,23 +99,22 @@ def _too_large() -> HeadError:
     )
 
 
-async def _receive(sock: socket.socket) -> bytes:
-    while True:
-        await wait_readable(sock)
-        try:
-            return sock.recv(_READ)
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            raise ConnectionLost(f"connection lost: {error.strerror}") from None
-
-
 def wanted_dialect(request: Request) -> Dialect | None:
     """Return the dialect that `request` asks to upgrade to; None if it is any other request."""
     protocols = request.values(b"sec-websocket-protocol")
     if not asks_for_websocket(request) or len(protocols) != 1:
         return None
     return dialect_for_token(protocols[0].decode("latin-1"))
+
+
+def is_for(request: Request, path: str) -> bool:
+    """Return whether `request` is for `path`; ``/`` stands for all paths."""
+    return path == "/" or _path(request) == path.encode()
+
+
+def _path(request: Request) -> bytes:
+    # RFC 9112 section 3.2.2: a target may be a whole URL.
+    return _ORIGIN.sub(b"", request.target).partition(b"?")[0]
 
 
 def asks_for_websocket(request: Request) -> bool:
@@ -147,31 +144,30 @@ def upgrade_head(request: Request, dialect: Dialect) -> bytes:
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-async def respond(sock: socket.socket, request: Request, version: str) -> HTTPStatus:
+async def respond(transport: Transport, request: Request, version: str) -> HTTPStatus:
     """Answer an ordinary request, and return the status.  `version` is what ``/version`` says."""
-    # RFC 9112 section 3.2.2: a target may be a whole URL.
-    path = _ORIGIN.sub(b"", request.target).partition(b"?")[0]
+    path = _path(request)
     if path == b"/health":
         status, body = HTTPStatus.OK, b"OK\n"
     elif path == b"/version":
         status, body = HTTPStatus.OK, version.encode()
     else:
         status, body = HTTPStatus.NOT_FOUND, b"Not found"
-    await _send_response(sock, status, body, with_body=request.method != b"HEAD")
+    await _send_response(transport, status, body, with_body=request.method != b"HEAD")
     return status
 
 
 async def respond_error(
-    sock: socket.socket, status: HTTPStatus, *, retry_after: int | None = None
+    transport: Transport, status: HTTPStatus, *, retry_after: int | None = None
 ) -> None:
     """Answer a request that cannot be taken; `retry_after` is in seconds (RFC 9110, 10.2.3)."""
     more = "" if retry_after is None else f"Retry-After: {retry_after}\r\n"
     body = status.phrase.encode() + b"\n"
-    await _send_response(sock, status, body, with_body=True, more=more)
+    await _send_response(transport, status, body, with_body=True, more=more)
 
 
 async def _send_response(
-    sock: socket.socket, status: HTTPStatus, body: bytes, *, with_body: bool, more: str = ""
+    transport: Transport, status: HTTPStatus, body: bytes, *, with_body: bool, more: str = ""
 ) -> None:
     """Send a whole response, with `more` header lines, and end the connection in order.
 
@@ -184,16 +180,10 @@ async def _send_response(
         f"Content-Length: {len(body)}\r\n{more}"
         "Connection: close\r\n\r\n"
     )
-    data = head.encode("ascii") + (body if with_body else b"")
-    with trio.move_on_after(HEAD_TIMEOUT):
-        try:
-            while data:
-                await wait_writable(sock)
-                data = data[sock.send(data) :]
-            sock.shutdown(1)
-            # A socket closed with bytes unread is reset, which can overtake the response.
-            drained = 0
-            while drained < MAX_DRAINED and (rest := await _receive(sock)):
-                drained += len(rest)
-        except (OSError, ConnectionLost):
-            pass  # the client does not want it any more
+    with trio.move_on_after(HEAD_TIMEOUT), contextlib.suppress(ConnectionLost):
+        await transport.send_all(head.encode("ascii") + (body if with_body else b""))
+        await transport.send_eof()
+        # A socket closed with bytes unread is reset, which can overtake the response.
+        drained = 0
+        while drained < MAX_DRAINED and (rest := await transport.receive()):
+            drained += len(rest)

@@ -26,11 +26,20 @@ import trio
 from trio.lowlevel import ParkingLot, checkpoint, notify_closing, wait_readable, wait_writable
 
 from cotun_trio.backlog import Backlog
-from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, UpgradeRefused
+from cotun_trio.errors import (
+    ConnectionLost,
+    CotunError,
+    ProtocolError,
+    TlsFailed,
+    UpgradeRefused,
+)
+from cotun_trio.net.tls import MAX_RECORD
 from cotun_trio.websocket.frames import FrameError, FrameFilter, close_frame, frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from cotun_trio.net.tls import Tls
 
 MAX_HEAD = 8 * 1024
 """Bytes of the server's HTTP response head."""
@@ -73,7 +82,8 @@ class Wire(trio.abc.Stream):
 
     `area` is where reads go; it is only in use between two awaits and can be shared by any number
     of wires.  `head` is what the front has already read of a client: the HTTP head to show to
-    trio-websocket, and `early`, the bytes behind it.
+    trio-websocket, and `early`, the bytes behind it.  `tls` is TLS behind its handshake; all else
+    here is the same with it, since it is only a step on the way from and to the socket.
     """
 
     def __init__(
@@ -84,6 +94,7 @@ class Wire(trio.abc.Stream):
         client: bool,
         head: bytes = b"",
         early: bytes = b"",
+        tls: Tls | None = None,
     ) -> None:
         tune(sock)
         self.ended = trio.Event()
@@ -94,6 +105,7 @@ class Wire(trio.abc.Stream):
         """Bytes read from and written to the socket."""
         self.frames = FrameFilter(from_client=not client)
         self._sock = sock
+        self._tls = tls
         self._area = area
         self._client = client
         self._replay = head  # to be shown to trio-websocket as if it had just arrived
@@ -196,16 +208,42 @@ class Wire(trio.abc.Stream):
             if self.ended.is_set():
                 raise trio.BrokenResourceError("the connection is lost")
             try:
-                size = self._sock.recv_into(self._area)
+                size = self._receive_into(self._area)
             except BlockingIOError:
                 continue
             except OSError as error:
                 self._end(ConnectionLost(f"connection lost: {error.strerror}"))
                 raise trio.BrokenResourceError from error
+            except TlsFailed as error:
+                self._end(error)
+                raise trio.BrokenResourceError from error
             if not size:
                 self._end(ConnectionLost("the peer closed the connection"))
-            self.bytes_in += size
             return self._area[:size]
+
+    def _receive_into(self, area: memoryview) -> int:
+        """Read the socket; return how many bytes are in `area` then, 0 at the end.
+
+        Raises `BlockingIOError` where it takes more to get any.
+        """
+        tls = self._tls
+        if tls is None:
+            size = self._sock.recv_into(area)
+            self.bytes_in += size
+            return size
+        # TLS copies what it is fed; that, and the record that waits for its end, fit the area.
+        size = self._sock.recv_into(area[: len(area) - MAX_RECORD])
+        self.bytes_in += size
+        if size:
+            tls.feed(area[:size])
+        else:
+            tls.feed_eof()
+        size = tls.decrypt_into(area)
+        if out := tls.take_out():  # an answer of TLS itself, such as new keys
+            self._write([out])
+        if not size and not tls.ended:
+            raise BlockingIOError
+        return size
 
     # ---- sending
 
@@ -229,9 +267,19 @@ class Wire(trio.abc.Stream):
         self._push(frames(data, mask=self._client))
 
     def _push(self, parts: Sequence[memoryview | bytes]) -> None:
-        """Write whole frames now, as far as the kernel takes them, and keep the rest."""
+        """Send whole frames."""
         if self.ended.is_set():
             return
+        if self._tls is not None:
+            try:
+                parts = [self._tls.encrypt(b"".join(parts))]
+            except TlsFailed as error:
+                self._end(error)
+                return
+        self._write(parts)
+
+    def _write(self, parts: Sequence[memoryview | bytes]) -> None:
+        """Write now, as far as the kernel takes it, and keep the rest."""
         size = sum(map(len, parts))
         written = 0
         if not self._backlog:
@@ -283,8 +331,9 @@ class Wire(trio.abc.Stream):
     def say_goodbye(self, code: int = 1000, reason: str = "") -> None:
         """Send a close frame, if the kernel takes it at once, without waiting for an answer."""
         if self._upgraded and not self._backlog and not self.ended.is_set():
-            with contextlib.suppress(OSError):
-                self._sock.send(close_frame(code, reason, mask=self._client))
+            frame = close_frame(code, reason, mask=self._client)
+            with contextlib.suppress(OSError, TlsFailed):
+                self._sock.send(frame if self._tls is None else self._tls.encrypt(frame))
 
     def close(self) -> None:
         """Close the socket.  What the kernel has taken is still sent."""

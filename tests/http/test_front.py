@@ -24,6 +24,7 @@ from cotun_trio.http.front import (
     respond,
     respond_error,
 )
+from cotun_trio.net.transport import Transport
 from tests.support.sockets import receive_rest, send_all, tcp_pair, unix_pair, waiting
 
 GET = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -37,7 +38,7 @@ async def receive(*pieces: bytes, then_close: bool = False) -> Request:
 
         async def front() -> None:
             try:
-                results.append(await receive_request(sock))
+                results.append(await receive_request(Transport(sock)))
             except (HeadError, ConnectionLost) as error:
                 results.append(error)
 
@@ -121,7 +122,7 @@ async def test_a_byte_now_and_then_gains_no_time(autojump: object) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drip)
             with pytest.raises(HeadError) as caught:
-                await receive_request(sock)
+                await receive_request(Transport(sock))
             assert caught.value.status == 408
             assert trio.current_time() == pytest.approx(HEAD_TIMEOUT)
             nursery.cancel_scope.cancel()
@@ -149,7 +150,7 @@ async def test_a_client_that_resets_the_connection_is_lost() -> None:
         client.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SO_LINGER: close by a reset
         client.close()
         with pytest.raises(ConnectionLost):
-            await receive_request(sock)
+            await receive_request(Transport(sock))
 
 
 @pytest.mark.parametrize(
@@ -240,9 +241,9 @@ async def exchange(sent: bytes) -> tuple[tuple[h11.Response, bytes], bytes]:
         await send_all(client, sent)
         client.shutdown(1)
         try:
-            await respond(sock, await receive_request(sock), "0.0.0-test")
+            await respond(Transport(sock), await receive_request(Transport(sock)), "0.0.0-test")
         except HeadError as error:
-            await respond_error(sock, error.status)
+            await respond_error(Transport(sock), error.status)
         sock.close()
         answer = await receive_rest(client)
     parser = h11.Connection(h11.CLIENT)
@@ -312,7 +313,7 @@ async def test_respond_returns_the_status() -> None:
     for target, status in ((b"/health", HTTPStatus.OK), (b"/x", HTTPStatus.NOT_FOUND)):
         with unix_pair() as (sock, client):
             client.shutdown(1)
-            assert await respond(sock, Request(b"GET", target, (), b""), "v") is status
+            assert await respond(Transport(sock), Request(b"GET", target, (), b""), "v") is status
 
 
 async def test_a_body_that_nobody_reads_does_not_cost_the_response() -> None:
@@ -322,7 +323,7 @@ async def test_a_body_that_nobody_reads_does_not_cost_the_response() -> None:
         await send_all(client, post + body)
 
         async def front() -> None:
-            await respond(sock, await receive_request(sock), "v")
+            await respond(Transport(sock), await receive_request(Transport(sock)), "v")
             sock.close()  # with something unread, this would be a reset
 
         async with trio.open_nursery() as nursery:
@@ -344,7 +345,7 @@ async def test_a_body_without_an_end_is_not_read_for_ever() -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pour)
-            await respond(sock, REQUEST, "v")
+            await respond(Transport(sock), REQUEST, "v")
             nursery.cancel_scope.cancel()
         kernel = 1024 * 1024  # what may wait in the socket, at the most
         assert MAX_DRAINED <= taken < MAX_DRAINED + kernel
@@ -352,7 +353,7 @@ async def test_a_body_without_an_end_is_not_read_for_ever() -> None:
 
 async def test_a_client_that_stays_is_left_after_ten_seconds(autojump: object) -> None:
     with unix_pair() as (sock, client):
-        await respond(sock, REQUEST, "v")
+        await respond(Transport(sock), REQUEST, "v")
         assert trio.current_time() == pytest.approx(HEAD_TIMEOUT)
         assert waiting(client).endswith(b"Not found")
 
@@ -366,7 +367,7 @@ async def test_a_client_that_reads_to_the_end_keeps_nobody_waiting(autojump: obj
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(take)
-            await respond(sock, REQUEST, "v")
+            await respond(Transport(sock), REQUEST, "v")
         assert trio.current_time() == 0
 
 
@@ -375,11 +376,11 @@ async def test_a_client_that_takes_nothing_is_left_after_ten_seconds(autojump: o
         with pytest.raises(BlockingIOError):
             while True:
                 sock.send(b"x" * 4096)
-        await respond(sock, REQUEST, "v")
+        await respond(Transport(sock), REQUEST, "v")
         assert trio.current_time() == pytest.approx(HEAD_TIMEOUT)
 
 
 async def test_a_client_that_has_gone_is_no_error() -> None:
     with unix_pair() as (sock, client):
         client.close()
-        assert await respond(sock, REQUEST, "v") == 404
+        assert await respond(Transport(sock), REQUEST, "v") == 404

@@ -9,6 +9,7 @@ import pytest
 
 from cotun_trio.access.passwords import hash_password
 from tests.support.programs import (
+    READY,
     WITH_CHISEL,
     chisel,
     chisel_client,
@@ -38,7 +39,6 @@ DENIED = {
     "R:127.0.0.1:7777:127.0.0.1:9": "R:127.0.0.1:7777",
 }
 """Remotes, and how their refusal names them."""
-READY = {chisel_client: "client: tun: SSH connected", our_client: r"Connected \(Latency "}
 BETWEEN = pytest.mark.parametrize("pair", PAIRS)
 
 

@@ -157,7 +157,7 @@ def chisel(
 
 async def url_of(server: Program) -> str:
     """Return where a server of ours listens, when it does."""
-    return (await server.wait_for(r"Listening on (http://\S+)"))[1]
+    return (await server.wait_for(r"Listening on (https?://\S+)"))[1]
 
 
 @contextlib.asynccontextmanager
@@ -206,3 +206,7 @@ async def chisel_client(
     local = f"{LOOPBACK}:{free_port()}"
     async with chisel("client", "-v", *arguments, url, f"{local}:{target}", env=env) as program:
         yield program, local
+
+
+READY = {chisel_client: "client: tun: SSH connected", our_client: r"Connected \(Latency "}
+"""What a client says when a connection can go through."""

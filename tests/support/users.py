@@ -6,18 +6,15 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from cotun_trio import accounts
 from cotun_trio.access.credentials import Credentials
 from tests.support.peer import peer_of
 from tests.support.tunnel import running_server
+from tests.support.watching import nothing_watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-    import trio
 
     from cotun_trio.server import Server
     from tests.support.peer import Peer
@@ -44,16 +41,8 @@ class UsersFile:
 
 @contextlib.asynccontextmanager
 async def server_with(file: UsersFile, **settings: Any) -> AsyncIterator[Server]:
-    """Run a server with a users file that is there already, and that it reads when it is told to.
-
-    Nothing watches the file: the threads behind that would end some time after the server.
-    """
-
-    async def nothing(*_: object, task_status: trio.TaskStatus[None]) -> None:
-        task_status.started()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(accounts, "watch_files", nothing)
+    """Run a server with a users file that is there already, and that it reads when told to."""
+    with nothing_watched(accounts):
         async with running_server(authfile=str(file.path), **settings) as server:
             yield server
 

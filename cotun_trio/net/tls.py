@@ -1,0 +1,149 @@
+"""TLS on a byte stream that somebody else moves: bytes in, bytes out, no socket.
+
+The data path reads and writes its sockets itself; with an `ssl.SSLObject` on memory BIOs between,
+it stays the same path.  Writing never blocks here: what TLS makes of it is for the caller to send.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from typing import Any
+
+from cotun_trio.errors import TlsFailed
+from cotun_trio.escape import escape
+
+MAX_RECORD = 16 * 1024 + 256 + 5
+"""Bytes of a TLS record (RFC 8446 section 5.2): as much can wait for its end between two reads."""
+
+
+class Tls:
+    """One end of a TLS connection.
+
+    `peer` is what errors call the other side: ``server`` or ``client``.
+    """
+
+    def __init__(
+        self, context: ssl.SSLContext, *, server_side: bool = False, name: str | None = None
+    ) -> None:
+        self.ended = False
+        """Whether the peer has said that it sends no more."""
+        self._peer = "client" if server_side else "server"
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        try:
+            # `Any`: that `read` can fill a buffer is not in its type.
+            self._object: Any = context.wrap_bio(
+                self._in, self._out, server_side=server_side, server_hostname=name
+            )
+        except ValueError:  # a name that is none, such as one that begins with a dot
+            raise TlsFailed(f"TLS: '{escape(name or '')}' cannot be the name of a server") from None
+
+    def take_out(self) -> bytes:
+        """Return what has to go to the peer."""
+        return self._out.read() if self._out.pending else b""
+
+    def feed(self, data: memoryview | bytes) -> None:
+        """Take bytes from the peer."""
+        self._in.write(data)
+
+    def feed_eof(self) -> None:
+        """Note that no more will come."""
+        self._in.write_eof()
+
+    def shake_hands(self) -> bool:
+        """Go on with the handshake; return whether it is done.  Raises `TlsFailed`."""
+        try:
+            self._object.do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        except (ssl.SSLError, ssl.CertificateError) as error:
+            raise self._failed(error) from None
+        return True
+
+    def decrypt_into(self, area: memoryview) -> int:
+        """Put what has come into `area`; return how much it is.  Raises `TlsFailed`.
+
+        Has to be called until it returns 0, or fills less than `area`.
+        """
+        size = 0
+        try:
+            while size < len(area):
+                count = self._object.read(len(area) - size, area[size:])
+                if not count:
+                    self.ended = True
+                    break
+                size += count
+        except ssl.SSLWantReadError:
+            pass
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            # A connection that is cut looks the same here: what is inside knows its own end.
+            self.ended = True
+        except ssl.SSLError as error:
+            if size:
+                return size  # the next call says it again
+            raise self._failed(error) from None
+        return size
+
+    def encrypt(self, data: bytes | memoryview) -> bytes:
+        """Return what to send for `data`.  Raises `TlsFailed`."""
+        try:
+            self._object.write(data)  # all of it: the BIO has no limit
+        except ssl.SSLError as error:
+            raise self._failed(error) from None
+        return self._out.read()
+
+    def close(self) -> bytes:
+        """Return what tells the peer that we send no more."""
+        with contextlib.suppress(ssl.SSLError, ValueError):
+            self._object.unwrap()  # it wants to see the peer's own then, for which nobody waits
+        return self.take_out()
+
+    def _failed(self, error: Exception) -> TlsFailed:
+        return TlsFailed(f"TLS: {explain(error, self._peer)}")
+
+
+_CERTIFICATE = {
+    9: "is not valid yet",
+    10: "has expired",
+    18: "is from nobody that is trusted here: it is self-signed",
+    19: "is from nobody that is trusted here: its issuer is self-signed",
+    20: "is from an unknown issuer",
+    21: "is from an unknown issuer",
+    23: "has been revoked",
+    26: "is not for this purpose",
+    62: "is for another name",
+    64: "is for another address",
+}
+"""What is wrong with a certificate, by OpenSSL's number (X509_V_ERR_…)."""
+_REASONS = {
+    "WRONG_VERSION_NUMBER": "the {peer} does not speak TLS",
+    "HTTP_REQUEST": "the {peer} speaks HTTP without TLS",
+    "RECORD_LAYER_FAILURE": "the {peer} does not speak TLS",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the {peer} shows no certificate",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the {peer} wants a certificate of ours",
+    "TLSV1_ALERT_UNKNOWN_CA": "the {peer} does not know who has issued our certificate",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the {peer} says that our certificate has expired",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "the {peer} does not take our certificate",
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the {peer} does not take our certificate",
+    "TLSV1_UNRECOGNIZED_NAME": "the {peer} does not know this name",
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": (
+        "the {peer} refused: it may want a certificate of ours, or has no cipher in common"
+    ),
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the {peer} has no version of TLS in common",
+    "UNSUPPORTED_PROTOCOL": "the {peer} has no version of TLS in common",
+    "NO_SHARED_CIPHER": "the {peer} has no cipher in common",
+    "UNEXPECTED_EOF_WHILE_READING": "the {peer} closed the connection in the handshake",
+}
+"""What OpenSSL's reasons mean to a user."""
+
+
+def explain(error: Exception, peer: str) -> str:
+    """Return what went wrong, in a user's words."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = _CERTIFICATE.get(error.verify_code) or error.verify_message
+        return f"the {peer}'s certificate {escape(why)}"
+    reason = getattr(error, "reason", None)
+    if isinstance(error, ssl.SSLEOFError):
+        reason = "UNEXPECTED_EOF_WHILE_READING"
+    known = _REASONS.get(reason or "")
+    return known.format(peer=peer) if known else escape((reason or str(error)).lower())

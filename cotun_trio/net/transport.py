@@ -1,0 +1,103 @@
+"""A connection before and after its data path: a socket, and TLS on it or not.
+
+For what comes before a WebSocket, and for what never becomes one: simple, and not for speed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import TYPE_CHECKING
+
+import trio
+from trio.lowlevel import wait_readable, wait_writable
+
+from cotun_trio.errors import ConnectionLost, TlsFailed
+from cotun_trio.net.tls import MAX_RECORD
+
+if TYPE_CHECKING:
+    from cotun_trio.net.tls import Tls
+
+READ = 16 * 1024
+"""Bytes asked of the network at once."""
+
+
+class Transport:
+    """A non-blocking socket, which somebody else owns, and perhaps TLS."""
+
+    def __init__(self, sock: socket.socket, tls: Tls | None = None) -> None:
+        self.sock = sock
+        self.tls = tls
+
+    async def shake_hands(self) -> None:
+        """Do the TLS handshake, if there is one.
+
+        Raises `TlsFailed`, after telling the peer why, and `ConnectionLost`.
+        """
+        tls = self.tls
+        if tls is None:
+            return
+        try:
+            while not tls.shake_hands():
+                await self._write(tls.take_out())
+                data = await self._read()
+                if data:
+                    tls.feed(data)
+                else:
+                    tls.feed_eof()
+        except TlsFailed:
+            with contextlib.suppress(ConnectionLost):
+                await self._write(tls.take_out())  # the alert
+            raise
+        await self._write(tls.take_out())
+
+    async def receive(self) -> bytes:
+        """Return what comes next, ``b""`` at the end.  Raises `ConnectionLost`."""
+        tls = self.tls
+        if tls is None:
+            return await self._read()
+        area = memoryview(bytearray(READ + MAX_RECORD))
+        while True:
+            size = tls.decrypt_into(area)
+            if size or tls.ended:
+                return bytes(area[:size])
+            data = await self._read()
+            if data:
+                tls.feed(data)
+            else:
+                tls.feed_eof()
+
+    async def send_all(self, data: bytes) -> None:
+        """Send all of `data`.  Raises `ConnectionLost`."""
+        await self._write(data if self.tls is None else self.tls.encrypt(data))
+
+    async def send_eof(self) -> None:
+        """Say that there is no more.  Raises `ConnectionLost`."""
+        if self.tls is not None:
+            await self._write(self.tls.close())
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            raise ConnectionLost(f"connection lost: {error.strerror}") from None
+
+    async def _read(self) -> bytes:
+        while True:
+            await wait_readable(self.sock)
+            try:
+                return self.sock.recv(READ)
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise ConnectionLost(f"connection lost: {error.strerror}") from None
+
+    async def _write(self, data: bytes) -> None:
+        left = memoryview(data)
+        while left:
+            try:
+                await wait_writable(self.sock)
+                left = left[self.sock.send(left) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise ConnectionLost(f"connection lost: {error.strerror}") from None
+        await trio.lowlevel.checkpoint_if_cancelled()
