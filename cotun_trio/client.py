@@ -30,9 +30,11 @@ from cotun_trio.forwards.relay import close
 from cotun_trio.forwards.stdio import carry_stdio
 from cotun_trio.logs import get_logger
 from cotun_trio.net.dial import dial_tcp
-from cotun_trio.net.tls import Tls
+from cotun_trio.net.proxy import dial_through
+from cotun_trio.net.tls import Nested, Tls
 from cotun_trio.net.tls_files import client_context
 from cotun_trio.net.transport import Transport
+from cotun_trio.settings import ClientTls
 from cotun_trio.ssh.scratch import Scratch
 from cotun_trio.websocket.wire import Wire
 
@@ -70,6 +72,12 @@ class Client:
         self._retry = trio.Event()
         self._dialects = settings.dialects
         self._tls_context = client_context(settings.tls) if settings.server.tls else None
+        self._proxy = settings.proxy
+        self._proxy_context = (
+            client_context(ClientTls(ca=settings.tls.ca))
+            if settings.proxy is not None and settings.proxy.tls
+            else None
+        )
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and stay connected until cancelled.  Started when all remotes are listening.
@@ -214,27 +222,46 @@ class Client:
     async def _dial(self, dialect: Dialect) -> ClientSession:
         url, timings = self.settings.server, self.settings.timings
         self.log.debug("connecting to %s", url)
-        sock = await dial_tcp(url.host, url.port, timeout=timings.dial_timeout)
+        if self._proxy is None:
+            transport = Transport(await dial_tcp(url.host, url.port, timeout=timings.dial_timeout))
+        else:
+            transport = await dial_through(
+                self._proxy,
+                url.host,
+                url.port,
+                timeout=timings.dial_timeout,
+                tls=self._proxy_context,
+            )
         try:
-            tls = await self._shake_hands(sock)
+            await self._shake_hands(transport)
         except BaseException:
-            close(sock)
+            close(transport.sock)
             raise
-        return ClientSession(self, Wire(sock, self.scratch.read, client=True, tls=tls), dialect)
+        wire = Wire(
+            transport.sock,
+            self.scratch.read,
+            client=True,
+            tls=transport.tls,
+            unread=transport.unread,
+        )
+        return ClientSession(self, wire, dialect)
 
-    async def _shake_hands(self, sock: socket.socket) -> Tls | None:
+    async def _shake_hands(self, transport: Transport) -> None:
         """Do the TLS handshake, where the server's URL asks for one."""
         if self._tls_context is None:
-            return None
+            return
         settings = self.settings
         tls = Tls(self._tls_context, name=settings.tls.sni or settings.server.host)
+        tls.feed(transport.unread)
+        transport.unread = b""
+        # With a proxy, there may be TLS already.
+        transport.tls = Nested(transport.tls, tls) if isinstance(transport.tls, Tls) else tls
         timeout = settings.timings.ws_timeout
         try:
             with trio.fail_after(timeout):
-                await Transport(sock, tls).shake_hands()
+                await transport.shake_hands()
         except trio.TooSlowError:
             raise TlsFailed(f"TLS: no handshake in {format_duration(timeout)}") from None
-        return tls
 
     async def _live(self, session: ClientSession) -> None:
         deadline = trio.current_time() + self.settings.timings.ssh_timeout

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from cotun_trio.access.credentials import Credentials
     from cotun_trio.access.host_keys import HostKey
     from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.protocol.proxy_url import ProxyUrl
     from cotun_trio.protocol.remote import Remote
 
 DEFAULT_KEEPALIVE = 25.0
@@ -296,8 +297,10 @@ class ClientSettings:
     """What ``cotun-trio client`` is told."""
 
     server: ServerUrl
+    proxy: ProxyUrl | None = None
+    """The way out, where there is no direct one."""
     tls: ClientTls = attrs.field(factory=ClientTls)
-    """For a server's URL with TLS."""
+    """For a server's URL with TLS; `ClientTls.ca` is for a proxy with TLS, too."""
     remotes: tuple[Remote, ...] = attrs.field()
     fingerprint: str | None = attrs.field(default=None, validator=_check_fingerprint)
     """Of the server's host key, SHA-256 or legacy MD5; without it any server is believed."""
@@ -317,7 +320,8 @@ class ClientSettings:
 
     @tls.validator
     def _check_tls(self, _attribute: object, tls: ClientTls) -> None:
-        if not self.server.tls and tls != ClientTls():
+        for_proxy = self.proxy is not None and self.proxy.tls and tls == ClientTls(ca=tls.ca)
+        if not (self.server.tls or for_proxy or tls == ClientTls()):
             raise UsageError("--tls-… and --sni are for servers whose URL begins with https://")
 
     @remotes.validator

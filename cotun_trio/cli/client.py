@@ -19,6 +19,7 @@ from cotun_trio.cli.app import (
     warn,
 )
 from cotun_trio.durations import parse_duration
+from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import ClientSettings, ClientTls, ServerUrl, Timings, parse_header
 
@@ -94,6 +95,23 @@ def client(
     max_retry_interval: Annotated[
         str, Parameter(metavar="DURATION", help="The longest wait before a retry.")
     ] = "5m",
+    proxy: Annotated[
+        str | None,
+        Parameter(
+            metavar="URL",
+            show_default=False,
+            help="Reach the server through this proxy: http://, https:// or socks5h://, then "
+            "[user:password@]host:port.  The proxy looks names up.",
+        ),
+    ] = None,
+    proxy_from_env: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="Without --proxy, take it from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, but for "
+            "what NO_PROXY names.",
+        ),
+    ] = False,
     header: Annotated[
         list[str] | None,
         Parameter(
@@ -157,8 +175,13 @@ def client(
     tls = ClientTls(ca=tls_ca, skip_verify=tls_skip_verify, cert=tls_cert, key=tls_key, sni=sni)
     if tls_skip_verify:
         warn("--tls-skip-verify: anybody on the way can be the server, but for its --fingerprint")
+    url = ServerUrl.parse(server)
+    way_out = None if proxy is None else ProxyUrl.parse(proxy)
+    if way_out is None and proxy_from_env:
+        way_out = proxy_from_environment(os.environ, url.host, tls=url.tls)
     settings = ClientSettings(
-        server=ServerUrl.parse(server),
+        server=url,
+        proxy=way_out,
         tls=tls,
         remotes=tuple(map(Remote.parse, remotes)),
         fingerprint=fingerprint,

@@ -34,7 +34,7 @@ async def dial_tcp(host: str, port: int, *, timeout: float) -> socket.socket:
             if family is not None:
                 return await _connect(family, host, port)
             stream = await trio.open_tcp_stream(host, port)
-            return _detach(stream.socket)
+            return detach(stream.socket)
     except trio.TooSlowError:
         reason, number = f"no answer in {timeout:g} s", errno.ETIMEDOUT
     except socket.gaierror as error:
@@ -42,12 +42,12 @@ async def dial_tcp(host: str, port: int, *, timeout: float) -> socket.socket:
     except ValueError:  # UnicodeError, from IDNA
         reason, number = "not a name that can be looked up", errno.EHOSTUNREACH
     except OSError as error:
-        number = _number(error)
+        number = errno_of(error)
         reason = os.strerror(number)
     raise DialFailed(f"{escape(target)}: {reason}", number)
 
 
-def _number(error: OSError) -> int:
+def errno_of(error: OSError) -> int:
     """Return the system's number for a failure; where several addresses failed, for the last."""
     cause: BaseException | None = error
     if error.errno is None:
@@ -84,7 +84,7 @@ async def _connect(family: socket.AddressFamily, host: str, port: int) -> socket
     return sock
 
 
-def _detach(wrapped: trio.socket.SocketType) -> socket.socket:
+def detach(wrapped: trio.socket.SocketType) -> socket.socket:
     """Return the socket inside a Trio socket, and take it away from Trio."""
     sock = socket.socket(wrapped.family, wrapped.type, wrapped.proto, fileno=wrapped.detach())
     sock.setblocking(False)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from typing import Any
+from typing import Any, TypeAlias
 
 from cotun_trio.errors import TlsFailed
 from cotun_trio.escape import escape
 
-MAX_RECORD = 16 * 1024 + 256 + 5
-"""Bytes of a TLS record (RFC 8446 section 5.2): as much can wait for its end between two reads."""
+MAX_LEFT = 2 * (16 * 1024 + 256 + 5)
+"""Bytes that can wait for the rest of their record between two reads: one record (RFC 8446 section
+5.2) for each TLS, of which there may be two."""
 
 
 class Tls:
@@ -100,6 +101,60 @@ class Tls:
 
     def _failed(self, error: Exception) -> TlsFailed:
         return TlsFailed(f"TLS: {explain(error, self._peer)}")
+
+
+class Nested:
+    """TLS with a server, inside of TLS with a proxy."""
+
+    def __init__(self, outer: Tls, inner: Tls) -> None:
+        self._outer = outer
+        self._inner = inner
+        self._area = memoryview(bytearray(MAX_LEFT))
+
+    @property
+    def ended(self) -> bool:
+        """See `Tls`, here and below."""
+        return self._inner.ended
+
+    def take_out(self) -> bytes:
+        """Return what has to go to the proxy."""
+        out = self._inner.take_out()
+        return self._outer.encrypt(out) if out else self._outer.take_out()
+
+    def feed(self, data: memoryview | bytes) -> None:
+        """Take bytes from the proxy."""
+        self._outer.feed(data)
+        self._pass_on()
+
+    def feed_eof(self) -> None:
+        """Note that no more will come."""
+        self._outer.feed_eof()
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        while size := self._outer.decrypt_into(self._area):
+            self._inner.feed(self._area[:size])
+        if self._outer.ended:
+            self._inner.feed_eof()
+
+    def shake_hands(self) -> bool:
+        """Go on with the inner handshake; the outer one is done."""
+        return self._inner.shake_hands()
+
+    def decrypt_into(self, area: memoryview) -> int:
+        """Put what has come from the server into `area`."""
+        return self._inner.decrypt_into(area)
+
+    def encrypt(self, data: bytes | memoryview) -> bytes:
+        """Return what to send to the proxy for `data`."""
+        return self._outer.encrypt(self._inner.encrypt(data))
+
+    def close(self) -> bytes:
+        """Return what tells the server that we send no more."""
+        return self._outer.encrypt(self._inner.close())
+
+
+AnyTls: TypeAlias = Tls | Nested
 
 
 _CERTIFICATE = {

@@ -13,10 +13,10 @@ import trio
 from trio.lowlevel import wait_readable, wait_writable
 
 from cotun_trio.errors import ConnectionLost, TlsFailed
-from cotun_trio.net.tls import MAX_RECORD
+from cotun_trio.net.tls import MAX_LEFT
 
 if TYPE_CHECKING:
-    from cotun_trio.net.tls import Tls
+    from cotun_trio.net.tls import AnyTls
 
 READ = 16 * 1024
 """Bytes asked of the network at once."""
@@ -25,9 +25,11 @@ READ = 16 * 1024
 class Transport:
     """A non-blocking socket, which somebody else owns, and perhaps TLS."""
 
-    def __init__(self, sock: socket.socket, tls: Tls | None = None) -> None:
+    def __init__(self, sock: socket.socket, tls: AnyTls | None = None) -> None:
         self.sock = sock
         self.tls = tls
+        self.unread = b""
+        """What has come already, and nobody has taken yet."""
 
     async def shake_hands(self) -> None:
         """Do the TLS handshake, if there is one.
@@ -54,9 +56,12 @@ class Transport:
     async def receive(self) -> bytes:
         """Return what comes next, ``b""`` at the end.  Raises `ConnectionLost`."""
         tls = self.tls
+        if self.unread:
+            data, self.unread = self.unread, b""
+            return data
         if tls is None:
             return await self._read()
-        area = memoryview(bytearray(READ + MAX_RECORD))
+        area = memoryview(bytearray(READ + MAX_LEFT))
         while True:
             size = tls.decrypt_into(area)
             if size or tls.ended:

@@ -33,13 +33,13 @@ from cotun_trio.errors import (
     TlsFailed,
     UpgradeRefused,
 )
-from cotun_trio.net.tls import MAX_RECORD
+from cotun_trio.net.tls import MAX_LEFT
 from cotun_trio.websocket.frames import FrameError, FrameFilter, close_frame, frames
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cotun_trio.net.tls import Tls
+    from cotun_trio.net.tls import AnyTls
 
 MAX_HEAD = 8 * 1024
 """Bytes of the server's HTTP response head."""
@@ -83,7 +83,8 @@ class Wire(trio.abc.Stream):
     `area` is where reads go; it is only in use between two awaits and can be shared by any number
     of wires.  `head` is what the front has already read of a client: the HTTP head to show to
     trio-websocket, and `early`, the bytes behind it.  `tls` is TLS behind its handshake; all else
-    here is the same with it, since it is only a step on the way from and to the socket.
+    here is the same with it, since it is only a step on the way from and to the socket.  `unread`
+    has already come on the socket (and out of TLS), and nobody has looked at it.
     """
 
     def __init__(
@@ -94,7 +95,8 @@ class Wire(trio.abc.Stream):
         client: bool,
         head: bytes = b"",
         early: bytes = b"",
-        tls: Tls | None = None,
+        tls: AnyTls | None = None,
+        unread: bytes = b"",
     ) -> None:
         tune(sock)
         self.ended = trio.Event()
@@ -106,6 +108,7 @@ class Wire(trio.abc.Stream):
         self.frames = FrameFilter(from_client=not client)
         self._sock = sock
         self._tls = tls
+        self._unread = unread
         self._area = area
         self._client = client
         self._replay = head  # to be shown to trio-websocket as if it had just arrived
@@ -201,6 +204,12 @@ class Wire(trio.abc.Stream):
 
     async def _read(self) -> memoryview:
         """Return what one read of the socket gave; nothing where the peer has closed its end."""
+        if self._unread:
+            await checkpoint()
+            size = len(self._unread)
+            self._area[:size] = self._unread
+            self._unread = b""
+            return self._area[:size]
         while True:
             if self._sock.fileno() < 0:
                 raise trio.ClosedResourceError
@@ -231,8 +240,8 @@ class Wire(trio.abc.Stream):
             size = self._sock.recv_into(area)
             self.bytes_in += size
             return size
-        # TLS copies what it is fed; that, and the record that waits for its end, fit the area.
-        size = self._sock.recv_into(area[: len(area) - MAX_RECORD])
+        # TLS copies what it is fed; that, and what waits for the rest of its record, fit the area.
+        size = self._sock.recv_into(area[: len(area) - MAX_LEFT])
         self.bytes_in += size
         if size:
             tls.feed(area[:size])

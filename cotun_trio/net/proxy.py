@@ -1,0 +1,129 @@
+"""Dialling through a proxy: HTTP's CONNECT, with TLS to the proxy or without, and SOCKS5.
+
+SOCKS5 is that of python-socks.  Its CONNECT takes one read for the whole answer, and drops what
+came behind it; so that is ours, on h11, which keeps it.  Names are looked up by the proxy, whatever
+its scheme, as with the Go programs: here there may be nobody to ask.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import os
+from typing import TYPE_CHECKING
+
+import h11
+import trio
+
+import cotun_trio
+from cotun_trio.errors import ConnectionLost, DialFailed, UsageError
+from cotun_trio.escape import escape
+from cotun_trio.net.dial import detach, dial_tcp, errno_of
+from cotun_trio.net.tls import Tls
+from cotun_trio.net.transport import Transport
+from cotun_trio.protocol.addresses import join_host_port
+
+if TYPE_CHECKING:
+    import socket
+    import ssl
+
+    from cotun_trio.protocol.proxy_url import ProxyUrl
+
+MAX_HEAD = 8 * 1024
+"""Bytes of the proxy's answer."""
+
+
+async def dial_through(
+    proxy: ProxyUrl, host: str, port: int, *, timeout: float, tls: ssl.SSLContext | None
+) -> Transport:
+    """Return a connection to `host` through `proxy`; `tls` is for TLS with the proxy itself.
+
+    What the other side has sent already is the transport's `unread`.  Raises `DialFailed`, also
+    after `timeout` seconds, which names the proxy, and `UsageError` where SOCKS takes what is not
+    installed.  When cancelled, nothing is left open.
+    """
+    try:
+        with trio.fail_after(timeout):
+            if proxy.socks:
+                return Transport(await _through_socks(proxy, host, port))
+            return await _through_http(proxy, host, port, timeout, tls)
+    except trio.TooSlowError:
+        raise DialFailed(f"proxy {proxy}: no answer in {timeout:g} s", errno.ETIMEDOUT) from None
+    except DialFailed as error:
+        raise DialFailed(f"proxy {proxy}: {error}", error.errno) from None
+    except ConnectionLost as error:
+        raise DialFailed(f"proxy {proxy}: {error}", errno.ECONNRESET) from None
+
+
+async def _through_http(
+    proxy: ProxyUrl, host: str, port: int, timeout: float, tls: ssl.SSLContext | None
+) -> Transport:
+    sock = await dial_tcp(proxy.host, proxy.port, timeout=timeout)
+    try:
+        transport = Transport(sock, Tls(tls, name=proxy.host) if tls is not None else None)
+        await transport.shake_hands()
+        transport.unread = await _ask(transport, proxy, _authority(host, port))
+    except BaseException:
+        sock.close()
+        raise
+    return transport
+
+
+def _authority(host: str, port: int) -> str:
+    return join_host_port(host if ":" in host else host.encode("idna").decode("ascii"), port)
+
+
+async def _ask(transport: Transport, proxy: ProxyUrl, authority: str) -> bytes:
+    """Ask for a connection (RFC 9110 section 9.3.6); return what came behind the answer."""
+    connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+    headers = [("Host", authority), ("User-Agent", f"cotun-trio/{cotun_trio.__version__}")]
+    if proxy.user is not None:
+        pair = f"{proxy.user}:{proxy.password or ''}".encode()
+        headers.append(("Proxy-Authorization", f"Basic {base64.b64encode(pair).decode()}"))
+    request = h11.Request(method="CONNECT", target=authority, headers=headers)
+    await transport.send_all(connection.send(request) or b"")
+    connection.send(h11.EndOfMessage())
+    try:
+        while True:
+            event = connection.next_event()
+            if isinstance(event, h11.Response):
+                _check(event, proxy)
+                return bytes(connection.trailing_data[0])
+            if event is h11.NEED_DATA:
+                if not (data := await transport.receive()):
+                    raise ConnectionLost("it closed the connection without an answer")
+                connection.receive_data(data)
+            else:
+                assert isinstance(event, h11.InformationalResponse)  # which says nothing yet
+    except h11.RemoteProtocolError as error:
+        raise ConnectionLost(f"its answer is no HTTP: {escape(str(error))}") from None
+
+
+def _check(answer: h11.Response, proxy: ProxyUrl) -> None:
+    if 200 <= answer.status_code < 300:
+        return
+    if answer.status_code == 407:
+        why = "wants a user and a password" if proxy.user is None else "does not take the password"
+        raise DialFailed(f"it {why} (HTTP 407)", errno.EACCES)
+    reason = escape(bytes(answer.reason))
+    raise DialFailed(f"it answered {answer.status_code} {reason}".rstrip(), errno.ECONNREFUSED)
+
+
+async def _through_socks(proxy: ProxyUrl, host: str, port: int) -> socket.socket:
+    try:
+        from python_socks import ProxyError, ProxyType
+        from python_socks.async_.trio.v2 import Proxy
+    except ImportError:
+        raise UsageError(
+            "a SOCKS proxy takes python-socks: pip install 'cotun-trio[proxy]'"
+        ) from None
+    client = Proxy(ProxyType.SOCKS5, proxy.host, proxy.port, proxy.user, proxy.password, rdns=True)
+    try:
+        stream = await client.connect(host, port, timeout=float("inf"))
+    except ProxyError as error:
+        raise DialFailed(escape(str(error)), errno.ECONNREFUSED) from None
+    except OSError as error:
+        number = errno_of(error.__cause__ if isinstance(error.__cause__, OSError) else error)
+        raise DialFailed(os.strerror(number), number) from None
+    assert isinstance(stream.trio_stream, trio.SocketStream)
+    return detach(stream.trio_stream.socket)
