@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import getpass
 import io
 import os
@@ -106,8 +107,10 @@ def test_what_is_wrong_is_said_on_one_line(
     assert call("--scheme", "bcrypt") == 2
     out, err = capsys.readouterr()
     assert not out
-    assert err.startswith(f"cotun-trio: {error}")
-    assert len(err.splitlines()) == 1
+    if EOFError in given:
+        assert err[0] == "\n"  # the prompt has left the cursor behind it
+    assert err.lstrip("\n").startswith(f"cotun-trio: {error}")
+    assert len(err.lstrip("\n").splitlines()) == 1
     assert "secret" not in err
 
 
@@ -134,6 +137,62 @@ def test_an_interrupt_ends_it_as_a_shell_expects(
     answers(monkeypatch, KeyboardInterrupt)
     assert call() == 130
     assert capsys.readouterr().err == "\n"
+
+
+def test_a_line_ends_where_it_ends_and_its_blanks_count(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe(monkeypatch, b" a\rb \nc\n")
+    assert call("--scheme", "bcrypt") == 0
+    assert Secret.parse(capsys.readouterr().out.rstrip("\n")).matches(" a\rb ")
+
+
+def test_a_terminal_that_would_show_the_password_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = Terminal("hunter2\nhunter2\n")
+    monkeypatch.setattr(sys, "stdin", typed)
+    monkeypatch.setattr(getpass, "getpass", getpass.fallback_getpass)
+    assert call() == 2
+    out, err = capsys.readouterr()
+    assert not out
+    assert err.splitlines() == ["cotun-trio: this terminal would show the password: use a pipe"]
+    assert typed.tell() == 0
+
+
+def test_what_is_typed_in_another_encoding_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ask(_prompt: str) -> str:
+        return b"caf\xe9".decode()
+
+    monkeypatch.setattr(sys, "stdin", Terminal())
+    monkeypatch.setattr(getpass, "getpass", ask)
+    assert call() == 2
+    assert capsys.readouterr() == ("", "cotun-trio: the password is not UTF-8\n")
+
+
+def test_without_a_standard_input_there_is_no_password(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # as after <&-
+    assert call() == 2
+    assert "no standard input" in capsys.readouterr().err
+
+
+def test_a_hash_that_cannot_be_printed_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    pipe(monkeypatch, b"hunter2\n")
+    monkeypatch.setattr(sys, "stdout", Full())
+    assert call() == 2
+    assert capsys.readouterr().err == (
+        "cotun-trio: cannot print the hash: No space left on device\n"
+    )
 
 
 @pytest.mark.slow

@@ -36,15 +36,19 @@ ARGON2_MEMORY, ARGON2_PASSES, ARGON2_LANES = 19_456, 2, 1
 """KiB, passes and lanes: the second recommendation of OWASP's Password Storage Cheat Sheet, some
 20 ms.  A server may have to check many at a time."""
 MAX_ARGON2 = (1024 * 1024, 64, 64)
-"""1 GiB and a minute for each login would serve nobody but an attacker."""
+"""A gigabyte for each login would serve nobody but an attacker."""
 
-_BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{53}")
-_ARGON2 = re.compile(
-    r"\$argon2id\$v=19\$m=([0-9]{1,9}),t=([0-9]{1,9}),p=([0-9]{1,9})"
-    r"\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{16,86})"
+# The last characters of salt and value have bits to spare.  Where these are not zero, the library
+# raises a ValueError for the salt, and finds no password right for the value.
+_BCRYPT = re.compile(
+    r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{30}[.CGKOSWaeimquy26]"
 )
-# crypt(5) and what else is found in such files.
-_HASH = re.compile(r"\$(1|2[a-z]?|3|5|6|7|8|y|gy|md5|sha1|apr1|argon2\w*|scrypt|pbkdf2[\w-]*)[$,]")
+_ARGON2 = re.compile(  # with 8 to 64 octets of salt, 16 to 64 of value
+    r"\$argon2id\$v=19\$m=([1-9][0-9]{0,8}),t=([1-9][0-9]{0,8}),p=([1-9][0-9]{0,8})"
+    r"\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{22,86})"
+)
+# crypt(5) and what else is found in such files, perhaps after a blank that slipped in.
+_HASH = re.compile(r"\s*\$((1|2[a-z]?|[35678]|g?y|md5|sha1|apr1|scrypt|pbkdf2[\w-]*)[$,]|argon2)")
 _KEY = secrets.token_bytes(32)
 
 
@@ -79,7 +83,8 @@ class Secret:
     def matches(self, password: str) -> bool:
         """Return whether `password` is the right one.
 
-        Takes tens of milliseconds where there is a `cost`, whatever the password.
+        Takes tens of milliseconds where there is a `cost`, whatever the password.  Raises
+        `MemoryError` where the system has not as much left as an argon2id hash asks for.
         """
         try:
             octets = password.encode()
@@ -87,10 +92,11 @@ class Secret:
             return False
         if self.cost is None:
             # Digests have the same length, whatever the passwords have.
-            return hmac.compare_digest(_digest(octets), _digest(self._text.encode()))
+            mine = self._text.encode("utf-8", "surrogatepass")
+            return hmac.compare_digest(_digest(octets), _digest(mine))
         if self.cost[0] == "bcrypt":
             right = bcrypt.checkpw(octets[:BCRYPT_OCTETS], self._text.encode("ascii"))
-            return right and len(octets) <= BCRYPT_OCTETS
+            return right and not _beyond_bcrypt(octets)
         try:
             Argon2id.verify_phc_encoded(octets, self._text)
         except InvalidKey:
@@ -102,16 +108,26 @@ def _digest(octets: bytes) -> bytes:
     return blake2b(octets, key=_KEY).digest()
 
 
+def _beyond_bcrypt(octets: bytes) -> bool:
+    """Return whether bcrypt cuts it, or confuses it: it repeats a and a NUL, so a\\0a is a."""
+    return len(octets) > BCRYPT_OCTETS or 0 in octets
+
+
 def _argon2_cost(found: re.Match[str]) -> Cost:
-    memory, passes, lanes, salt, value = found.groups()
-    least = (8 * int(lanes), 1, 1)
-    given = (int(memory), int(passes), int(lanes))
-    if not all(low <= n <= high for low, n, high in zip(least, given, MAX_ARGON2, strict=True)):
+    *costs, salt, value = found.groups()
+    given = tuple(map(int, costs))
+    memory, _, lanes = given
+    if memory < 8 * lanes or any(n > high for n, high in zip(given, MAX_ARGON2, strict=True)):
         raise UsageError("the argon2id hash has its memory, passes or lanes out of bounds")
-    if 1 in (len(salt) % 4, len(value) % 4):
-        raise UsageError("the argon2id hash is damaged")  # not base64, of whatever
+    if not (_is_base64(salt) and _is_base64(value)):
+        raise UsageError("the argon2id hash is damaged")
     _check_argon2()
-    return ("argon2id", memory, passes, lanes)
+    return ("argon2id", *costs)
+
+
+def _is_base64(text: str) -> bool:
+    """Return whether any octets come out as `text`: or no password is right, and that at once."""
+    return len(text) % 4 != 1 and _unpadded(base64.b64decode(text + "==")) == text
 
 
 @functools.cache
@@ -120,17 +136,15 @@ def _check_argon2() -> None:
     try:
         Argon2id(salt=bytes(16), length=16, iterations=1, lanes=1, memory_cost=8).derive(b"")
     except UnsupportedAlgorithm:
-        raise UsageError(
-            "this build of the cryptography package has no argon2id: take bcrypt"
-        ) from None
+        raise UsageError("this build of cryptography has no argon2id: take bcrypt") from None
 
 
 def decoy(cost: Cost) -> Secret:
     """Return a secret that takes as long as others of this `cost`, and that nobody knows."""
     if cost[0] == "bcrypt":
-        # 31 octets are 42 characters, of which the last stands for two bits only.
+        # 23 octets are 31 characters, of which the last has two bits to spare.
         salt = bcrypt.gensalt(int(cost[1])).decode("ascii")
-        return Secret(salt + secrets.token_hex(16)[:30] + ".", cost)
+        return Secret(salt + secrets.token_hex(15) + ".", cost)
     _, memory, passes, lanes = cost
     salt, value = _unpadded(secrets.token_bytes(16)), _unpadded(secrets.token_bytes(32))
     return Secret(f"$argon2id$v=19$m={memory},t={passes},p={lanes}${salt}${value}", cost)
@@ -143,15 +157,16 @@ def _unpadded(octets: bytes) -> str:
 def hash_password(password: str, scheme: Scheme = "argon2id") -> str:
     """Return the hash of `password` as a users file takes it.
 
-    Raises `UsageError` for a password that bcrypt would cut, and where argon2id cannot be had.
+    Raises `UsageError` for a password that is not Unicode or that bcrypt would not see as a whole,
+    and where argon2id cannot be had.
     """
-    octets = password.encode()
+    try:
+        octets = password.encode()
+    except UnicodeEncodeError:
+        raise UsageError("the password is not UTF-8") from None
     if scheme == "bcrypt":
-        if len(octets) > BCRYPT_OCTETS:
-            raise UsageError(
-                f"bcrypt looks at {BCRYPT_OCTETS} octets of a password, and this has more: "
-                "take argon2id"
-            )
+        if _beyond_bcrypt(octets):
+            raise UsageError(f"bcrypt looks at {BCRYPT_OCTETS} octets and no NUL: take argon2id")
         return bcrypt.hashpw(octets, bcrypt.gensalt(BCRYPT_ROUNDS)).decode("ascii")
     _check_argon2()
     return Argon2id(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import sys
+import warnings
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -35,20 +36,34 @@ def hash_password(
     """Hash a password, so that a users file need not have it as it is."""
     if user is not None and (":" in user or not user.isprintable()):
         raise UsageError("a user's name has no colon and only printable characters")
+    if sys.stdin is None:  # a shell's <&-
+        raise UsageError("there is no standard input to read a password from")
     password = _ask() if sys.stdin.isatty() else _read()
     if not password:
         raise UsageError("the password is empty")
     made = hash_of(password, scheme)
-    print(made if user is None else f"{user}:{made}")
+    try:
+        print(made if user is None else f"{user}:{made}", flush=True)
+    except OSError as error:
+        raise UsageError(f"cannot print the hash: {error.strerror}") from None
     return 0
 
 
 def _ask() -> str:
+    """Return what is typed on the terminal twice, unseen."""
     try:
-        password = getpass.getpass("Password: ")
-        if getpass.getpass("Again: ") != password:
-            raise UsageError("the two are not the same")
+        with warnings.catch_warnings():
+            # Where it cannot turn the echo off it would go on with a warning.
+            warnings.simplefilter("error", getpass.GetPassWarning)
+            password = getpass.getpass("Password: ")
+            if getpass.getpass("Again: ") != password:
+                raise UsageError("the two are not the same")
+    except getpass.GetPassWarning:
+        raise UsageError("this terminal would show the password: use a pipe") from None
+    except UnicodeError:
+        raise UsageError("the password is not UTF-8") from None
     except EOFError:
+        print(file=sys.stderr)
         raise UsageError("no password") from None
     except KeyboardInterrupt:
         print(file=sys.stderr)  # the prompt has left the cursor behind it
@@ -57,9 +72,10 @@ def _ask() -> str:
 
 
 def _read() -> str:
+    """Return the first line of standard input."""
+    # Not as text: a locale has no say in what a client sends, nor is a CR within it a line's end.
+    line = sys.stdin.buffer.readline().removesuffix(b"\n").removesuffix(b"\r")
     try:
-        password = sys.stdin.readline().removesuffix("\n").removesuffix("\r")
-        password.encode()
-    except UnicodeError:
+        return line.decode()
+    except UnicodeDecodeError:
         raise UsageError("the password is not UTF-8") from None
-    return password
