@@ -26,11 +26,11 @@ from cotun_trio.errors import (
     UpgradeRefused,
 )
 from cotun_trio.forwards.listener import open_listener
-from cotun_trio.forwards.relay import close
 from cotun_trio.forwards.stdio import carry_stdio
 from cotun_trio.logs import get_logger
 from cotun_trio.net.dial import dial_tcp
 from cotun_trio.net.proxy import dial_through
+from cotun_trio.net.sockets import close
 from cotun_trio.net.tls import Nested, Tls
 from cotun_trio.net.tls_files import client_context
 from cotun_trio.net.transport import Transport

@@ -7,6 +7,7 @@ says what is wrong.  Behind the edge nothing is checked again.  Times are in sec
 from __future__ import annotations
 
 import re
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
@@ -16,11 +17,18 @@ from cotun_trio.access.fingerprints import check_form
 from cotun_trio.durations import parse_duration
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
-from cotun_trio.protocol.addresses import bracketed, join_host_port
+from cotun_trio.protocol.addresses import (
+    RemoteError,
+    bracketed,
+    clean_host,
+    join_host_port,
+    parse_port,
+)
 from cotun_trio.protocol.dialect import CHISEL, COTUN
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from ipaddress import IPv4Network, IPv6Network
 
     from cotun_trio.access.credentials import Credentials
     from cotun_trio.access.host_keys import HostKey
@@ -54,6 +62,8 @@ class Timings:
     """The answer to a keepalive ping; as long as the keepalive if None (COTUN_PING_TIMEOUT)."""
     dial_timeout: float = 30.0
     """A TCP connection to a server or to a target (COTUN_DIAL_TIMEOUT)."""
+    backend_timeout: float = 60.0
+    """The back end's answer to a request, and each further piece of it (COTUN_BACKEND_TIMEOUT)."""
     udp_deadline: float = 15.0
     """A UDP source that sends and gets nothing is forgotten (COTUN_UDP_DEADLINE)."""
     udp_max_size: int = 65_507
@@ -96,6 +106,23 @@ def _pair(cert: str | None, key: str | None) -> None:
         raise UsageError(f"--tls-{given} needs --tls-{missing}, and the other way round")
 
 
+def parse_network(text: str) -> IPv4Network | IPv6Network:
+    """Read an address or a network, such as ``10.0.0.0/8``.  Raises `UsageError`."""
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise UsageError(f"'{escape(text)}' is no network: write it like 10.0.0.0/8") from None
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Read ``[host:]port``, where no host is the loopback interface.  Raises `UsageError`."""
+    host, _, port = text.rpartition(":")
+    try:
+        return clean_host(host) or "127.0.0.1", parse_port(port)
+    except RemoteError as error:
+        raise UsageError(f"{error}: write it like 127.0.0.1:8081") from None
+
+
 @attrs.frozen(kw_only=True)
 class ServerTls:
     """TLS on the server: paths of PEM files."""
@@ -130,6 +157,12 @@ class ServerSettings:
     host_key: HostKey | None = attrs.field(default=None, repr=False, eq=False)
     """What the server proves itself with; without it, a new one for the run."""
     tls: ServerTls | None = None
+    backend: ServerUrl | None = attrs.field(default=None)
+    """Where requests go that are for no tunnel; without it, there is nothing else here."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Whose claims about where a request has come from are believed."""
+    health_listen: tuple[str, int] | None = None
+    """Where else to listen, for ``/health`` and ``/version`` only."""
     path: str = attrs.field(default="/")
     """Only requests for this path become tunnels, with or without a query; ``/``: all of them."""
     auth: Credentials | None = None
@@ -155,6 +188,11 @@ class ServerSettings:
     def _check_port(self, _attribute: object, port: int) -> None:
         if not 0 <= port <= 65535:
             raise UsageError(f"{port} is not a port: it has to be between 0 and 65535")
+
+    @backend.validator
+    def _check_backend(self, _attribute: object, backend: ServerUrl | None) -> None:
+        if backend is not None and backend.path != "/":
+            raise UsageError("the back end's URL has no path: requests bring their own")
 
     @path.validator
     def _check_path(self, _attribute: object, path: str) -> None:

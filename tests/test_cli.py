@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -12,6 +13,7 @@ import pytest
 
 from cotun_trio import __version__, cli, daemon
 from cotun_trio.access.credentials import Credentials
+from cotun_trio.protocol.proxy_url import ProxyUrl
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import (
     ClientSettings,
@@ -118,6 +120,14 @@ def test_a_server_needs_no_options(server: Callable[..., ServerSettings]) -> Non
         (["--socks5"], {"socks5": True}),
         (["--unix"], {"unix": True}),
         (["--path", "/tunnel"], {"path": "/tunnel"}),
+        (["--backend", "http://a:1"], {"backend": ServerUrl.parse("http://a:1")}),
+        (["--proxy", "https://a"], {"backend": ServerUrl.parse("https://a")}),
+        (
+            ["--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1"],
+            {"trusted_proxies": (ip_network("10.0.0.0/8"), ip_network("::1"))},
+        ),
+        (["--health-listen", "8081"], {"health_listen": ("127.0.0.1", 8081)}),
+        (["--health-listen", "[::1]:8081"], {"health_listen": ("::1", 8081)}),
         (
             ["--tls-cert", "a", "--tls-key", "b", "--tls-ca", "c"],
             {"tls": ServerTls(cert="a", key="b", ca="c")},
@@ -184,6 +194,7 @@ def test_a_client_needs_a_server_and_remotes(client: Callable[..., ClientSetting
         (["--header", "A: b"], {"headers": (("A", "b"),)}),
         (["--header", "A: b", "--header", "A: c:d"], {"headers": (("A", "b"), ("A", "c:d"))}),
         (["--hostname", "other.example"], {"hostname": "other.example"}),
+        (["--proxy", "socks5h://a:b@c"], {"proxy": ProxyUrl.parse("socks5h://a:b@c")}),
         (["--protocol", "auto"], {"protocol": "auto"}),
         (["--protocol", "chisel"], {"protocol": "chisel"}),
         (["--protocol", "cotun"], {"protocol": "cotun"}),
@@ -196,6 +207,21 @@ def test_every_option_of_a_client_counts(
     assert client(*argv, "http://example.com", "3000") == settings
     assert client("http://example.com", *argv, "3000") == settings
     assert client("http://example.com", "3000", *argv) == settings
+
+
+def test_the_environments_proxy_is_used_where_that_is_asked_for(
+    client: Callable[..., ClientSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://a:3128")
+    assert client("https://example.com", "3000").proxy is None
+    proxy = ProxyUrl.parse("http://a:3128")
+    assert client("https://example.com", "3000", "--proxy-from-env").proxy == proxy
+    assert client("http://example.com", "3000", "--proxy-from-env").proxy is None
+    other = client("https://example.com", "3000", "--proxy-from-env", "--proxy", "b:1").proxy
+    assert other == ProxyUrl.parse("http://b:1")
 
 
 @pytest.mark.parametrize(
@@ -284,6 +310,10 @@ C = ["client", "example.com", "3000"]
         (["server", "--tls-cert", "a"], "--tls-cert needs --tls-key"),
         (["server", "--tls-key", "a"], "--tls-key needs --tls-cert"),
         (["server", "--tls-ca", "a"], "--tls-ca needs --tls-cert"),
+        (["server", "--backend", "http://a/b"], "no path"),
+        (["server", "--backend", "ftp://a"], "ftp"),
+        (["server", "--trusted-proxy", "10.0.0.0/33"], "10.0.0.0/33"),
+        (["server", "--health-listen", "a:b"], "not a port"),
         (["server", "--path", "tunnel"], "/tunnel"),
         (["server", "--path", "/a?b"], "/tunnel"),
         (["server", "--max-startups", "-1"], "--max-startups"),
@@ -304,6 +334,7 @@ C = ["client", "example.com", "3000"]
         ([*C, "--tls-ca", "a"], "https://"),
         ([*C, "--tls-skip-verify"], "https://"),
         ([*C, "--sni", "a"], "https://"),
+        ([*C, "--proxy", "ftp://a"], "no proxy's URL"),
         ([*C, "--keepalive", "often"], "often"),
         ([*C, "--max-retry-count", "many"], "many"),
         ([*C, "--max-retry-interval", "5"], "5"),

@@ -39,14 +39,18 @@ class Startups:
         self._all_told = False
         self._told: set[str] = set()  # sources that are full, and the log has it
 
-    def enter(self, source: str, refused: Callable[[str], None]) -> Startup | None:
+    def enter(
+        self, source: str, refused: Callable[[str], None], *, shared: bool = False
+    ) -> Startup | None:
         """Return a place, or None where there is no room.
+
+        `shared` says that the source stands for many: only the limit for all counts then.
 
         `refused` is called with a line for the log when that is news: once, and not again before
         there has been room.
         """
         count = self._counts.get(source, 0)
-        if 0 < self._per_source <= count:
+        if 0 < self._per_source <= count and not shared:
             if source not in self._told:
                 self._told.add(source)
                 refused(f"too many connections of {source} have not logged in: refusing more")

@@ -21,6 +21,7 @@ defaults, can be set in the environment:
     COTUN_CONFIG_TIMEOUT  10s  from the login to the config request
     COTUN_SSH_WAIT        35s  a local connection waits for the tunnel
     COTUN_PING_TIMEOUT         the answer to a ping; default: the keepalive
+    COTUN_BACKEND_TIMEOUT 60s  the back end's answer, and each piece of it
     COTUN_UDP_DEADLINE    15s  a UDP source is forgotten
     COTUN_UDP_MAX_SIZE         bytes of a datagram (65507)
     COTUN_REKEY_BYTES          bytes carried by one set of SSH keys (16 GiB)

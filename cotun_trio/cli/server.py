@@ -31,7 +31,10 @@ from cotun_trio.settings import (
     MAX_STARTUPS_PER_SOURCE,
     ServerSettings,
     ServerTls,
+    ServerUrl,
     Timings,
+    parse_listen,
+    parse_network,
 )
 
 NOTES = (
@@ -156,6 +159,33 @@ def server(
             "PEM file, or a directory of them.",
         ),
     ] = None,
+    backend: Annotated[
+        str | None,
+        Parameter(
+            name=["--backend", "--proxy"],
+            metavar="URL",
+            show_default=False,
+            help="Pass requests that are for no tunnel on to this HTTP server, and be it to "
+            "everybody else.",
+        ),
+    ] = None,
+    trusted_proxy: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="CIDR",
+            show_default=False,
+            help="Believe proxies with these addresses about where a request has come from "
+            "(X-Forwarded-For).  Can be repeated.",
+        ),
+    ] = None,
+    health_listen: Annotated[
+        str | None,
+        Parameter(
+            metavar="[ADDRESS:]PORT",
+            show_default=False,
+            help="Answer /health and /version here, too: with a back end, they are its own.",
+        ),
+    ] = None,
     path: Annotated[
         str,
         Parameter(
@@ -193,6 +223,9 @@ def server(
         port=port,
         host_key=choose_host_key(seed=key, keyfile=keyfile, environment=os.environ, warn=warn),
         tls=ServerTls.choose(cert=tls_cert, key=tls_key, ca=tls_ca),
+        backend=None if backend is None else ServerUrl.parse(backend),
+        trusted_proxies=tuple(map(parse_network, trusted_proxy or ())),
+        health_listen=None if health_listen is None else parse_listen(health_listen),
         path=path,
         auth=credentials(auth),
         authfile=authfile,

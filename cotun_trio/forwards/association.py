@@ -15,8 +15,8 @@ import trio
 from trio.lowlevel import wait_readable
 
 from cotun_trio.errors import CotunError, ProtocolError
-from cotun_trio.forwards.relay import close
 from cotun_trio.forwards.udp import BATCH, MAX_WAITING, Datagrams
+from cotun_trio.net.sockets import close
 from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.socks5 import Reply, UdpHeader, reply
 from cotun_trio.protocol.target import Target

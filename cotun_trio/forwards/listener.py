@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.forwards.relay import close
 from cotun_trio.forwards.udp import UdpListener
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import open_listeners, show_address
+from cotun_trio.net.sockets import close
 from cotun_trio.net.unix import listen_unix, remove_socket_file
 from cotun_trio.protocol.addresses import join_host_port
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import notify_closing, wait_readable, wait_writable
+from trio.lowlevel import wait_readable, wait_writable
 
+from cotun_trio.net.sockets import close
 from cotun_trio.ssh.scratch import MAX_PACKET, READ
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from cotun_trio.ssh.channel import Channel
 
-_RESET = struct.pack("ii", 1, 0)
 """SO_LINGER on, with no time to linger: closing sends a reset."""
 
 
@@ -135,13 +134,3 @@ class Relay:
         self._broken = True
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
-
-
-def close(sock: socket.socket, *, reset: bool = False) -> None:
-    """Close a socket that tasks may be waiting for; with `reset`, so that its peer notices."""
-    if sock.fileno() < 0:
-        return
-    if reset and sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    notify_closing(sock)
-    sock.close()

@@ -18,9 +18,9 @@ import trio
 
 from cotun_trio.errors import ConnectionLost, CotunError, DialFailed, OpenRefused, ProtocolError
 from cotun_trio.forwards.association import associate
-from cotun_trio.forwards.relay import close
 from cotun_trio.forwards.streams import relay
 from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.sockets import close
 from cotun_trio.protocol.socks5 import (
     Command,
     Reply,

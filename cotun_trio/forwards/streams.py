@@ -7,8 +7,9 @@ import socket
 from typing import TYPE_CHECKING
 
 from cotun_trio.errors import CotunError, DialFailed
-from cotun_trio.forwards.relay import Relay, close
+from cotun_trio.forwards.relay import Relay
 from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.sockets import close
 from cotun_trio.net.unix import dial_unix
 from cotun_trio.ssh import messages
 from cotun_trio.stats import show_bytes

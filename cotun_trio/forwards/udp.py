@@ -20,8 +20,8 @@ from trio.lowlevel import wait_readable
 
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.escape import escape
-from cotun_trio.forwards.relay import close
 from cotun_trio.net.dial import address_family, resolve
+from cotun_trio.net.sockets import close
 from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.gob import Decoder, Encoder
 

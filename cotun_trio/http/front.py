@@ -23,6 +23,8 @@ from cotun_trio.escape import escape
 from cotun_trio.protocol.dialect import dialect_for_token
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cotun_trio.net.transport import Transport
     from cotun_trio.protocol.dialect import Dialect
 
@@ -30,6 +32,12 @@ MAX_HEAD = 8 * 1024
 """Bytes of a request head: what Apache and nginx take by default."""
 HEAD_TIMEOUT = 10.0
 """Seconds for the whole head; the same again for the response to be taken."""
+IDLE_TIMEOUT = 60.0
+"""Seconds between two requests of one connection."""
+GRACE = 30.0
+"""Seconds that a client is waited for, in all, while a request and its response go on, ..."""
+RATE = 1024
+"""... and the bytes that earn it one more.  Who is slower than that is no browser."""
 MAX_DRAINED = 64 * 1024
 """Bytes of a request body that are read and dropped, lest a reset overtake the response."""
 _ORIGIN = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
@@ -53,44 +61,125 @@ class Request:
     early: bytes
     http_version: bytes = b"1.1"
 
+    @property
+    def origin_form(self) -> bytes:
+        """The target without the scheme and the authority that it may have (RFC 9112, 3.2.2)."""
+        target = _ORIGIN.sub(b"", self.target)
+        return b"/" + target if target[:1] in (b"", b"?") else target
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.origin_form.partition(b"?")[0]
+
     def values(self, name: bytes) -> list[bytes]:
         """Return the values of the headers called `name` (in lower case)."""
         return [value for key, value in self.headers if key == name]
 
 
-async def receive_request(transport: Transport) -> Request:
-    """Read one request head.
+class Front:
+    """The HTTP side of a client's connection: its requests, one after the other."""
 
-    Raises `HeadError` for one that is malformed, over `MAX_HEAD` or slower than `HEAD_TIMEOUT`,
-    and `ConnectionLost` where none comes.
-    """
-    parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
-    received = 0
-    try:
-        with trio.fail_after(HEAD_TIMEOUT):
-            while True:
-                event = parser.next_event()
-                if isinstance(event, h11.Request):
-                    early = bytes(parser.trailing_data[0])
-                    if received - len(early) > MAX_HEAD:  # h11 looks at incomplete heads only
-                        raise _too_large()
-                    return Request(
-                        event.method, event.target, tuple(event.headers), early, event.http_version
-                    )
-                if event is not h11.NEED_DATA:
-                    raise ConnectionLost("the client closed the connection without a request")
-                data = await transport.receive()
-                received += len(data)
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self.parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
+        self._first = True
+        self._waited = 0.0  # for the client, in seconds, since its last request
+        self._moved = 0  # bytes that it has sent or taken since then
+
+    async def next_request(self) -> Request:
+        """Read a request head.
+
+        Raises `HeadError` for one that is malformed, over `MAX_HEAD` or slower than `HEAD_TIMEOUT`,
+        and `ConnectionLost` where none comes.
+        """
+        parser = self.parser
+        received = len(parser.trailing_data[0])
+        if not (received or self._first):
+            with trio.move_on_after(IDLE_TIMEOUT):
+                data = await self.transport.receive()
+                received = len(data)
                 parser.receive_data(data)
-    except trio.TooSlowError:
-        if not received:
-            raise ConnectionLost(f"no HTTP request in {HEAD_TIMEOUT:g} s") from None
-        raise HeadError(HTTPStatus.REQUEST_TIMEOUT, "a request head that does not end") from None
-    except h11.RemoteProtocolError as error:
-        if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
-            raise _too_large() from None
-        reason = escape(str(error))
-        raise HeadError(HTTPStatus(error.error_status_hint), reason) from None
+        self._first, self._waited, self._moved = False, 0.0, 0
+        try:
+            with trio.fail_after(HEAD_TIMEOUT):
+                while True:
+                    event = parser.next_event()
+                    if isinstance(event, h11.Request):
+                        early = bytes(parser.trailing_data[0])
+                        if received - len(early) > MAX_HEAD:  # h11 looks at incomplete heads only
+                            raise _too_large()
+                        headers = tuple(event.headers)
+                        return Request(
+                            event.method, event.target, headers, early, event.http_version
+                        )
+                    if event is not h11.NEED_DATA:
+                        raise ConnectionLost("the client closed the connection without a request")
+                    data = await self.transport.receive()
+                    received += len(data)
+                    parser.receive_data(data)
+        except trio.TooSlowError:
+            if not received:
+                raise ConnectionLost(f"no HTTP request in {HEAD_TIMEOUT:g} s") from None
+            reason = "a request head that does not end"
+            raise HeadError(HTTPStatus.REQUEST_TIMEOUT, reason) from None
+        except h11.RemoteProtocolError as error:
+            raise _malformed(error) from None
+
+    async def next_event(self) -> h11.Data | h11.EndOfMessage:
+        """Return the next piece of the request's body, or its end.
+
+        Raises `HeadError` for a body that is malformed or too slow, and `ConnectionLost`.
+        """
+        try:
+            while (event := self.parser.next_event()) is h11.NEED_DATA:
+                with self._patience():
+                    data = await self.transport.receive()
+                    self.parser.receive_data(data)
+                    self._moved += len(data)
+        except h11.RemoteProtocolError as error:
+            raise _malformed(error) from None
+        if not isinstance(event, (h11.Data, h11.EndOfMessage)):
+            raise ConnectionLost("the client closed the connection")
+        return event
+
+    async def send(self, event: h11.Event) -> None:
+        """Send a part of a response.
+
+        Raises `ProtocolError` for one that cannot be sent, and `ConnectionLost`.
+        """
+        try:
+            data = self.parser.send(event)
+        except h11.LocalProtocolError as error:
+            raise ProtocolError(f"HTTP: {escape(str(error))}") from None
+        if data:
+            with self._patience():
+                await self.transport.send_all(data)
+                self._moved += len(data)
+
+    def start_next(self) -> bool:
+        """Prepare for another request; return whether there can be one."""
+        if self.parser.our_state is h11.DONE and self.parser.their_state is h11.DONE:
+            self.parser.start_next_cycle()
+            return True
+        return False
+
+    @contextlib.contextmanager
+    def _patience(self) -> Iterator[None]:
+        """Wait for the client in the block, but not for ever with a trickle now and then."""
+        started = trio.current_time()
+        left = GRACE + self._moved / RATE - self._waited
+        with trio.move_on_after(max(left, 0)) as scope:
+            yield
+        self._waited += trio.current_time() - started
+        if scope.cancelled_caught:
+            raise HeadError(HTTPStatus.REQUEST_TIMEOUT, "a client that is too slow")
+
+
+def _malformed(error: h11.RemoteProtocolError) -> HeadError:
+    if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+        return _too_large()
+    return HeadError(HTTPStatus(error.error_status_hint), escape(str(error)))
 
 
 def _too_large() -> HeadError:
@@ -109,12 +198,7 @@ def wanted_dialect(request: Request) -> Dialect | None:
 
 def is_for(request: Request, path: str) -> bool:
     """Return whether `request` is for `path`; ``/`` stands for all paths."""
-    return path == "/" or _path(request) == path.encode()
-
-
-def _path(request: Request) -> bytes:
-    # RFC 9112 section 3.2.2: a target may be a whole URL.
-    return _ORIGIN.sub(b"", request.target).partition(b"?")[0]
+    return path == "/" or request.path == path.encode()
 
 
 def asks_for_websocket(request: Request) -> bool:
@@ -146,7 +230,7 @@ def upgrade_head(request: Request, dialect: Dialect) -> bytes:
 
 async def respond(transport: Transport, request: Request, version: str) -> HTTPStatus:
     """Answer an ordinary request, and return the status.  `version` is what ``/version`` says."""
-    path = _path(request)
+    path = request.path
     if path == b"/health":
         status, body = HTTPStatus.OK, b"OK\n"
     elif path == b"/version":
@@ -171,7 +255,7 @@ async def _send_response(
 ) -> None:
     """Send a whole response, with `more` header lines, and end the connection in order.
 
-    Each connection has one request: with no back end behind us there is nobody who makes many.
+    That is the last of its connection: with no back end behind us, nobody makes many.
     """
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"

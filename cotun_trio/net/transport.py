@@ -18,7 +18,7 @@ from cotun_trio.net.tls import MAX_LEFT
 if TYPE_CHECKING:
     from cotun_trio.net.tls import AnyTls
 
-READ = 16 * 1024
+READ = 64 * 1024
 """Bytes asked of the network at once."""
 
 

@@ -15,7 +15,8 @@ import trio
 import trio.testing
 
 from cotun_trio.errors import ConnectionLost
-from cotun_trio.forwards.relay import Relay, close
+from cotun_trio.forwards.relay import Relay
+from cotun_trio.net.sockets import close
 from cotun_trio.ssh.channel import WINDOW
 from tests.support.leaks import descriptors
 from tests.support.sockets import (

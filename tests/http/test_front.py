@@ -17,10 +17,10 @@ from cotun_trio.http.front import (
     HEAD_TIMEOUT,
     MAX_DRAINED,
     MAX_HEAD,
+    Front,
     HeadError,
     Request,
     asks_for_websocket,
-    receive_request,
     respond,
     respond_error,
 )
@@ -38,7 +38,7 @@ async def receive(*pieces: bytes, then_close: bool = False) -> Request:
 
         async def front() -> None:
             try:
-                results.append(await receive_request(Transport(sock)))
+                results.append(await Front(Transport(sock)).next_request())
             except (HeadError, ConnectionLost) as error:
                 results.append(error)
 
@@ -122,7 +122,7 @@ async def test_a_byte_now_and_then_gains_no_time(autojump: object) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(drip)
             with pytest.raises(HeadError) as caught:
-                await receive_request(Transport(sock))
+                await Front(Transport(sock)).next_request()
             assert caught.value.status == 408
             assert trio.current_time() == pytest.approx(HEAD_TIMEOUT)
             nursery.cancel_scope.cancel()
@@ -150,7 +150,7 @@ async def test_a_client_that_resets_the_connection_is_lost() -> None:
         client.setsockopt(1, 13, b"\1\0\0\0\0\0\0\0")  # SO_LINGER: close by a reset
         client.close()
         with pytest.raises(ConnectionLost):
-            await receive_request(Transport(sock))
+            await Front(Transport(sock)).next_request()
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,9 @@ async def exchange(sent: bytes) -> tuple[tuple[h11.Response, bytes], bytes]:
         await send_all(client, sent)
         client.shutdown(1)
         try:
-            await respond(Transport(sock), await receive_request(Transport(sock)), "0.0.0-test")
+            await respond(
+                Transport(sock), await Front(Transport(sock)).next_request(), "0.0.0-test"
+            )
         except HeadError as error:
             await respond_error(Transport(sock), error.status)
         sock.close()
@@ -323,7 +325,7 @@ async def test_a_body_that_nobody_reads_does_not_cost_the_response() -> None:
         await send_all(client, post + body)
 
         async def front() -> None:
-            await respond(Transport(sock), await receive_request(Transport(sock)), "v")
+            await respond(Transport(sock), await Front(Transport(sock)).next_request(), "v")
             sock.close()  # with something unread, this would be a reset
 
         async with trio.open_nursery() as nursery:

@@ -1,0 +1,153 @@
+"""What a gateway changes in heads that it passes on (RFC 9110 section 7.6), and whom it believes.
+
+Where a request has come from is known from its socket.  What a client claims about that besides
+(``X-Forwarded-For`` and its kin, ``Forwarded``) is dropped, unless the socket's peer is a proxy
+that the user trusts: then its claims are kept, and the proxy is added to them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING, TypeAlias
+
+import attrs
+
+from cotun_trio.protocol.addresses import bracketed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+Headers: TypeAlias = "Sequence[tuple[bytes, bytes]]"
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+VIA = b"1.1 cotun-trio"
+_HOP_BY_HOP = {
+    b"connection",
+    b"keep-alive",
+    b"proxy-connection",
+    b"proxy-authenticate",
+    b"proxy-authorization",
+    b"te",
+    b"transfer-encoding",
+    b"upgrade",
+}
+"""About one connection only (RFC 9110 section 7.6.1)."""
+_CLAIMS = {
+    b"x-forwarded-for",
+    b"x-forwarded-proto",
+    b"x-forwarded-host",
+    b"x-real-ip",
+    b"forwarded",
+}
+
+
+@attrs.frozen
+class Origin:
+    """Where a request has come from."""
+
+    host: str
+    """The address of the socket's peer."""
+    tls: bool
+    trusted: tuple[Network, ...] = ()
+    """Proxies whose claims are believed."""
+
+    @property
+    def is_trusted(self) -> bool:
+        """Whether the socket's peer is one of those."""
+        return is_within(self.host, self.trusted)
+
+    def client(self, headers: Headers) -> str:
+        """Return the address of the client: the last one that no trusted proxy has."""
+        if not self.is_trusted:
+            return self.host
+        client = self.host
+        for claim in reversed(_values(headers, b"x-forwarded-for")):
+            address = claim.decode("latin-1").strip("[]")
+            try:
+                ipaddress.ip_address(address)
+            except ValueError:
+                break  # whatever that is, nobody beyond it can be believed
+            client = address
+            if not is_within(address, self.trusted):
+                break
+        return client
+
+
+def is_within(host: str, networks: Iterable[Network]) -> bool:
+    """Return whether the address `host` is in one of `networks`; an IPv4-mapped one is IPv4."""
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return any((mapped or address) in network for network in networks)
+
+
+def _values(headers: Headers, name: bytes) -> list[bytes]:
+    """Return the members of the list that the headers called `name` are together."""
+    return [
+        member.strip()
+        for key, value in headers
+        if key == name
+        for member in value.split(b",")
+        if member.strip()
+    ]
+
+
+def is_upgrade(headers: Headers) -> bool:
+    """Return whether a head asks for, or grants, another protocol."""
+    connection = {member.lower() for member in _values(headers, b"connection")}
+    return b"upgrade" in connection and bool(_values(headers, b"upgrade"))
+
+
+def _end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
+    named = {member.lower() for member in _values(headers, b"connection")}
+    # What says how long a message is must not be named away (that would make two of one).
+    named -= {b"content-length", b"host", b"transfer-encoding"}
+    return [(key, value) for key, value in headers if key not in _HOP_BY_HOP | named]
+
+
+def request_headers(
+    headers: Headers, origin: Origin, authority: str, *, upgrade: bool
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers that the back end at `authority` gets for a client's."""
+    kept = _end_to_end(headers)
+    host = b"".join(value for key, value in headers if key == b"host")
+    claims = {key: value for key, value in kept if key in _CLAIMS} if origin.is_trusted else {}
+    before = _values(headers, b"x-forwarded-for") if claims else []
+    elements = _values(headers, b"forwarded") if claims else []
+    proto = b"https" if origin.tls else b"http"
+    node = bracketed(origin.host).encode()
+    if b":" in node:
+        node = b'"' + node + b'"'
+    element = b"for=" + node + b";host=" + _quoted(host) + b";proto=" + proto
+    result = [(b"host", authority.encode())]
+    result += [pair for pair in kept if pair[0] not in _CLAIMS | {b"host"}]
+    result += [
+        (b"x-forwarded-for", b", ".join([*before, origin.host.encode()])),
+        (b"x-forwarded-proto", claims.get(b"x-forwarded-proto", proto)),
+        (b"x-forwarded-host", claims.get(b"x-forwarded-host", host)),
+        (b"forwarded", b", ".join([*elements, element])),
+        (b"via", VIA),
+    ]
+    if any(key == b"transfer-encoding" for key, _ in headers):
+        result.append((b"transfer-encoding", b"chunked"))
+    if b"trailers" in {member.lower() for member in _values(headers, b"te")}:
+        result += [(b"te", b"trailers"), (b"connection", b"TE")]
+    if upgrade:
+        result += _upgrade(headers)
+    return result
+
+
+def _quoted(text: bytes) -> bytes:
+    return b'"' + text.replace(b"\\", b"").replace(b'"', b"") + b'"'
+
+
+def response_headers(headers: Headers, *, upgrade: bool = False) -> list[tuple[bytes, bytes]]:
+    """Return the headers that a client gets for the back end's."""
+    kept = _end_to_end(headers)
+    return kept + _upgrade(headers) if upgrade else kept
+
+
+def _upgrade(headers: Headers) -> list[tuple[bytes, bytes]]:
+    return [(b"connection", b"upgrade"), *(pair for pair in headers if pair[0] == b"upgrade")]

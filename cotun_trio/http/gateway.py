@@ -1,0 +1,281 @@
+"""The gateway: what is no tunnel goes to the back end, and comes back as if that were here.
+
+Both sides are h11's, one connection each, with a pump for either direction between them: nothing is
+collected, and whoever is slow slows the other side down.  httpcore, which has Trio support, would
+be less to write; but it drops 1xx responses and trailers, and does not read a response before the
+whole request has gone.
+
+A message is taken apart and put together again, so that what two parsers could read differently
+never gets to the second one.  A length and chunks at once are refused (RFC 9112 section 6.1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import h11
+import trio
+
+from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
+from cotun_trio.escape import escape
+from cotun_trio.http import forwarding
+from cotun_trio.http.front import HeadError
+from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.sockets import close
+from cotun_trio.net.tls import Tls
+from cotun_trio.net.transport import Transport
+
+if TYPE_CHECKING:
+    import ssl
+
+    from cotun_trio.http.forwarding import Origin
+    from cotun_trio.http.front import Front, Request
+    from cotun_trio.settings import ServerUrl
+
+MAX_HEAD = 64 * 1024
+"""Bytes of the back end's response head: it is the user's own, and may set many cookies."""
+
+
+class BackEndFailed(ConnectionLost):
+    """The back end has not done its part; `status` is what the client is told."""
+
+    def __init__(self, status: HTTPStatus, reason: str) -> None:
+        super().__init__(f"back end: {reason}")
+        self.status = status
+
+
+class BackEnd:
+    """Where requests go.  `tls` is for a URL with TLS; `timeout` is in seconds."""
+
+    def __init__(self, url: ServerUrl, *, tls: ssl.SSLContext | None, timeout: float) -> None:
+        self.url = url
+        self.timeout = timeout
+        self._tls = tls
+
+    async def connect(self) -> Transport:
+        """Return a connection to it.  Raises `BackEndFailed`."""
+        try:
+            with trio.fail_after(self.timeout):
+                sock = await dial_tcp(self.url.host, self.url.port, timeout=self.timeout)
+                try:
+                    tls = None if self._tls is None else Tls(self._tls, name=self.url.host)
+                    transport = Transport(sock, tls)
+                    await transport.shake_hands()
+                except BaseException:
+                    close(sock)
+                    raise
+        except trio.TooSlowError:
+            raise BackEndFailed(HTTPStatus.GATEWAY_TIMEOUT, "no TLS handshake") from None
+        except ConnectionLost as error:  # `DialFailed` and `TlsFailed` among them
+            raise BackEndFailed(HTTPStatus.BAD_GATEWAY, str(error)) from None
+        return transport
+
+
+class Gateway:
+    """The gateway for one client's connection; `close` it."""
+
+    def __init__(self, back_end: BackEnd, front: Front) -> None:
+        self._back_end = back_end
+        self._front = front
+        self._transport: Transport | None = None
+        self._parser = _client_parser()
+        self._moved = 0  # pieces of the request's body that have gone on
+        self._sending = False  # whether there is more of it to come
+        self._answered = False  # whether the client has got a part of the response
+
+    def close(self) -> None:
+        """Close the connection to the back end."""
+        if self._transport is not None:
+            close(self._transport.sock)
+            self._transport = None
+
+    async def forward(self, request: Request, origin: Origin) -> bool:
+        """Pass `request` on, and the response back; return whether another one can follow.
+
+        Raises `HeadError` with what the client is to be told, and other `CotunError` where it is
+        too late for that.
+        """
+        _refuse_what_is_ambiguous(request)
+        upgrade = request.http_version == b"1.1" and forwarding.is_upgrade(request.headers)
+        self._moved, self._sending, self._answered = 0, True, False
+        failures: list[CotunError] = []
+        switched = False
+        try:
+            transport = await self._connection()
+            await self._send(
+                h11.Request(
+                    method=request.method,
+                    target=request.origin_form,
+                    headers=forwarding.request_headers(
+                        request.headers, origin, self._back_end.url.authority, upgrade=upgrade
+                    ),
+                )
+            )
+            switched = await self._exchange(request, failures)
+        except BackEndFailed as error:
+            self.close()
+            failures.insert(0, HeadError(error.status, str(error)))
+        if failures:
+            if self._answered:  # what has begun can only be broken off
+                close(self._front.transport.sock, reset=True)
+                raise ConnectionLost(str(failures[0]))
+            raise failures[0]
+        if switched:
+            await self._relay(transport)
+            return False
+        if self._parser.our_state is h11.DONE and self._parser.their_state is h11.DONE:
+            self._parser.start_next_cycle()
+        else:
+            self.close()
+        return self._front.start_next()
+
+    async def _connection(self) -> Transport:
+        """Return a connection to the back end, the last one if it is still good."""
+        if self._transport is not None and _has_news(self._transport):
+            self.close()  # closed by the back end: nobody has asked it anything
+        if self._transport is None:
+            self._transport = await self._back_end.connect()
+            self._parser = _client_parser()
+        return self._transport
+
+    async def _exchange(self, request: Request, failures: list[CotunError]) -> bool:
+        """Pass the body on and the response back; return whether the protocol was switched."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pass_body, nursery.cancel_scope, failures)
+            switched = False
+            try:
+                switched = await self._pass_response(request)
+            except CotunError as error:
+                failures.append(error)
+            nursery.cancel_scope.cancel()
+        if failures and isinstance(failures[0], BackEndFailed):
+            raise failures.pop(0)
+        return switched
+
+    # ---- the request
+
+    async def _pass_body(self, scope: trio.CancelScope, failures: list[CotunError]) -> None:
+        """Pass the request's body on."""
+        try:
+            while True:
+                event = await self._front.next_event()
+                if isinstance(event, h11.EndOfMessage):
+                    await self._send(h11.EndOfMessage(headers=list(event.headers)))
+                    break
+                await self._send(event)
+                self._moved += 1
+        except BackEndFailed:
+            pass  # its response may still come, or not: that is seen where it is read
+        except CotunError as error:
+            failures.append(error)
+            scope.cancel()
+        self._sending = False
+
+    async def _send(self, event: h11.Event) -> None:
+        assert self._transport is not None
+        try:
+            data = self._parser.send(event)
+        except h11.LocalProtocolError as error:
+            raise ProtocolError(f"HTTP: {escape(str(error))}") from None
+        if data:
+            try:
+                await self._transport.send_all(data)
+            except ConnectionLost as error:
+                raise BackEndFailed(HTTPStatus.BAD_GATEWAY, str(error)) from None
+
+    # ---- the response
+
+    async def _pass_response(self, request: Request) -> bool:
+        """Pass responses back up to the final one; return whether the protocol was switched."""
+        while True:
+            event = await self._receive()
+            if isinstance(event, h11.InformationalResponse):
+                if event.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+                    headers = forwarding.response_headers(event.headers, upgrade=True)
+                    await self._answer(event, headers)
+                    return True
+                if request.http_version == b"1.1":
+                    await self._answer(event, forwarding.response_headers(event.headers))
+                    self._answered = False  # that was not it yet
+            elif isinstance(event, h11.Response):
+                await self._answer(event, forwarding.response_headers(event.headers))
+            elif isinstance(event, h11.Data):
+                await self._front.send(event)
+            elif isinstance(event, h11.EndOfMessage):
+                await self._front.send(h11.EndOfMessage(headers=list(event.headers)))
+                return False
+            else:
+                raise BackEndFailed(HTTPStatus.BAD_GATEWAY, "it closed the connection")
+
+    async def _answer(
+        self, event: h11.InformationalResponse | h11.Response, headers: list[tuple[bytes, bytes]]
+    ) -> None:
+        self._answered = True
+        await self._front.send(
+            type(event)(status_code=event.status_code, headers=headers, reason=event.reason)
+        )
+
+    async def _receive(self) -> object:
+        """Return the next event of the response.  Raises `BackEndFailed`."""
+        assert self._transport is not None
+        try:
+            event = self._parser.next_event()
+            while event is h11.NEED_DATA:
+                moved = self._moved
+                with trio.move_on_after(self._back_end.timeout) as scope:
+                    self._parser.receive_data(await self._transport.receive())
+                if scope.cancelled_caught and not (self._sending and self._moved > moved):
+                    raise BackEndFailed(HTTPStatus.GATEWAY_TIMEOUT, "it does not answer")
+                event = self._parser.next_event()
+        except h11.RemoteProtocolError as error:
+            reason = f"its response is no HTTP: {escape(str(error))}"
+            raise BackEndFailed(HTTPStatus.BAD_GATEWAY, reason) from None
+        except BackEndFailed:
+            raise
+        except ConnectionLost as error:
+            raise BackEndFailed(HTTPStatus.BAD_GATEWAY, str(error)) from None
+        return event
+
+    # ---- another protocol
+
+    async def _relay(self, back: Transport) -> None:
+        """Pass bytes both ways until both sides have ended, or one has broken off."""
+        front = self._front.transport
+        front.unread = bytes(self._front.parser.trailing_data[0])
+        back.unread = bytes(self._parser.trailing_data[0])
+        async with trio.open_nursery() as nursery:
+
+            async def pass_on(source: Transport, sink: Transport) -> None:
+                try:
+                    while data := await source.receive():
+                        await sink.send_all(data)
+                    await sink.send_eof()
+                except ConnectionLost:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(pass_on, front, back)
+            nursery.start_soon(pass_on, back, front)
+
+
+def _client_parser() -> h11.Connection:
+    return h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
+
+
+def _has_news(transport: Transport) -> bool:
+    """Return whether there is something to read: of an idle connection that is its end."""
+    with contextlib.suppress(ValueError):  # closed
+        poll = select.poll()
+        poll.register(transport.sock, select.POLLIN)
+        return bool(poll.poll(0))
+    return True
+
+
+def _refuse_what_is_ambiguous(request: Request) -> None:
+    """Raise `HeadError` for what others may read in another way than h11 does."""
+    if request.method == b"CONNECT":
+        raise HeadError(HTTPStatus.METHOD_NOT_ALLOWED, "CONNECT, and this is no proxy")
+    if request.values(b"content-length") and request.values(b"transfer-encoding"):
+        raise HeadError(HTTPStatus.BAD_REQUEST, "a body with a length and with chunks")

@@ -1,0 +1,20 @@
+"""The end of a socket."""
+
+from __future__ import annotations
+
+import socket
+import struct
+
+from trio.lowlevel import notify_closing
+
+_RESET = struct.pack("ii", 1, 0)
+
+
+def close(sock: socket.socket, *, reset: bool = False) -> None:
+    """Close a socket that tasks may be waiting for; with `reset`, so that its peer notices."""
+    if sock.fileno() < 0:
+        return
+    if reset and sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    notify_closing(sock)
+    sock.close()

@@ -1,0 +1,509 @@
+"""The back end behind a server: whatever is no tunnel goes there and comes back unharmed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+from ipaddress import ip_network
+from typing import TYPE_CHECKING, Any
+
+import h11
+import pytest
+import trio
+import trio_websocket
+
+from cotun_trio.settings import ServerUrl, Timings
+from tests.support.leaks import nothing_left
+from tests.support.log_watch import watch_logs
+from tests.support.peer import Peer, upgrade_request
+from tests.support.targets import (
+    MiB,
+    background,
+    connect,
+    echo,
+    echoes,
+    listening,
+    random_bytes,
+    receive_all,
+    refused_address,
+)
+from tests.support.tunnel import echo_tunnel, running_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from cotun_trio.server import Server
+
+Stream = trio.SocketStream
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+GET = b"GET / HTTP/1.1\r\nHost: example.com\r\n\r\n"
+
+
+class Reader:
+    """The parts of HTTP messages, off a stream, by hand."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.data = b""
+
+    async def until(self, end: bytes) -> bytes:
+        """Return what comes up to `end`, and that."""
+        while end not in self.data:
+            more = await self.stream.receive_some()
+            assert more, self.data
+            self.data += more
+        found, _, self.data = self.data.partition(end)
+        return found + end
+
+    async def exactly(self, size: int) -> bytes:
+        while len(self.data) < size:
+            more = await self.stream.receive_some()
+            assert more
+            self.data += more
+        found, self.data = self.data[:size], self.data[size:]
+        return found
+
+
+@contextlib.asynccontextmanager
+async def gateway(
+    handler: Callable[[Stream], Awaitable[object]], **settings: Any
+) -> AsyncIterator[Server]:
+    """Run a server with a back end that `handler` is."""
+    async with listening(handler) as address:
+        url = ServerUrl.parse(f"http://{address}")
+        async with running_server(backend=url, **settings) as server:
+            yield server
+
+
+async def says(*responses: bytes, stream: Stream) -> None:
+    """Be a back end that answers one request with each of `responses`."""
+    reader = Reader(stream)
+    for response in responses:
+        await reader.until(b"\r\n\r\n")
+        await stream.send_all(response)
+
+
+def saying(*responses: bytes) -> Callable[[Stream], Awaitable[None]]:
+    return lambda stream: says(*responses, stream=stream)
+
+
+async def asked(server: Server, request: bytes) -> bytes:
+    """Send `request` and the end; return all that comes."""
+    async with await connect(server.addresses[0]) as stream:
+        await stream.send_all(request)
+        return await receive_all(stream)
+
+
+# ---- what is passed on
+
+
+async def test_a_request_goes_there_and_the_response_comes_back() -> None:
+    heads: list[bytes] = []
+
+    async def handler(stream: Stream) -> None:
+        heads.append(await Reader(stream).until(b"\r\n\r\n"))
+        await stream.send_all(
+            b"HTTP/1.1 203 Fine\r\nX-Custom: y\r\nConnection: X-Hop\r\nX-Hop: 1\r\n"
+            b"Content-Length: 2\r\n\r\nok"
+        )
+
+    async with gateway(handler) as server:
+        answer = await asked(
+            server,
+            b"DELETE http://example.com/a/b?c=d HTTP/1.1\r\nHost: example.com\r\n"
+            b"X-Forwarded-For: 1.2.3.4\r\nConnection: close\r\nAccept: x\r\n\r\n",
+        )
+    assert answer.startswith(b"HTTP/1.1 203 Fine\r\n")
+    assert b"x-custom: y\r\n" in answer.lower()
+    assert b"x-hop" not in answer.lower()
+    assert answer.endswith(b"\r\n\r\nok")
+    (head,) = heads
+    assert head.startswith(b"DELETE /a/b?c=d HTTP/1.1\r\n")
+    assert b"host: 127.0.0.1:" in head.lower()
+    assert b"x-forwarded-for: 127.0.0.1\r\n" in head.lower()
+    assert b"accept: x\r\n" in head.lower()
+    assert b"connection: close" not in head.lower()
+
+
+async def test_a_trusted_proxy_is_believed() -> None:
+    heads: list[bytes] = []
+
+    async def handler(stream: Stream) -> None:
+        heads.append(await Reader(stream).until(b"\r\n\r\n"))
+        await stream.send_all(OK)
+
+    async with gateway(handler, trusted_proxies=(ip_network("127.0.0.0/8"),)) as server:
+        await asked(server, GET[:-2] + b"X-Forwarded-For: 1.2.3.4\r\nConnection: close\r\n\r\n")
+    assert b"x-forwarded-for: 1.2.3.4, 127.0.0.1\r\n" in heads[0].lower()
+
+
+async def test_a_tunnel_from_behind_a_trusted_proxy_has_its_clients_address() -> None:
+    async with (
+        running_server(trusted_proxies=(ip_network("127.0.0.0/8"),)) as server,
+        watch_logs() as log,
+        await connect(server.addresses[0]) as stream,
+    ):
+        await stream.send_all(upgrade_request(X_Forwarded_For="1.2.3.4").replace(b"_F", b"-F"))
+        await stream.receive_some()
+        await stream.aclose()
+        await log.wait_for("client=1.2.3.4 session=")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_bodies_of_any_size_pass_both_ways_unharmed(chunked: bool) -> None:
+    """The back end sends every byte back while it comes."""
+    data = random_bytes(4 * MiB)
+
+    async def handler(stream: Stream) -> None:
+        parser = h11.Connection(h11.SERVER)
+        while True:
+            event = parser.next_event()
+            if event is h11.NEED_DATA:
+                parser.receive_data(await stream.receive_some())
+            elif isinstance(event, h11.Request):
+                length = [(k, v) for k, v in event.headers if k == b"content-length"]
+                reply = h11.Response(status_code=200, headers=length)
+                await stream.send_all(parser.send(reply) or b"")
+            elif isinstance(event, h11.Data):
+                await stream.send_all(parser.send(h11.Data(bytes(event.data))) or b"")
+            else:
+                await stream.send_all(parser.send(h11.EndOfMessage()) or b"")
+                return
+
+    async with gateway(handler) as server, await connect(server.addresses[0]) as stream:
+        client = h11.Connection(h11.CLIENT)
+        framing = (
+            ("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(data)))
+        )
+        request = h11.Request(method="POST", target="/", headers=[("Host", "x"), framing])
+
+        async def send() -> None:
+            await stream.send_all(client.send(request) or b"")
+            for at in range(0, len(data), 100_000):
+                await stream.send_all(client.send(h11.Data(data[at : at + 100_000])) or b"")
+            await stream.send_all(client.send(h11.EndOfMessage()) or b"")
+
+        digest = hashlib.sha256()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send)
+            while not isinstance(event := client.next_event(), h11.EndOfMessage):
+                if event is h11.NEED_DATA:
+                    client.receive_data(await stream.receive_some())
+                elif isinstance(event, h11.Data):
+                    digest.update(event.data)
+        assert digest.digest() == hashlib.sha256(data).digest()
+
+
+async def test_trailers_pass_both_ways() -> None:
+    bodies: list[bytes] = []
+
+    async def handler(stream: Stream) -> None:
+        reader = Reader(stream)
+        await reader.until(b"\r\n\r\n")
+        bodies.append(await reader.until(b"\r\n\r\n"))
+        await stream.send_all(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n"
+            b"2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n"
+        )
+
+    async with gateway(handler) as server:
+        answer = await asked(
+            server,
+            b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n"
+            b"TE: trailers\r\n\r\n2\r\nhi\r\n0\r\nX-Check: 9\r\n\r\n",
+        )
+    assert b"x-check: 9\r\n" in bodies[0].lower()
+    assert answer.lower().endswith(b"2\r\nok\r\n0\r\nx-sum: 7\r\n\r\n")
+
+
+async def test_responses_before_the_response_are_passed_on() -> None:
+    hints = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    async with gateway(saying(hints + OK)) as server:
+        answer = await asked(server, GET[:-2] + b"Connection: close\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200")
+        answer = await asked(server, b"GET / HTTP/1.0\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200")  # HTTP/1.0 does not know them
+
+
+async def test_a_client_that_waits_for_100_gets_it_from_the_back_end() -> None:
+    async def handler(stream: Stream) -> None:
+        reader = Reader(stream)
+        assert b"expect: 100-continue" in (await reader.until(b"\r\n\r\n")).lower()
+        await stream.send_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+        assert await reader.exactly(5) == b"hello"
+        await stream.send_all(OK)
+
+    async with gateway(handler) as server, await connect(server.addresses[0]) as stream:
+        await stream.send_all(
+            b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+        )
+        reader = Reader(stream)
+        assert (await reader.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+        await stream.send_all(b"hello")
+        assert (await reader.until(b"ok")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_an_answer_that_does_not_wait_for_the_body_is_passed_on() -> None:
+    refusal = b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n"
+    async with gateway(saying(refusal)) as server, await connect(server.addresses[0]) as stream:
+        await stream.send_all(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n\r\nx")
+        assert (await Reader(stream).until(b"\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
+
+
+@pytest.mark.parametrize(
+    ("method", "response"),
+    [
+        (b"HEAD", b"HTTP/1.1 200 OK\r\nContent-Length: 999\r\n\r\n"),
+        (b"GET", b"HTTP/1.1 304 Not Modified\r\nContent-Length: 999\r\n\r\n"),
+        (b"GET", b"HTTP/1.1 204 No Content\r\n\r\n"),
+    ],
+)
+async def test_a_response_without_a_body_has_none(method: bytes, response: bytes) -> None:
+    async with (
+        gateway(saying(response, OK)) as server,
+        await connect(server.addresses[0]) as stream,
+    ):
+        reader = Reader(stream)
+        await stream.send_all(GET.replace(b"GET", method))
+        head = await reader.until(b"\r\n\r\n")
+        assert head.split(b"\r\n")[0] == response.split(b"\r\n")[0]
+        assert (b"999" in head) == (b"999" in response)
+        await stream.send_all(GET)  # the connection is still good
+        assert (await reader.until(b"ok")).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_body_that_ends_with_the_connection_is_passed_on() -> None:
+    async with gateway(saying(b"HTTP/1.0 200 OK\r\n\r\nthe end")) as server:
+        answer = await asked(server, b"GET / HTTP/1.0\r\n\r\n")
+        assert answer.endswith(b"\r\n\r\nthe end")
+        answer = await asked(server, GET[:-2] + b"Connection: close\r\n\r\n")
+        assert b"7\r\nthe end\r\n0\r\n\r\n" in answer
+
+
+async def test_one_connection_has_many_requests_also_pipelined() -> None:
+    connections = 0
+
+    async def handler(stream: Stream) -> None:
+        nonlocal connections
+        connections += 1
+        await says(*[OK] * 5, stream=stream)
+
+    async with gateway(handler) as server, await connect(server.addresses[0]) as stream:
+        reader = Reader(stream)
+        for _ in range(3):
+            await stream.send_all(GET)
+            await reader.until(b"ok")
+        await stream.send_all(GET + GET)
+        await reader.until(b"ok")
+        await reader.until(b"ok")
+    assert connections == 1
+
+
+async def test_a_back_end_that_closed_an_idle_connection_is_connected_again() -> None:
+    async with gateway(saying(OK)) as server, await connect(server.addresses[0]) as stream:
+        reader = Reader(stream)
+        for _ in range(3):
+            await stream.send_all(GET)
+            assert (await reader.until(b"ok")).startswith(b"HTTP/1.1 200")
+            await trio.testing.wait_all_tasks_blocked(0.005)
+
+
+# ---- upgrades
+
+
+async def test_another_protocol_is_relayed_both_ways() -> None:
+    async def handler(stream: Stream) -> None:
+        await Reader(stream).until(b"\r\n\r\n")
+        await stream.send_all(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: mine\r\n\r\nfirst"
+        )
+        await echo(stream)
+
+    async with gateway(handler) as server, await connect(server.addresses[0]) as stream:
+        await stream.send_all(GET[:-2] + b"Connection: Upgrade\r\nUpgrade: mine\r\n\r\nsecond")
+        reader = Reader(stream)
+        head = await reader.until(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 101 ")
+        assert b"upgrade: mine\r\n" in head.lower()
+        assert await reader.exactly(11) == b"firstsecond"
+        assert await echoes(stream)
+        await stream.send_eof()
+        assert await receive_all(stream) == b""
+
+
+async def test_an_upgrade_that_is_refused_is_an_ordinary_response() -> None:
+    async with gateway(saying(OK, OK)) as server, await connect(server.addresses[0]) as stream:
+        reader = Reader(stream)
+        for _ in range(2):
+            await stream.send_all(GET[:-2] + b"Connection: Upgrade\r\nUpgrade: mine\r\n\r\n")
+            assert (await reader.until(b"ok")).startswith(b"HTTP/1.1 200")
+
+
+async def test_the_websocket_of_a_real_client_reaches_a_real_server() -> None:
+    async def handler(request: trio_websocket.WebSocketRequest) -> None:
+        socket = await request.accept()
+        with contextlib.suppress(trio_websocket.ConnectionClosed):
+            while True:
+                await socket.send_message(await socket.get_message())
+
+    async with background() as nursery:
+        backend = await nursery.start(
+            functools.partial(trio_websocket.serve_websocket, handler, "127.0.0.1", 0, None)
+        )
+        url = ServerUrl.parse(f"http://127.0.0.1:{backend.port}")
+        async with (
+            running_server(backend=url) as server,
+            trio_websocket.open_websocket_url(f"ws://{server.addresses[0]}/chat") as socket,
+        ):
+            for message in ("hello", bytes(range(256)) * 1000):
+                await socket.send_message(message)
+                assert await socket.get_message() == message
+
+
+async def test_tunnels_go_on_beside_a_back_end() -> None:
+    async with listening(saying(OK)) as address:
+        url = ServerUrl.parse(f"http://{address}")
+        async with (
+            echo_tunnel(server={"backend": url}) as both,
+            await both.connect() as stream,
+        ):
+            assert await echoes(stream)
+
+
+async def test_a_tunnel_may_begin_behind_other_requests_of_its_connection() -> None:
+    async with gateway(saying(OK)) as server, await connect(server.addresses[0]) as stream:
+        await stream.send_all(GET)
+        await Reader(stream).until(b"ok")
+        peer = Peer(stream)
+        await peer.upgrade()
+        await peer.agree_keys()
+
+
+async def test_health_is_the_back_ends_but_where_it_is_asked_for_apart() -> None:
+    health = GET.replace(b" / ", b" /health ").replace(
+        b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"
+    )
+    async with gateway(saying(OK), health_listen=("127.0.0.1", 0)) as server:
+        assert (await asked(server, health)).endswith(b"\r\n\r\nok")
+        async with await connect(server.health_addresses[0]) as stream:
+            await stream.send_all(health)
+            assert (await receive_all(stream)).endswith(b"\r\n\r\nOK\n")
+
+
+# ---- what goes wrong
+
+
+async def test_a_back_end_that_is_down_is_502() -> None:
+    url = ServerUrl.parse(f"http://{refused_address()}")
+    async with running_server(backend=url) as server, nothing_left():
+        assert (await asked(server, GET)).startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+
+
+@pytest.mark.parametrize(
+    "response",
+    [b"", b"rubbish\r\n\r\n", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nX: " + b"x" * 70_000],
+)
+async def test_a_back_end_that_makes_no_sense_is_502(response: bytes) -> None:
+    async with gateway(saying(response)) as server, nothing_left():
+        assert (await asked(server, GET)).startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+
+
+async def test_a_back_end_that_does_not_answer_is_504(autojump: trio.testing.MockClock) -> None:
+    async def handler(stream: Stream) -> None:
+        await receive_all(stream)
+
+    async with gateway(handler, timings=Timings(backend_timeout=7.0)) as server:
+        before = trio.current_time()
+        assert (await asked(server, GET)).startswith(b"HTTP/1.1 504 Gateway Timeout\r\n")
+        assert trio.current_time() - before == pytest.approx(7)
+
+
+async def test_a_response_that_breaks_off_is_cut_here_too() -> None:
+    half = b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf"
+    async with gateway(saying(half)) as server, await connect(server.addresses[0]) as stream:
+        await stream.send_all(GET)
+        with pytest.raises(trio.BrokenResourceError):
+            await receive_all(stream)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (
+            b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"0\r\n\r\n" + GET,
+            400,
+        ),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: +5\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\n folded: y\r\n\r\n", None),
+        (b"CONNECT example.com:80 HTTP/1.1\r\nHost: example.com:80\r\n\r\n", 405),
+    ],
+)
+async def test_what_could_be_read_as_two_requests_is_one_or_none(
+    request_: bytes, status: int | None
+) -> None:
+    heads: list[bytes] = []
+
+    async def handler(stream: Stream) -> None:
+        heads.append(await Reader(stream).until(b"\r\n\r\n"))
+        await stream.send_all(OK)
+        heads.append(await receive_all(stream))
+
+    async with gateway(handler) as server, await connect(server.addresses[0]) as stream:
+        await stream.send_all(request_)
+        answer = await Reader(stream).until(b"\r\n\r\n")
+        if status is not None:
+            assert answer.startswith(b"HTTP/1.1 %d " % status)
+            assert not heads
+    assert heads[1:] in ([], [b""])
+
+
+async def test_a_bare_line_feed_makes_no_second_request() -> None:
+    heads: list[bytes] = []
+
+    async def handler(stream: Stream) -> None:
+        heads.append(await receive_all(stream))
+
+    request = b"GET /a HTTP/1.1\nHost: x\nX: y\n\nGET /b HTTP/1.1\nHost: x\n\n"
+    async with gateway(handler) as server, await connect(server.addresses[0]) as stream:
+        await stream.send_all(request)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+    assert b"\n" not in heads[0].replace(b"\r\n", b"")
+    assert heads[0].count(b" HTTP/1.1\r\n") == 1
+
+
+async def test_a_body_that_trickles_is_cut_in_the_end(autojump: trio.testing.MockClock) -> None:
+    async def handler(stream: Stream) -> None:
+        await receive_all(stream)
+
+    async with gateway(handler) as server, await connect(server.addresses[0]) as stream:
+        before = trio.current_time()
+        await stream.send_all(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n")
+        with contextlib.suppress(trio.BrokenResourceError):
+            while trio.current_time() - before < 100:
+                await stream.send_all(b"x")
+                await trio.sleep(1)
+        assert 29 < trio.current_time() - before < 50  # the refusal has its time, too
+
+
+async def test_a_client_that_does_not_take_its_response_is_cut_in_the_end(
+    autojump: trio.testing.MockClock,
+) -> None:
+    async def handler(stream: Stream) -> None:
+        await Reader(stream).until(b"\r\n\r\n")
+        await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            await stream.send_all(bytes(MiB))
+
+    async with gateway(handler) as server, await connect(server.addresses[0]) as stream:
+        await stream.send_all(GET)
+        await trio.sleep(100_000)  # of the mock clock
+        with pytest.raises(trio.BrokenResourceError):
+            while await stream.receive_some():
+                pass
