@@ -23,6 +23,7 @@ import attrs
 import trio
 
 from cotun_trio.errors import UsageError
+from cotun_trio.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -31,8 +32,13 @@ STEP = 100
 """Milliseconds without news that end a burst of changes."""
 MAX_BURST = 600
 """Milliseconds after which a burst that does not end is looked at in its midst."""
+PAUSE = 10.0
+"""Seconds before another try where the system has no more means to watch files, but had some."""
 MAX_LINKS = 40
 """Symbolic links in a path: Linux's limit (path_resolution(7))."""
+
+
+log = get_logger("watch")
 
 
 @attrs.frozen
@@ -92,7 +98,8 @@ async def watch_files(
     called at the beginning, since what was read before that may be old already.  Started when
     nothing can be missed any more.
 
-    Raises `UsageError` where the system or the installation has no means for it.
+    Raises `UsageError` where the system or the installation has no means for it, before it has
+    started; never later.
     """
     before: Survey | None = None
     while True:
@@ -109,7 +116,11 @@ async def watch_files(
         except FileNotFoundError:
             continue  # one of them has gone meanwhile
         except OSError as error:
-            raise UsageError(f"cannot watch {paths[0]} for changes: {error}") from None
+            if before is None:
+                raise UsageError(f"cannot watch {paths[0]} for changes: {error}") from None
+            log.warning("cannot watch %s for changes at present: %s", paths[0], error)
+            await trio.sleep(PAUSE)
+            continue
         armed_for = now.directories
         while True:
             # After arming, so that nothing falls in between.

@@ -21,6 +21,11 @@ class Startup:
         self._startups: Startups | None = startups
         self._source = source
 
+    @property
+    def left(self) -> bool:
+        """Whether it has been given back."""
+        return self._startups is None
+
     def leave(self) -> None:
         """Make room: the connection has logged in, or is gone.  Can be called again."""
         if self._startups is not None:

@@ -9,6 +9,7 @@ of it (``Host: xn--0``, header bytes that are not ASCII).
 from __future__ import annotations
 
 import contextlib
+import logging
 import re
 from email.utils import formatdate
 from http import HTTPStatus
@@ -44,11 +45,23 @@ _ORIGIN = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
 
 
 class HeadError(ProtocolError):
-    """A request head that is not to be answered by anything but an error; `status` says which."""
+    """A request that is not to be answered by anything but an error; `status` says which.
 
-    def __init__(self, status: HTTPStatus, reason: str) -> None:
+    `retry_after` is in seconds.  A `quiet` one is not worth a line in everybody's log.
+    """
+
+    def __init__(
+        self,
+        status: HTTPStatus,
+        reason: str,
+        *,
+        retry_after: int | None = None,
+        quiet: bool = False,
+    ) -> None:
         super().__init__(f"HTTP: {reason}")
         self.status = status
+        self.retry_after = retry_after
+        self.level = logging.DEBUG if quiet else logging.INFO
 
 
 @attrs.frozen

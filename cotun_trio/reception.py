@@ -1,0 +1,243 @@
+"""What happens to an accepted connection before it is a session: TLS, HTTP, and who may come in.
+
+Each connection is a task of its own behind a guard: whatever one of them does, or makes us do, ends
+there, in one log line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import trio
+
+import cotun_trio
+from cotun_trio.access.sources import source_of
+from cotun_trio.access.startups import Startups
+from cotun_trio.durations import format_duration
+from cotun_trio.errors import ConnectionLost, CotunError
+from cotun_trio.escape import escape
+from cotun_trio.http.forwarding import Origin, is_within
+from cotun_trio.http.front import (
+    HEAD_TIMEOUT,
+    Front,
+    HeadError,
+    asks_for_websocket,
+    is_for,
+    respond,
+    respond_error,
+    upgrade_head,
+    wanted_dialect,
+)
+from cotun_trio.http.gateway import BackEnd, Gateway
+from cotun_trio.net.sockets import close
+from cotun_trio.net.tls_files import client_context
+from cotun_trio.net.transport import Transport
+from cotun_trio.protocol.addresses import join_host_port
+from cotun_trio.server_session import ServerSession
+from cotun_trio.settings import ClientTls
+from cotun_trio.websocket.wire import Wire
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from cotun_trio.access.startups import Startup
+    from cotun_trio.certificates import Certificates
+    from cotun_trio.http.front import Request
+    from cotun_trio.logs import Context
+    from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.server_session import Owner
+    from cotun_trio.settings import ServerSettings
+
+
+class Reception:
+    """Receives the connections of a server, which is the `owner` of their sessions.
+
+    `certificates` are for TLS; without them, none is spoken.
+    """
+
+    def __init__(self, owner: Owner, certificates: Certificates | None, log: Context) -> None:
+        settings = owner.settings
+        self.sessions: set[ServerSession] = set()
+        """Those that there are, logged in or not."""
+        self._owner = owner
+        self._settings = settings
+        self._certificates = certificates
+        self._log = log
+        self._back_end = None if settings.backend is None else _back_end(settings)
+        self._startups = Startups(settings.max_startups, settings.max_startups_per_source)
+        self._numbers = itertools.count(1)
+
+    def acceptor(self, nursery: trio.Nursery) -> Callable[[socket.socket, object], None]:
+        """Return what takes over an accepted connection, in a task of `nursery`."""
+
+        def accepted(sock: socket.socket, address: object) -> None:
+            assert isinstance(address, tuple)  # as that of every TCP connection
+            startup = self._enter(address[0])
+            if startup is None:
+                close(sock)
+            else:
+                nursery.start_soon(self._guard, sock, address, self._serve, startup)
+
+        return accepted
+
+    def _enter(self, host: str) -> Startup | None:
+        shared = is_within(host, self._settings.trusted_proxies)
+        return self._startups.enter(source_of(host), self._log.warning, shared=shared)
+
+    def health_acceptor(self, nursery: trio.Nursery) -> Callable[[socket.socket, object], None]:
+        """Return the same for who watches the server, and is answered whatever there is else."""
+
+        def accepted(sock: socket.socket, address: object) -> None:
+            assert isinstance(address, tuple)
+            nursery.start_soon(self._guard, sock, address, self._serve_health)
+
+        return accepted
+
+    async def _guard(
+        self,
+        sock: socket.socket,
+        address: tuple[str, int],
+        serve: Callable[..., Awaitable[None]],
+        *args: object,
+    ) -> None:
+        """Keep what goes wrong with one connection from everything else."""
+        log = self._log.within(peer=join_host_port(*address[:2]))
+        try:
+            await serve(sock, address[0], log, *args)
+        except CotunError as error:
+            log.debug("%s", error)
+        except Exception:
+            log.error("internal error, the connection is closed")
+            log.debug("what happened", exc_info=True)
+        finally:
+            close(sock)
+
+    async def _serve_health(self, sock: socket.socket, _host: str, _log: Context) -> None:
+        """Answer one request as if there were no back end."""
+        transport = Transport(sock)
+        try:
+            request = await Front(transport).next_request()
+            await respond(transport, request, cotun_trio.__version__)
+        except HeadError as error:
+            await respond_error(transport, error.status)
+
+    async def _serve(self, sock: socket.socket, host: str, log: Context, startup: Startup) -> None:
+        """Serve whoever connects."""
+        began = trio.current_time()
+        try:
+            transport = await self._shake_hands(sock)
+            try:
+                await self._answer(transport, host, startup, log, began)
+            except HeadError as error:
+                log.log(error.level, "%s", error)
+                await respond_error(transport, error.status, retry_after=error.retry_after)
+        finally:
+            startup.leave()
+
+    async def _shake_hands(self, sock: socket.socket) -> Transport:
+        """Return the connection behind its TLS handshake, if it has to have one."""
+        if self._certificates is None:
+            return Transport(sock)
+        transport = Transport(sock, self._certificates.tls())
+        try:
+            with trio.fail_after(HEAD_TIMEOUT):
+                await transport.shake_hands()
+        except trio.TooSlowError:
+            raise ConnectionLost(f"no TLS handshake in {HEAD_TIMEOUT:g} s") from None
+        return transport
+
+    async def _answer(
+        self, transport: Transport, host: str, startup: Startup, log: Context, began: float
+    ) -> None:
+        """Answer requests, and be the tunnel that one of them asks for.
+
+        Raises `HeadError` where one cannot be had.
+        """
+        origin = Origin(host, self._certificates is not None, self._settings.trusted_proxies)
+        front = Front(transport)
+        with contextlib.ExitStack() as stack:
+            gateway = None
+            if self._back_end is not None:
+                gateway = stack.enter_context(contextlib.closing(Gateway(self._back_end, front)))
+            while True:
+                request = await front.next_request()
+                dialect = self._wanted_dialect(request, log)
+                if dialect is not None:
+                    break
+                log.debug("%s %s", request.method.decode(), escape(request.target))
+                if gateway is None:
+                    await respond(transport, request, cotun_trio.__version__)
+                    return
+                startup.leave()  # a client of the back end's, which has limits of its own
+                if not await gateway.forward(request, origin):
+                    return
+                began = trio.current_time()
+        client = origin.client(request.headers)
+        if client != host:
+            log = log.within(client=client)
+        if seconds := self._owner.logins.barred(client):
+            reason = f"barred for {format_duration(round(seconds, 3))} more"
+            raise HeadError(
+                HTTPStatus.TOO_MANY_REQUESTS, reason, retry_after=math.ceil(seconds), quiet=True
+            )
+        with self._place(startup, host) as place:
+            await self._run_session(front, request, dialect, log, client, place, began)
+
+    @contextlib.contextmanager
+    def _place(self, startup: Startup, host: str) -> Iterator[Startup]:
+        """Give `startup`, or another one where that has been left already."""
+        place = self._enter(host) if startup.left else startup
+        if place is None:
+            raise HeadError(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", quiet=True)
+        try:
+            yield place
+        finally:
+            place.leave()
+
+    async def _run_session(
+        self,
+        front: Front,
+        request: Request,
+        dialect: Dialect,
+        log: Context,
+        client: str,
+        startup: Startup,
+        began: float,
+    ) -> None:
+        transport = front.transport
+        wire = Wire(
+            transport.sock,
+            self._owner.scratch.read,
+            client=False,
+            head=upgrade_head(request, dialect),
+            early=request.early,
+            tls=transport.tls,
+        )
+        log = log.within(session=next(self._numbers))
+        session = ServerSession(self._owner, wire, dialect, log, host=client, startup=startup)
+        self.sessions.add(session)
+        try:
+            await session.run(deadline=began + self._settings.timings.ssh_timeout)
+        finally:
+            self.sessions.remove(session)
+
+    def _wanted_dialect(self, request: Request, log: Context) -> Dialect | None:
+        """Return the dialect of the tunnel that `request` asks for; None where it asks for none."""
+        dialect = wanted_dialect(request)
+        if dialect is not None and is_for(request, self._settings.path):
+            return dialect
+        if asks_for_websocket(request) and self._back_end is None:
+            protocol = b", ".join(request.values(b"sec-websocket-protocol"))
+            log.info("ignored an upgrade to protocol '%s'", escape(protocol))
+        return None
+
+
+def _back_end(settings: ServerSettings) -> BackEnd:
+    assert settings.backend is not None
+    tls = client_context(ClientTls()) if settings.backend.tls else None
+    return BackEnd(settings.backend, tls=tls, timeout=settings.timings.backend_timeout)
