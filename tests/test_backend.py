@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import ssl
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import trio
 import trio_websocket
 
 from cotun_trio.settings import ServerUrl, Timings
+from tests.support.certificates import Authority
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.peer import Peer, upgrade_request
@@ -32,6 +34,7 @@ from tests.support.tunnel import echo_tunnel, running_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from cotun_trio.server import Server
 
@@ -309,6 +312,55 @@ async def test_a_back_end_that_closed_an_idle_connection_is_connected_again() ->
             await trio.testing.wait_all_tasks_blocked(0.005)
 
 
+async def test_the_back_end_may_speak_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca = Authority(tmp_path / "ca")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*ca.issue("127.0.0.1"))
+    monkeypatch.setenv("SSL_CERT_FILE", ca.path)  # whom the system trusts
+
+    async def handler(stream: Stream) -> None:
+        near = trio.SSLStream(stream, context, server_side=True)
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += await near.receive_some()
+        await near.send_all(OK)
+
+    async with listening(handler) as address, listening(echo) as plain:
+        url = ServerUrl.parse(f"https://{address}")
+        async with running_server(backend=url) as server:
+            answer = await asked(server, GET[:-2] + b"Connection: close\r\n\r\n")
+            assert answer.endswith(b"ok")
+        async with running_server(backend=ServerUrl.parse(f"https://{plain}")) as server:
+            assert (await asked(server, GET)).startswith(b"HTTP/1.1 502 ")
+
+
+async def test_a_client_that_goes_in_the_middle_of_its_body_ends_the_request() -> None:
+    ends: list[bytes] = []
+
+    async def handler(stream: Stream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            ends.append(await receive_all(stream))
+
+    async with gateway(handler) as server, nothing_left():
+        async with await connect(server.addresses[0]) as stream:
+            await stream.send_all(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+        while not ends:
+            await trio.testing.wait_all_tasks_blocked(0.005)
+    assert ends[0].endswith(b"half")
+
+
+async def test_a_back_end_that_takes_no_more_of_the_body_may_still_answer() -> None:
+    async def handler(stream: Stream) -> None:
+        await Reader(stream).until(b"\r\n\r\n")
+        await stream.send_all(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
+
+    async with gateway(handler) as server, await connect(server.addresses[0]) as stream:
+        await stream.send_all(
+            b"PUT / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
+        )
+        assert (await Reader(stream).until(b"\r\n\r\n")).startswith(b"HTTP/1.1 413 ")
+
+
 # ---- upgrades
 
 
@@ -378,6 +430,19 @@ async def test_a_tunnel_may_begin_behind_other_requests_of_its_connection() -> N
         peer = Peer(stream)
         await peer.upgrade()
         await peer.agree_keys()
+
+
+async def test_a_tunnel_behind_other_requests_needs_a_place_like_any_other() -> None:
+    async with (
+        gateway(saying(OK), max_startups=2) as server,
+        await connect(server.addresses[0]) as late,
+    ):
+        await late.send_all(GET)
+        await Reader(late).until(b"ok")
+        async with await connect(server.addresses[0]), await connect(server.addresses[0]):
+            await trio.testing.wait_all_tasks_blocked(0.005)
+            await late.send_all(upgrade_request())
+            assert (await late.receive_some()).startswith(b"HTTP/1.1 503 ")
 
 
 async def test_health_is_the_back_ends_but_where_it_is_asked_for_apart() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import ssl
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -345,6 +346,18 @@ async def test_a_new_certificate_is_noticed_by_itself(ca: Authority) -> None:
         await log.wait_for("TLS certificate read again")
         async with running(tls_client(server, ca=ca.path, sni="new.example")):
             pass
+
+
+async def test_without_the_means_to_watch_it_a_signal_has_it_read_again(
+    ca: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles._rust_notify", None)
+    cert, key = ca.issue("old.example", file="server")
+    async with watch_logs() as log, running_server(tls=ServerTls(cert=cert, key=key)) as server:
+        await log.wait_for("takes watchfiles.*a SIGHUP has the certificate read again")
+        ca.issue("new.example", file="server")
+        server.reload()
+        await log.wait_for("TLS certificate read again")
 
 
 # ---- the path

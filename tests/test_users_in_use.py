@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
+from cotun_trio.errors import UsageError
+from cotun_trio.server import Server
 from tests.support.programs import our_client, our_server, ours
 from tests.support.targets import LOOPBACK, connect, echo, echoes, listening
+from tests.support.tunnel import server_settings
 from tests.support.users import UsersFile
 
 if TYPE_CHECKING:
@@ -84,6 +88,15 @@ async def test_a_server_does_not_start_with_a_file_that_it_cannot_use(
         assert await server.wait() == 2
         assert server.find(r"^cotun-trio: .*users\.json")
         assert not server.find("Listening|Traceback")
+
+
+async def test_a_server_that_cannot_watch_its_users_file_does_not_start(
+    file: UsersFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "watchfiles._rust_notify", None)
+    file.write(alice=[""])
+    with pytest.raises(UsageError, match="takes watchfiles"):
+        await Server(server_settings(authfile=str(file.path))).run()
 
 
 @pytest.mark.parametrize("command", ["server", "client"])

@@ -15,6 +15,7 @@ import trio
 from cotun_trio import watch as watch_module
 from cotun_trio.errors import UsageError
 from cotun_trio.watch import survey, watch_files
+from tests.support.log_watch import watch_logs
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -243,6 +244,38 @@ async def test_many_files_can_be_watched_at_once(path: Path, tmp_path: Path) -> 
         other.write_text("new")
         await news.wait()
         nursery.cancel_scope.cancel()
+
+
+async def test_what_the_system_refuses_later_is_tried_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "PAUSE", 0.0)
+    watcher_class = watch_module._watcher_class()
+    tries = 0
+
+    def arm(*args: Any, **options: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            raise OSError("no more watches")
+        return watcher_class(*args, **options)
+
+    monkeypatch.setattr(watch_module, "_watcher_class", lambda: arm)
+    async with watch_logs() as log, watching(path) as watch:
+        replace_the_directory(path)
+        await watch.sees("new")
+        await log.wait_for("cannot watch .*users.json for changes at present: no more watches")
+
+
+async def test_what_the_system_refuses_at_once_is_the_users_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def arm(*_: Any, **__: Any) -> Any:
+        raise OSError("no more watches")
+
+    monkeypatch.setattr(watch_module, "_watcher_class", lambda: arm)
+    with pytest.raises(UsageError, match=r"cannot watch .*: no more watches"):
+        await watch_files([path], Watch(path).changed)
 
 
 async def test_without_the_library_the_error_says_how_to_get_it(

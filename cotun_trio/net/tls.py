@@ -29,6 +29,7 @@ class Tls:
     ) -> None:
         self.ended = False
         """Whether the peer has said that it sends no more."""
+        self._failure: TlsFailed | None = None  # what ended the receiving
         self._peer = "client" if server_side else "server"
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         try:
@@ -66,6 +67,8 @@ class Tls:
 
         Has to be called until it returns 0, or fills less than `area`.
         """
+        if self._failure is not None:
+            raise self._failure
         size = 0
         try:
             while size < len(area):
@@ -80,9 +83,9 @@ class Tls:
             # A connection that is cut looks the same here: what is inside knows its own end.
             self.ended = True
         except ssl.SSLError as error:
-            if size:
-                return size  # the next call says it again
-            raise self._failed(error) from None
+            self._failure = self._failed(error)
+            if not size:  # or what came before it counts, and the next call raises this
+                raise self._failure from None
         return size
 
     def encrypt(self, data: bytes | memoryview) -> bytes:

@@ -1,0 +1,162 @@
+"""`cotun_trio.net.tls`: two ends with nothing between them, and TLS inside of TLS."""
+
+from __future__ import annotations
+
+import ssl
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cotun_trio.errors import TlsFailed
+from cotun_trio.net.tls import MAX_LEFT, Nested, Tls, explain
+from tests.support.certificates import Authority
+from tests.support.targets import random_bytes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cotun_trio.net.tls import AnyTls
+
+
+@pytest.fixture(scope="module")
+def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Give a server's context and a client's."""
+    directory: Path = tmp_path_factory.mktemp("tls")
+    ca = Authority(directory / "ca")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*ca.issue("example.com"))
+    return server, ssl.create_default_context(cafile=ca.path)
+
+
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+def pair(contexts: Contexts, name: str = "example.com") -> tuple[Tls, Tls]:
+    """Return a server's end and a client's, before the handshake."""
+    return Tls(contexts[0], server_side=True), Tls(contexts[1], name=name)
+
+
+def shake_hands(one: AnyTls, other: AnyTls) -> None:
+    """Carry the handshake's bytes between two ends until it is done."""
+    done = [False, False]
+    while not all(done):
+        for number, (here, there) in enumerate(((one, other), (other, one))):
+            done[number] = here.shake_hands()
+            there.feed(here.take_out())
+
+
+def drained(tls: AnyTls, size: int = 100_000) -> bytes:
+    """Return all that has come."""
+    area = memoryview(bytearray(size))
+    data = b""
+    while count := tls.decrypt_into(area):
+        data += area[:count]
+    return data
+
+
+@pytest.mark.parametrize("size", [1, 16_384, 16_385, 1_000_000])
+@pytest.mark.parametrize("piece", [1_000, 65_536])
+def test_what_one_end_encrypts_the_other_decrypts(
+    contexts: Contexts, size: int, piece: int
+) -> None:
+    server, client = pair(contexts)
+    shake_hands(server, client)
+    data = random_bytes(size)
+    for here, there in ((server, client), (client, server)):
+        sealed = here.encrypt(data)
+        got = b""
+        for at in range(0, len(sealed), piece):
+            there.feed(sealed[at : at + piece])
+            got += drained(there)
+        assert got == data
+
+
+def test_no_more_than_a_record_waits_for_its_rest(contexts: Contexts) -> None:
+    server, client = pair(contexts)
+    shake_hands(server, client)
+    client.feed(server.encrypt(bytes(100_000))[:-1])
+    assert 100_000 - len(drained(client)) <= MAX_LEFT // 2
+
+
+def test_an_end_that_is_said_is_seen_and_so_is_one_that_is_not(contexts: Contexts) -> None:
+    server, client = pair(contexts)
+    shake_hands(server, client)
+    client.feed(server.encrypt(b"last") + server.close())
+    assert drained(client) == b"last"
+    assert client.ended
+    server.feed_eof()
+    assert drained(server) == b""
+    assert server.ended
+
+
+def test_rubbish_is_said_to_be_none(contexts: Contexts) -> None:
+    server, client = pair(contexts)
+    shake_hands(server, client)
+    sealed = bytearray(client.encrypt(b"hello"))
+    sealed[-1] ^= 1
+    server.feed(sealed)
+    with pytest.raises(TlsFailed, match=r"^TLS: "):
+        drained(server)
+
+
+def test_what_came_before_the_rubbish_is_not_lost(contexts: Contexts) -> None:
+    server, client = pair(contexts)
+    shake_hands(server, client)
+    server.feed(client.encrypt(b"good") + b"\x17\x03\x03\x00\x05rubbi")
+    area = memoryview(bytearray(1000))
+    assert bytes(area[: server.decrypt_into(area)]) == b"good"
+    with pytest.raises(TlsFailed):
+        server.decrypt_into(area)
+
+
+def test_nothing_can_be_encrypted_behind_the_end(contexts: Contexts) -> None:
+    server, client = pair(contexts)
+    shake_hands(server, client)
+    server.close()
+    with pytest.raises(TlsFailed):
+        server.encrypt(b"more")
+
+
+def test_a_name_that_is_none_is_the_failure(contexts: Contexts) -> None:
+    with pytest.raises(TlsFailed, match=r"'\.bad' cannot be the name"):
+        pair(contexts, ".bad")
+
+
+@pytest.mark.parametrize("size", [1, 100_000])
+def test_tls_goes_through_tls(contexts: Contexts, size: int) -> None:
+    proxy, outer = pair(contexts)
+    shake_hands(proxy, outer)
+    server, inner = pair(contexts)
+    client = Nested(outer, inner)
+    between = memoryview(bytearray(100_000))
+
+    def to_server() -> None:
+        proxy.feed(client.take_out())
+        while count := proxy.decrypt_into(between):
+            server.feed(between[:count])
+
+    done = False
+    while not done:
+        done = client.shake_hands()
+        to_server()
+        done = server.shake_hands() and done
+        client.feed(proxy.encrypt(server.take_out() or b""))
+    data = random_bytes(size)
+    proxy.feed(client.encrypt(data))
+    while count := proxy.decrypt_into(between):
+        server.feed(between[:count])
+    assert drained(server) == data
+    client.feed(proxy.encrypt(server.encrypt(data)))
+    assert drained(client) == data
+    proxy.feed(client.close())
+    while count := proxy.decrypt_into(between):
+        server.feed(between[:count])
+    assert drained(server) == b""
+    assert server.ended
+    client.feed_eof()
+    assert drained(client) == b""
+    assert client.ended
+
+
+def test_an_error_that_nobody_has_words_for_is_shown_escaped() -> None:
+    assert explain(ValueError("a\nb"), "server") == r"a\nb"
