@@ -21,7 +21,8 @@ MAX_LEFT = 2 * (16 * 1024 + 256 + 5)
 class Tls:
     """One end of a TLS connection.
 
-    `peer` is what errors call the other side: ``server`` or ``client``.
+    `name` is that of the server, for its client: to ask for it by SNI (RFC 6066 section 3), and to
+    find it in the certificate where the context says so.
     """
 
     def __init__(
