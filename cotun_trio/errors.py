@@ -41,6 +41,10 @@ class TlsFailed(ConnectionLost):
     """
 
 
+class AcmeFailed(CotunError):
+    """A certificate could not be had from its authority, this time."""
+
+
 class DialFailed(ConnectionLost):
     """A connection could not be made; the text names the target and the reason.
 

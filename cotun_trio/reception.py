@@ -17,8 +17,9 @@ import trio
 import cotun_trio
 from cotun_trio.access.sources import source_of
 from cotun_trio.access.startups import Startups
+from cotun_trio.acme_certificates import AcmeCertificates
 from cotun_trio.durations import format_duration
-from cotun_trio.errors import ConnectionLost, CotunError
+from cotun_trio.errors import ConnectionLost, CotunError, TlsFailed
 from cotun_trio.escape import escape
 from cotun_trio.http.forwarding import Origin, is_within
 from cotun_trio.http.front import (
@@ -29,6 +30,8 @@ from cotun_trio.http.front import (
     is_for,
     respond,
     respond_error,
+    respond_moved,
+    respond_page,
     upgrade_head,
     wanted_dialect,
 )
@@ -37,6 +40,7 @@ from cotun_trio.net.sockets import close
 from cotun_trio.net.tls_files import client_context
 from cotun_trio.net.transport import Transport
 from cotun_trio.protocol.addresses import join_host_port
+from cotun_trio.protocol.client_hello import ClientHello
 from cotun_trio.server_session import ServerSession
 from cotun_trio.settings import ClientTls
 from cotun_trio.websocket.wire import Wire
@@ -54,13 +58,22 @@ if TYPE_CHECKING:
     from cotun_trio.settings import ServerSettings
 
 
+UNRECOGNIZED_NAME = bytes((21, 3, 3, 0, 2, 2, 112))
+"""The alert for a name that is none of ours, as a record (RFC 8446 section 6)."""
+
+
 class Reception:
     """Receives the connections of a server, which is the `owner` of their sessions.
 
     `certificates` are for TLS; without them, none is spoken.
     """
 
-    def __init__(self, owner: Owner, certificates: Certificates | None, log: Context) -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        certificates: Certificates | AcmeCertificates | None,
+        log: Context,
+    ) -> None:
         settings = owner.settings
         self.sessions: set[ServerSession] = set()
         """Those that there are, logged in or not."""
@@ -98,6 +111,17 @@ class Reception:
 
         return accepted
 
+    def challenge_acceptor(
+        self, nursery: trio.Nursery, certificates: AcmeCertificates
+    ) -> Callable[[socket.socket, object], None]:
+        """Return the same for port 80, where an authority may look for a challenge."""
+
+        def accepted(sock: socket.socket, address: object) -> None:
+            assert isinstance(address, tuple)
+            nursery.start_soon(self._guard, sock, address, self._serve_challenge, certificates)
+
+        return accepted
+
     async def _guard(
         self,
         sock: socket.socket,
@@ -126,6 +150,24 @@ class Reception:
         except HeadError as error:
             await respond_error(transport, error.status)
 
+    async def _serve_challenge(
+        self, sock: socket.socket, _host: str, log: Context, certificates: AcmeCertificates
+    ) -> None:
+        transport = Transport(sock)
+        try:
+            request = await Front(transport).next_request()
+            log.debug("%s %s", request.method.decode(), escape(request.target))
+            host = b"".join(request.values(b"host")).decode("latin-1").partition(":")[0].lower()
+            page = certificates.pages.get(request.path.decode("latin-1"))
+            if page is not None:
+                await respond_page(transport, request, page)
+            elif host in certificates.domains:
+                await respond_moved(transport, request, host)
+            else:
+                await respond_error(transport, HTTPStatus.NOT_FOUND)
+        except HeadError as error:
+            await respond_error(transport, error.status)
+
     async def _serve(self, sock: socket.socket, host: str, log: Context, startup: Startup) -> None:
         """Serve whoever connects."""
         began = trio.current_time()
@@ -143,9 +185,13 @@ class Reception:
         """Return the connection behind its TLS handshake, if it has to have one."""
         if self._certificates is None:
             return Transport(sock)
-        transport = Transport(sock, self._certificates.tls())
+        transport = Transport(sock)
         try:
             with trio.fail_after(HEAD_TIMEOUT):
+                if isinstance(self._certificates, AcmeCertificates):
+                    await _choose_tls(transport, self._certificates)
+                else:
+                    transport.tls = self._certificates.tls()
                 await transport.shake_hands()
         except trio.TooSlowError:
             raise ConnectionLost(f"no TLS handshake in {HEAD_TIMEOUT:g} s") from None
@@ -235,6 +281,24 @@ class Reception:
             protocol = b", ".join(request.values(b"sec-websocket-protocol"))
             log.info("ignored an upgrade to protocol '%s'", escape(protocol))
         return None
+
+
+async def _choose_tls(transport: Transport, certificates: AcmeCertificates) -> None:
+    """Give a connection its TLS, by what its client says first.  Raises `CotunError`."""
+    data = b""
+    while (hello := ClientHello.read(data)) is None:
+        more = await transport.receive()
+        if not more:
+            raise ConnectionLost("the client closed the connection without a handshake")
+        data += more
+    try:
+        tls = certificates.tls(hello)
+    except TlsFailed:
+        with contextlib.suppress(ConnectionLost):
+            await transport.send_all(UNRECOGNIZED_NAME)
+        raise
+    tls.feed(data)
+    transport.tls = tls
 
 
 def _back_end(settings: ServerSettings) -> BackEnd:

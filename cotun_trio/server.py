@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from cotun_trio import acme_certificates
 from cotun_trio.access.fingerprints import fingerprint
 from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.accounts import Accounts
+from cotun_trio.acme_certificates import AcmeCertificates
 from cotun_trio.certificates import Certificates
-from cotun_trio.errors import CotunError
+from cotun_trio.errors import CotunError, UsageError
 from cotun_trio.logins import Logins
 from cotun_trio.logs import get_logger
 from cotun_trio.net.accept import accept_forever
@@ -21,6 +23,7 @@ from cotun_trio.net.dial import open_listeners, show_address
 from cotun_trio.net.sockets import close
 from cotun_trio.reception import Reception
 from cotun_trio.reverse import Listeners
+from cotun_trio.settings import ServerTls
 from cotun_trio.ssh.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -42,12 +45,17 @@ class Server:
         self.health_addresses: list[str] = []
         """The same for ``--health-listen``."""
         self.log = get_logger("server")
-        self._certificates = None if settings.tls is None else Certificates(settings.tls, self.log)
+        self._certificates: Certificates | AcmeCertificates | None = None
+        if isinstance(settings.tls, ServerTls):
+            self._certificates = Certificates(settings.tls, self.log)
+        elif settings.tls is not None:
+            self._certificates = AcmeCertificates(settings.tls, self.log)
         self.accounts = Accounts(settings.auth, settings.authfile, self.log)
         self.logins = Logins(self.accounts, per_minute=settings.max_auth_failures)
         self.listeners = Listeners()
         self.scratch = Scratch()
         self._reload = trio.Event()
+        self._challenged: list[socket.socket] = []  # on port 80
         self._reception = Reception(self, self._certificates, self.log)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -64,7 +72,7 @@ class Server:
             self.accounts.announce()
             await self._run(listeners, watched, task_status)
         finally:
-            for listener in (*listeners, *watched):
+            for listener in (*listeners, *watched, *self._challenged):
                 close(listener)
 
     async def _run(
@@ -77,8 +85,11 @@ class Server:
         async with trio.open_nursery() as nursery:
             try:
                 await nursery.start(self._watch_accounts)
-                if self._certificates is not None:
+                if isinstance(self._certificates, Certificates):
                     await nursery.start(self._certificates.watch)
+                elif self._certificates is not None:
+                    await self._listen_for_challenges(nursery, self._certificates)
+                    nursery.start_soon(self._certificates.run)
             except CotunError as error:
                 failure = error
                 nursery.cancel_scope.cancel()
@@ -98,6 +109,22 @@ class Server:
         if failure is not None:
             raise failure
 
+    async def _listen_for_challenges(
+        self, nursery: trio.Nursery, certificates: AcmeCertificates
+    ) -> None:
+        """Listen on port 80, where that can be had: HTTP-01 is looked for there."""
+        try:
+            listeners = await open_listeners(self.settings.host, acme_certificates.HTTP_PORT)
+        except UsageError as error:
+            self.log.debug("no challenges by HTTP: %s", error)
+            return
+        certificates.by_http = True
+        self._challenged += listeners
+        accepted = self._reception.challenge_acceptor(nursery, certificates)
+        for listener in listeners:
+            self.log.info("Answering challenges on http://%s", show_address(listener))
+            nursery.start_soon(accept_forever, listener, accepted)
+
     # ---- users
 
     def reload(self) -> None:
@@ -109,7 +136,7 @@ class Server:
             await self._reload.wait()
             self._reload = trio.Event()
             await self.accounts.reload(self._users_changed)
-            if self._certificates is not None:
+            if isinstance(self._certificates, Certificates):
                 await self._certificates.reload()
 
     async def _watch_accounts(self, *, task_status: trio.TaskStatus[None]) -> None:

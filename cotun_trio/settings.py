@@ -6,6 +6,7 @@ says what is wrong.  Behind the edge nothing is checked again.  Times are in sec
 
 from __future__ import annotations
 
+import os
 import re
 from ipaddress import ip_network
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +21,7 @@ from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import (
     RemoteError,
     bracketed,
+    canonical_host,
     clean_host,
     join_host_port,
     parse_port,
@@ -27,7 +29,7 @@ from cotun_trio.protocol.addresses import (
 from cotun_trio.protocol.dialect import CHISEL, COTUN
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from ipaddress import IPv4Network, IPv6Network
 
     from cotun_trio.access.credentials import Credentials
@@ -144,6 +146,54 @@ class ServerTls:
         return None
 
 
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+
+
+@attrs.frozen(kw_only=True)
+class ServerAcme:
+    """TLS on the server, with certificates by ACME."""
+
+    domains: tuple[str, ...]
+    """Names in lower case, a certificate for each."""
+    directory: str = LETS_ENCRYPT
+    """The authority's URL (COTUN_LE_DIRECTORY)."""
+    ca: str | None = None
+    """Who has to have issued the authority's own certificate, a PEM file (COTUN_LE_CA)."""
+    email: str | None = None
+    """Told to the authority (COTUN_LE_EMAIL)."""
+    cache: str | None = None
+    """The directory where keys and certificates are kept; None to keep none (COTUN_LE_CACHE)."""
+    clients: str | None = None
+    """Who has to have issued clients' certificates; see `ServerTls.ca`."""
+
+    @classmethod
+    def choose(
+        cls, domains: Sequence[str], environment: Mapping[str, str], *, clients: str | None
+    ) -> ServerAcme:
+        """Return what the options and the environment ask for.  Raises `UsageError`."""
+        names = []
+        for domain in domains:
+            try:
+                name = canonical_host(clean_host(domain))
+            except RemoteError as error:
+                raise UsageError(f"--tls-domain: {error}") from None
+            if "." not in name or not re.search("[a-z]$", name):
+                raise UsageError(f"--tls-domain: '{escape(domain)}' is not a full name")
+            names.append(name)
+        cache = environment.get("COTUN_LE_CACHE") or os.path.join(  # noqa: PTH118  text, as given
+            environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),  # noqa: PTH111
+            "cotun",
+        )
+        return cls(
+            domains=tuple(dict.fromkeys(names)),
+            directory=environment.get("COTUN_LE_DIRECTORY") or LETS_ENCRYPT,
+            ca=environment.get("COTUN_LE_CA") or None,
+            email=environment.get("COTUN_LE_EMAIL") or None,
+            cache=None if cache == "-" else cache,
+            clients=clients,
+        )
+
+
 @attrs.frozen(kw_only=True)
 class ServerSettings:
     """What ``cotun-trio server`` is told."""
@@ -156,7 +206,7 @@ class ServerSettings:
     """Seconds between pings; 0 for none."""
     host_key: HostKey | None = attrs.field(default=None, repr=False, eq=False)
     """What the server proves itself with; without it, a new one for the run."""
-    tls: ServerTls | None = None
+    tls: ServerTls | ServerAcme | None = None
     backend: ServerUrl | None = attrs.field(default=None)
     """Where requests go that are for no tunnel; without it, there is nothing else here."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()

@@ -18,6 +18,7 @@ from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import (
     ClientSettings,
     ClientTls,
+    ServerAcme,
     ServerSettings,
     ServerTls,
     ServerUrl,
@@ -153,6 +154,31 @@ def test_the_environment_speaks_where_no_option_does(
     assert server("--host", "::1", "-p", "1", "--auth", "b:c") == ServerSettings(
         host="::1", port=1, auth=Credentials("b", "c")
     )
+
+
+def test_certificates_by_acme_are_asked_for_by_name(
+    server: Callable[..., ServerSettings],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
+    names = ("--tls-domain", "A.example", "--tls-domain", "b.example.")
+    settings = server(*names, "--port", "443", "--tls-ca", "c")
+    assert settings.tls == ServerAcme(
+        domains=("a.example", "b.example"), cache="/var/cache/cotun", clients="c"
+    )
+    assert not capsys.readouterr().err
+    monkeypatch.setenv("COTUN_LE_CACHE", "-")
+    monkeypatch.setenv("COTUN_LE_EMAIL", "root@example.com")
+    monkeypatch.setenv("COTUN_LE_DIRECTORY", "https://ca.example/dir")
+    monkeypatch.setenv("COTUN_LE_CA", "ca.pem")
+    assert server(*names[:2]).tls == ServerAcme(
+        domains=("a.example",),
+        email="root@example.com",
+        directory="https://ca.example/dir",
+        ca="ca.pem",
+    )
+    assert "on port 443, and it listens on 8080" in capsys.readouterr().err
 
 
 def test_an_empty_variable_is_none(
@@ -314,6 +340,10 @@ C = ["client", "example.com", "3000"]
         (["server", "--backend", "ftp://a"], "ftp"),
         (["server", "--trusted-proxy", "10.0.0.0/33"], "10.0.0.0/33"),
         (["server", "--health-listen", "a:b"], "not a port"),
+        (["server", "--tls-domain", "a.example", "--tls-cert", "a"], "give one of them"),
+        (["server", "--tls-domain", "localhost"], "not a full name"),
+        (["server", "--tls-domain", "192.0.2.1"], "not a full name"),
+        (["server", "--tls-domain", "a b.example"], "not a host name"),
         (["server", "--path", "tunnel"], "/tunnel"),
         (["server", "--path", "/a?b"], "/tunnel"),
         (["server", "--max-startups", "-1"], "--max-startups"),

@@ -29,6 +29,7 @@ from cotun_trio.settings import (
     MAX_AUTH_FAILURES,
     MAX_STARTUPS,
     MAX_STARTUPS_PER_SOURCE,
+    ServerAcme,
     ServerSettings,
     ServerTls,
     ServerUrl,
@@ -53,6 +54,14 @@ what a user of socks can reach through it.  A password may be a hash made by
 cotun-trio hash-password; cotun-trio check-auth says what a file allows.
 
 A SIGHUP has the file read again, and the TLS certificate.
+
+For --tls-domain, there are in the environment:
+
+    COTUN_LE_CACHE      where keys and certificates are kept; -: nowhere
+                        (cotun in the user's cache directory)
+    COTUN_LE_EMAIL      whom the authority tells of trouble
+    COTUN_LE_DIRECTORY  another authority's ACME directory, a URL
+    COTUN_LE_CA         a PEM file with who has issued that one's certificate
 """
     + ENVIRONMENT
 )
@@ -150,6 +159,15 @@ def server(
             metavar="PATH", show_default=False, help="The key of that certificate, a PEM file."
         ),
     ] = None,
+    tls_domain: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="NAME",
+            show_default=False,
+            help="Speak TLS, with a certificate for this name from Let's Encrypt, which has to "
+            "reach this server on port 443.  Can be repeated.  See COTUN_LE_... below.",
+        ),
+    ] = None,
     tls_ca: Annotated[
         str | None,
         Parameter(
@@ -222,7 +240,7 @@ def server(
         host=host,
         port=port,
         host_key=choose_host_key(seed=key, keyfile=keyfile, environment=os.environ, warn=warn),
-        tls=ServerTls.choose(cert=tls_cert, key=tls_key, ca=tls_ca),
+        tls=_tls(tls_domain or [], cert=tls_cert, key=tls_key, ca=tls_ca, port=port),
         backend=None if backend is None else ServerUrl.parse(backend),
         trusted_proxies=tuple(map(parse_network, trusted_proxy or ())),
         health_listen=None if health_listen is None else parse_listen(health_listen),
@@ -239,6 +257,20 @@ def server(
         timings=Timings.from_environment(os.environ),
     )
     return daemon.run_server(settings, verbose=verbose, pid=pid)
+
+
+def _tls(
+    domains: list[str], *, cert: str | None, key: str | None, ca: str | None, port: int
+) -> ServerTls | ServerAcme | None:
+    if not domains:
+        return ServerTls.choose(cert=cert, key=key, ca=ca)
+    if cert or key:
+        raise UsageError(
+            "--tls-domain gets a certificate, and --tls-cert has one: give one of them"
+        )
+    if port != 443:
+        warn(f"the authority will look for this server on port 443, and it listens on {port}")
+    return ServerAcme.choose(domains, os.environ, clients=ca)
 
 
 def _generate_key(path: str, *, seed: str | None, force: bool) -> None:

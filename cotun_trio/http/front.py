@@ -254,6 +254,24 @@ async def respond(transport: Transport, request: Request, version: str) -> HTTPS
     return status
 
 
+async def respond_page(transport: Transport, request: Request, text: str) -> None:
+    """Answer a request with a text."""
+    with_body = request.method != b"HEAD"
+    await _send_response(transport, HTTPStatus.OK, text.encode(), with_body=with_body)
+
+
+async def respond_moved(transport: Transport, request: Request, host: str) -> None:
+    """Send a client to the same place at `host`, by HTTPS."""
+    where = f"https://{host}{request.origin_form.decode('ascii')}"
+    await _send_response(
+        transport,
+        HTTPStatus.PERMANENT_REDIRECT,
+        b"",
+        with_body=False,
+        more=f"Location: {where}\r\n",
+    )
+
+
 async def respond_error(
     transport: Transport, status: HTTPStatus, *, retry_after: int | None = None
 ) -> None:
