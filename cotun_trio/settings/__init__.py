@@ -1,0 +1,36 @@
+"""What a server and a client are told: frozen, validated once, at the edge.
+
+Text from the command line, the environment or a file becomes one of these, or a `UsageError` that
+says what is wrong.  Behind the edge nothing is checked again.  Times are in seconds.
+"""
+
+from cotun_trio.settings.client import ClientSettings, parse_header
+from cotun_trio.settings.server import (
+    MAX_AUTH_FAILURES,
+    MAX_STARTUPS,
+    MAX_STARTUPS_PER_SOURCE,
+    ServerSettings,
+    parse_listen,
+    parse_network,
+)
+from cotun_trio.settings.server_url import ServerUrl
+from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings, parse_bytes
+from cotun_trio.settings.tls import ClientTls, ServerAcme, ServerTls
+
+__all__ = [
+    "DEFAULT_KEEPALIVE",
+    "MAX_AUTH_FAILURES",
+    "MAX_STARTUPS",
+    "MAX_STARTUPS_PER_SOURCE",
+    "ClientSettings",
+    "ClientTls",
+    "ServerAcme",
+    "ServerSettings",
+    "ServerTls",
+    "ServerUrl",
+    "Timings",
+    "parse_bytes",
+    "parse_header",
+    "parse_listen",
+    "parse_network",
+]

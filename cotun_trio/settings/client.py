@@ -1,0 +1,112 @@
+"""What ``cotun-trio client`` is told."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+from cotun_trio.access.fingerprints import check_form
+from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
+from cotun_trio.protocol.dialect import CHISEL, COTUN
+from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
+from cotun_trio.settings.tls import ClientTls
+
+if TYPE_CHECKING:
+    from cotun_trio.access.credentials import Credentials
+    from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.protocol.proxy_url import ProxyUrl
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.settings.server_url import ServerUrl
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_OURS = re.compile(
+    "host|connection|upgrade|sec-websocket-.*|content-length|transfer-encoding|expect",
+    re.IGNORECASE,
+)
+
+
+def parse_header(text: str) -> tuple[str, str]:
+    """Read a ``Name: value`` header (RFC 9110 section 5).  Raises `UsageError`.
+
+    Headers that make the upgrade what it is cannot be given; the Host header has ``--hostname``.
+    """
+    name, colon, value = text.partition(":")
+    value = value.strip(" \t")
+    if not colon or not _TOKEN.fullmatch(name):
+        # The text may well be a password: it is not shown.
+        raise UsageError("a header is written 'Name: value', and this one is not")
+    if _OURS.fullmatch(name):
+        raise UsageError(f"the header {name} is part of the upgrade and cannot be set")
+    if any((c < " " and c != "\t") or c == "\x7f" for c in value):
+        raise UsageError(f"the value of the header {name} holds a control character")
+    try:
+        value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise UsageError(f"the value of the header {name} is not Latin-1") from None
+    return name, value
+
+
+def _check_fingerprint(_self: object, _attribute: object, text: str | None) -> None:
+    if text is not None:
+        check_form(text)
+
+
+def _check_hostname(_self: object, _attribute: object, text: str | None) -> None:
+    if not text:
+        return
+    try:
+        plain = re.fullmatch(rb"[!-~]+", text.encode("idna"))
+    except UnicodeError:
+        plain = None
+    if not plain:
+        raise UsageError(f"{escape(text)!r} cannot be a Host header")
+
+
+def _no_end(count: int | None) -> int | None:
+    return None if count is not None and count < 0 else count
+
+
+@attrs.frozen(kw_only=True)
+class ClientSettings:
+    """What ``cotun-trio client`` is told."""
+
+    server: ServerUrl
+    proxy: ProxyUrl | None = None
+    """The way out, where there is no direct one."""
+    tls: ClientTls = attrs.field(factory=ClientTls)
+    """For a server's URL with TLS; `ClientTls.ca` is for a proxy with TLS, too."""
+    remotes: tuple[Remote, ...] = attrs.field()
+    fingerprint: str | None = attrs.field(default=None, validator=_check_fingerprint)
+    """Of the server's host key, SHA-256 or legacy MD5; without it any server is believed."""
+    auth: Credentials | None = None
+    keepalive: float = DEFAULT_KEEPALIVE
+    """Seconds between pings; 0 for none."""
+    max_retry_count: int | None = attrs.field(default=None, converter=_no_end)
+    """Failed attempts in a row that are followed by another; None (-1 to Go) for no end."""
+    max_retry_interval: float = 300.0
+    """The longest wait between two attempts, in seconds."""
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
+    """Sent with the upgrade, besides its own.  Not shown: a password may be among them."""
+    hostname: str | None = attrs.field(default=None, validator=_check_hostname)
+    """The Host header, where it is not the URL's."""
+    protocol: Literal["auto", "chisel", "cotun"] = "auto"
+    timings: Timings = attrs.field(factory=Timings)
+
+    @tls.validator
+    def _check_tls(self, _attribute: object, tls: ClientTls) -> None:
+        for_proxy = self.proxy is not None and self.proxy.tls and tls == ClientTls(ca=tls.ca)
+        if not (self.server.tls or for_proxy or tls == ClientTls()):
+            raise UsageError("--tls-… and --sni are for servers whose URL begins with https://")
+
+    @remotes.validator
+    def _check_remotes(self, _attribute: object, remotes: tuple[Remote, ...]) -> None:
+        if sum(remote.stdio for remote in remotes) > 1:
+            raise UsageError("only one remote can have standard input and output")
+
+    @property
+    def dialects(self) -> tuple[Dialect, ...]:
+        """What to offer to the server, in this order, until it takes one."""
+        return {"auto": (CHISEL, COTUN), "chisel": (CHISEL,), "cotun": (COTUN,)}[self.protocol]

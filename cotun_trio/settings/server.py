@@ -1,0 +1,110 @@
+"""What ``cotun-trio server`` is told."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import ip_network
+from typing import TYPE_CHECKING
+
+import attrs
+
+from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
+from cotun_trio.protocol.addresses import RemoteError, clean_host, parse_port
+from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Network, IPv6Network
+
+    from cotun_trio.access.credentials import Credentials
+    from cotun_trio.access.host_keys import HostKey
+    from cotun_trio.settings.server_url import ServerUrl
+    from cotun_trio.settings.tls import ServerAcme, ServerTls
+
+MAX_AUTH_FAILURES = 10
+"""More than anybody mistypes in a minute."""
+MAX_STARTUPS = 1000
+"""All clients of a large server come back at once when it starts again; 1000 cost it 100 MB."""
+MAX_STARTUPS_PER_SOURCE = 100
+"""An office behind one address, but not all of the above."""
+
+
+def parse_network(text: str) -> IPv4Network | IPv6Network:
+    """Read an address or a network, such as ``10.0.0.0/8``.  Raises `UsageError`."""
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        raise UsageError(f"'{escape(text)}' is no network: write it like 10.0.0.0/8") from None
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """Read ``[host:]port``, where no host is the loopback interface.  Raises `UsageError`."""
+    host, _, port = text.rpartition(":")
+    try:
+        return clean_host(host) or "127.0.0.1", parse_port(port)
+    except RemoteError as error:
+        raise UsageError(f"{error}: write it like 127.0.0.1:8081") from None
+
+
+@attrs.frozen(kw_only=True)
+class ServerSettings:
+    """What ``cotun-trio server`` is told."""
+
+    host: str = "0.0.0.0"  # noqa: S104
+    """Where to listen, an address or a name.  All of IPv4, as the Go programs."""
+    port: int = attrs.field(default=8080)
+    """0 for any free one."""
+    keepalive: float = DEFAULT_KEEPALIVE
+    """Seconds between pings; 0 for none."""
+    host_key: HostKey | None = attrs.field(default=None, repr=False, eq=False)
+    """What the server proves itself with; without it, a new one for the run."""
+    tls: ServerTls | ServerAcme | None = None
+    backend: ServerUrl | None = attrs.field(default=None)
+    """Where requests go that are for no tunnel; without it, there is nothing else here."""
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Whose claims about where a request has come from are believed."""
+    health_listen: tuple[str, int] | None = None
+    """Where else to listen, for ``/health`` and ``/version`` only."""
+    path: str = attrs.field(default="/")
+    """Only requests for this path become tunnels, with or without a query; ``/``: all of them."""
+    auth: Credentials | None = None
+    """A user who may do everything.  The password may be a hash."""
+    authfile: str | None = None
+    """The path of a file of users; without any user, everybody is let in."""
+    max_auth_failures: int = attrs.field(default=MAX_AUTH_FAILURES)
+    """Failed logins per minute and source, after which that is barred for a while; 0: no limit."""
+    max_startups: int = attrs.field(default=MAX_STARTUPS)
+    """Connections at a time that have not logged in; 0: no limit."""
+    max_startups_per_source: int = attrs.field(default=MAX_STARTUPS_PER_SOURCE)
+    """Those of one source: an IPv4 address, or 64 bits of an IPv6 one; 0: no limit."""
+    reverse: bool = False
+    """Whether clients may have the server listen for them."""
+    socks5: bool = False
+    """Whether clients may have the server dial what a SOCKS request names."""
+    unix: bool = False
+    """Whether clients may name Unix sockets on the server's side: there, files decide who may
+    connect, and the server may be allowed much."""
+    timings: Timings = attrs.field(factory=Timings)
+
+    @port.validator
+    def _check_port(self, _attribute: object, port: int) -> None:
+        if not 0 <= port <= 65535:
+            raise UsageError(f"{port} is not a port: it has to be between 0 and 65535")
+
+    @backend.validator
+    def _check_backend(self, _attribute: object, backend: ServerUrl | None) -> None:
+        if backend is not None and backend.path != "/":
+            raise UsageError("the back end's URL has no path: requests bring their own")
+
+    @path.validator
+    def _check_path(self, _attribute: object, path: str) -> None:
+        if not re.fullmatch("/[!-~]*", path) or "?" in path or "#" in path:
+            raise UsageError(f"--path {escape(path)!r}: write it like /tunnel")
+
+    @max_auth_failures.validator
+    @max_startups.validator
+    @max_startups_per_source.validator
+    def _check_limit(self, attribute: attrs.Attribute[int], limit: int) -> None:
+        if limit < 0:
+            option = attribute.name.replace("_", "-")
+            raise UsageError(f"--{option} is a number of 0 (no limit) or more, not {limit}")

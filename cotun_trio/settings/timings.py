@@ -1,0 +1,71 @@
+"""How long things may take, and how many bytes."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import attrs
+
+from cotun_trio.durations import parse_duration
+from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+DEFAULT_KEEPALIVE = 25.0
+"""Below the 30 or 60 seconds after which proxies and NATs drop an idle connection."""
+
+
+@attrs.frozen(kw_only=True)
+class Timings:
+    """How long things may take, in seconds.  Each has a variable of the environment."""
+
+    ssh_wait: float = 35.0
+    """A new local connection waits for the tunnel to come back (COTUN_SSH_WAIT)."""
+    ssh_timeout: float = 30.0
+    """Everything up to the accepted config request, on either side (COTUN_SSH_TIMEOUT)."""
+    ws_timeout: float = 45.0
+    """The client's WebSocket handshake (COTUN_WS_TIMEOUT)."""
+    config_timeout: float = 10.0
+    """From the login to the config request (COTUN_CONFIG_TIMEOUT)."""
+    ping_timeout: float | None = None
+    """The answer to a keepalive ping; as long as the keepalive if None (COTUN_PING_TIMEOUT)."""
+    dial_timeout: float = 30.0
+    """A TCP connection to a server or to a target (COTUN_DIAL_TIMEOUT)."""
+    backend_timeout: float = 60.0
+    """The back end's answer to a request, and each further piece of it (COTUN_BACKEND_TIMEOUT)."""
+    udp_deadline: float = 15.0
+    """A UDP source that sends and gets nothing is forgotten (COTUN_UDP_DEADLINE)."""
+    udp_max_size: int = 65_507
+    """Bytes of the largest datagram, beyond which it is cut (COTUN_UDP_MAX_SIZE)."""
+    rekey_bytes: int = 16 * 2**30
+    """Bytes carried by one set of SSH keys (COTUN_REKEY_BYTES)."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Timings:
+        """Read the ``COTUN_…`` variables; unset and empty ones mean the default.
+
+        Raises `UsageError` that names the variable.
+        """
+        values: dict[str, float] = {}
+        for field in attrs.fields(cls):
+            name = f"COTUN_{field.name.upper()}"
+            text = environment.get(name)
+            if not text:
+                continue
+            try:
+                values[field.name] = (
+                    parse_bytes(text) if field.type == "int" else parse_duration(text)
+                )
+            except UsageError as error:
+                raise UsageError(f"{name}: {error}") from None
+        return cls(**values)  # type: ignore[arg-type]
+
+
+def parse_bytes(text: str) -> int:
+    """Return the positive whole number that `text` is."""
+    if not re.fullmatch("[0-9]{1,18}", text) or not int(text):
+        raise UsageError(f"{escape(text)!r} is not a number of bytes")
+    return int(text)

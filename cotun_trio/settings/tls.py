@@ -1,0 +1,108 @@
+"""TLS, at either end: which files, and what is checked."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+import attrs
+
+from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
+from cotun_trio.protocol.addresses import RemoteError, canonical_host, clean_host
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+
+
+def _pair(cert: str | None, key: str | None) -> None:
+    """Raise `UsageError` where there is one of them without the other."""
+    if (cert is None) != (key is None):
+        given, missing = ("cert", "key") if key is None else ("key", "cert")
+        raise UsageError(f"--tls-{given} needs --tls-{missing}, and the other way round")
+
+
+@attrs.frozen(kw_only=True)
+class ServerTls:
+    """TLS on the server: paths of PEM files."""
+
+    cert: str
+    key: str
+    ca: str | None = None
+    """Who has to have issued clients' certificates, a file or a directory; without it, they need
+    none."""
+
+    @classmethod
+    def choose(cls, *, cert: str | None, key: str | None, ca: str | None) -> ServerTls | None:
+        """Return what the options ask for.  Raises `UsageError` where one is missing."""
+        _pair(cert, key)
+        if cert is not None and key is not None:
+            return cls(cert=cert, key=key, ca=ca)
+        if ca is not None:
+            raise UsageError("--tls-ca needs --tls-cert and --tls-key")
+        return None
+
+
+@attrs.frozen(kw_only=True)
+class ServerAcme:
+    """TLS on the server, with certificates by ACME."""
+
+    domains: tuple[str, ...]
+    """Names in lower case, a certificate for each."""
+    directory: str = LETS_ENCRYPT
+    """The authority's URL (COTUN_LE_DIRECTORY)."""
+    ca: str | None = None
+    """Who has to have issued the authority's own certificate, a PEM file (COTUN_LE_CA)."""
+    email: str | None = None
+    """Told to the authority (COTUN_LE_EMAIL)."""
+    cache: str | None = None
+    """The directory where keys and certificates are kept; None to keep none (COTUN_LE_CACHE)."""
+    clients: str | None = None
+    """Who has to have issued clients' certificates; see `ServerTls.ca`."""
+
+    @classmethod
+    def choose(
+        cls, domains: Sequence[str], environment: Mapping[str, str], *, clients: str | None
+    ) -> ServerAcme:
+        """Return what the options and the environment ask for.  Raises `UsageError`."""
+        names = []
+        for domain in domains:
+            try:
+                name = canonical_host(clean_host(domain))
+            except RemoteError as error:
+                raise UsageError(f"--tls-domain: {error}") from None
+            if "." not in name or not re.search("[a-z]$", name):
+                raise UsageError(f"--tls-domain: '{escape(domain)}' is not a full name")
+            names.append(name)
+        cache = environment.get("COTUN_LE_CACHE") or os.path.join(  # noqa: PTH118  text, as given
+            environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),  # noqa: PTH111
+            "cotun",
+        )
+        return cls(
+            domains=tuple(dict.fromkeys(names)),
+            directory=environment.get("COTUN_LE_DIRECTORY") or LETS_ENCRYPT,
+            ca=environment.get("COTUN_LE_CA") or None,
+            email=environment.get("COTUN_LE_EMAIL") or None,
+            cache=None if cache == "-" else cache,
+            clients=clients,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class ClientTls:
+    """TLS on the client: paths of PEM files, and what is checked."""
+
+    ca: str | None = None
+    """Who has to have issued the server's certificate, in place of those whom the system trusts."""
+    cert: str | None = None
+    key: str | None = None
+    skip_verify: bool = False
+    """Whether any certificate will do."""
+    sni: str | None = None
+    """The name that the server is asked for, and that its certificate has to have."""
+
+    def __attrs_post_init__(self) -> None:
+        _pair(self.cert, self.key)
