@@ -35,6 +35,7 @@ from cotun_trio.net.tls import Nested, Tls
 from cotun_trio.net.tls_files import client_context
 from cotun_trio.net.transport import Transport
 from cotun_trio.settings import ClientTls
+from cotun_trio.snapshot import Past, snapshot
 from cotun_trio.ssh.scratch import Scratch
 from cotun_trio.websocket.wire import Wire
 
@@ -68,6 +69,7 @@ class Client:
         """What servers may open channels to."""
         self._session: ClientSession | None = None  # the open one
         self._opened = trio.Event()  # set while there is one
+        self._past = Past()
         self._failure: CotunError | None = None  # what ends the client
         self._retry = trio.Event()
         self._dialects = settings.dialects
@@ -111,6 +113,10 @@ class Client:
     def retry_now(self) -> None:
         """Cut the present wait for the next attempt short."""
         self._retry.set()
+
+    def log_snapshot(self) -> None:
+        """Log what is going on."""
+        self.log.info("%s", snapshot(self._past, [self._session] if self._session else []))
 
     # ---- what arrives here
 
@@ -269,6 +275,7 @@ class Client:
             await session.run(deadline=deadline)
         finally:
             self.session_ended()
+            self._past.add(session)
 
     def session_opened(self, session: ClientSession) -> None:
         """Give the session to whoever waits for one."""

@@ -30,13 +30,15 @@ cycle; the default of 700 costs a sixth of the connections per second."""
 def run_server(settings: ServerSettings, *, verbose: bool, pid: bool) -> int:
     """Be a server until a signal says otherwise; return the exit status."""
     server = Server(settings)
-    return _run(server.run, {signal.SIGHUP: server.reload}, verbose=verbose, pid=pid)
+    handlers = {signal.SIGHUP: server.reload, signal.SIGUSR2: server.log_snapshot}
+    return _run(server.run, handlers, verbose=verbose, pid=pid)
 
 
 def run_client(settings: ClientSettings, *, verbose: bool, pid: bool) -> int:
     """Be a client until a signal says otherwise, or it cannot go on; return the exit status."""
     client = Client(settings)
-    return _run(client.run, {signal.SIGHUP: client.retry_now}, verbose=verbose, pid=pid)
+    handlers = {signal.SIGHUP: client.retry_now, signal.SIGUSR2: client.log_snapshot}
+    return _run(client.run, handlers, verbose=verbose, pid=pid)
 
 
 def _run(

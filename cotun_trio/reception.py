@@ -43,6 +43,7 @@ from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.client_hello import ClientHello
 from cotun_trio.server_session import ServerSession
 from cotun_trio.settings import ClientTls
+from cotun_trio.snapshot import Past
 from cotun_trio.websocket.wire import Wire
 
 if TYPE_CHECKING:
@@ -77,6 +78,8 @@ class Reception:
         settings = owner.settings
         self.sessions: set[ServerSession] = set()
         """Those that there are, logged in or not."""
+        self.past = Past()
+        """Those that there were."""
         self._owner = owner
         self._settings = settings
         self._certificates = certificates
@@ -84,6 +87,11 @@ class Reception:
         self._back_end = None if settings.backend is None else _back_end(settings)
         self._startups = Startups(settings.max_startups, settings.max_startups_per_source)
         self._numbers = itertools.count(1)
+
+    @property
+    def open_sessions(self) -> list[ServerSession]:
+        """Those of clients that are in."""
+        return [session for session in self.sessions if session.was_open]
 
     def acceptor(self, nursery: trio.Nursery) -> Callable[[socket.socket, object], None]:
         """Return what takes over an accepted connection, in a task of `nursery`."""
@@ -271,6 +279,7 @@ class Reception:
             await session.run(deadline=began + self._settings.timings.ssh_timeout)
         finally:
             self.sessions.remove(session)
+            self.past.add(session)
 
     def _wanted_dialect(self, request: Request, log: Context) -> Dialect | None:
         """Return the dialect of the tunnel that `request` asks for; None where it asks for none."""

@@ -24,6 +24,7 @@ from cotun_trio.net.sockets import close
 from cotun_trio.reception import Reception
 from cotun_trio.reverse import Listeners
 from cotun_trio.settings import ServerTls
+from cotun_trio.snapshot import snapshot
 from cotun_trio.ssh.scratch import Scratch
 
 if TYPE_CHECKING:
@@ -124,6 +125,10 @@ class Server:
         for listener in listeners:
             self.log.info("Answering challenges on http://%s", show_address(listener))
             nursery.start_soon(accept_forever, listener, accepted)
+
+    def log_snapshot(self) -> None:
+        """Log what is going on."""
+        self.log.info("%s", snapshot(self._reception.past, self._reception.open_sessions))
 
     # ---- users
 

@@ -108,6 +108,11 @@ class ServerSession(Session):
         finally:
             self._owner.listeners.free(self)
 
+    @property
+    def was_open(self) -> bool:
+        """See `Session.was_open`."""
+        return self._open_since is not None
+
     def _log_end(self, reason: str) -> None:
         assert self._open_since is not None
         self.log.info(

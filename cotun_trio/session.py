@@ -73,6 +73,11 @@ class Session(abc.ABC):
     async def establish(self, nursery: trio.Nursery) -> None:
         """Get to the point where forwards are allowed.  Raises `CotunError`."""
 
+    @property
+    @abc.abstractmethod
+    def was_open(self) -> bool:
+        """Whether the remotes have ever been accepted."""
+
     @abc.abstractmethod
     async def verify_login(self, user: str, password: str) -> bool:
         """Return whether a client may come in."""

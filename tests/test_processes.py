@@ -191,6 +191,28 @@ async def test_a_wrong_password_has_status_1_and_no_password_is_ever_printed(
             assert not program.find(PASSWORD)
 
 
+async def test_a_signal_has_both_say_what_is_going_on() -> None:
+    async with (
+        listening(echo) as target,
+        our_server() as (server, url),
+        our_client(url, target=target) as (client, local),
+    ):
+        line = (
+            r"up .*s, {} sessions \({} so far\), {} channels, \S+ sent, \S+ received, "
+            r"[0-9]+ tasks, [0-9]+ descriptors, [0-9.]+MB of memory$"
+        )
+        async with await connect(local) as stream:
+            assert await echoes(stream)
+            for program in (server, client):
+                program.send_signal(signal.SIGUSR2)
+                await program.wait_for(line.format(1, 1, 1))
+        assert await client.stop() == 0
+        await server.wait_for("closed after")
+        server.send_signal(signal.SIGUSR2)
+        await server.wait_for(line.format(0, 1, 0))
+        assert await server.stop() == 0
+
+
 async def test_a_wrong_fingerprint_has_status_1_and_names_the_right_one() -> None:
     async with our_server() as (server, url):
         right = (await server.wait_for(r"Fingerprint (\S+)"))[1]

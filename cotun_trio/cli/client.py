@@ -45,9 +45,9 @@ A remote says where to listen here, and what the server connects to:
 Without a local host, every interface is listened on (0.0.0.0), for SOCKS
 127.0.0.1 only.  Port 0 is any free one.
 
-A SIGHUP cuts the wait for the next attempt to connect short.  The exit status
-is 0 after SIGINT or SIGTERM, 1 when the client had to give up, and 2 when the
-command line makes no sense.
+A SIGHUP cuts the wait for the next attempt to connect short, and a SIGUSR2
+logs what is going on.  The exit status is 0 after SIGINT or SIGTERM, 1 when
+the client had to give up, and 2 when the command line makes no sense.
 """
     + ENVIRONMENT
 )

@@ -53,7 +53,8 @@ socks, and unix:/path.  An empty pattern allows everything.  socks:REGEX limits
 what a user of socks can reach through it.  A password may be a hash made by
 cotun-trio hash-password; cotun-trio check-auth says what a file allows.
 
-A SIGHUP has the file read again, and the TLS certificate.
+A SIGHUP has the file read again, and the TLS certificate; a SIGUSR2 logs what
+is going on.
 
 For --tls-domain, there are in the environment:
 
