@@ -37,6 +37,8 @@ ARGON2_MEMORY, ARGON2_PASSES, ARGON2_LANES = 19_456, 2, 1
 20 ms.  A server may have to check many at a time."""
 MAX_ARGON2 = (1024 * 1024, 64, 64)
 """A gigabyte for each login would serve nobody but an attacker."""
+MAX_ARGON2_WORK = 4 * 1024 * 1024
+"""KiB times passes: some 15 s, in which one of few threads is busy for whoever wants to log in."""
 
 # The last characters of salt and value have bits to spare.  Where these are not zero, the library
 # raises a ValueError for the salt, and finds no password right for the value.
@@ -116,8 +118,12 @@ def _beyond_bcrypt(octets: bytes) -> bool:
 def _argon2_cost(found: re.Match[str]) -> Cost:
     *costs, salt, value = found.groups()
     given = tuple(map(int, costs))
-    memory, _, lanes = given
-    if memory < 8 * lanes or any(n > high for n, high in zip(given, MAX_ARGON2, strict=True)):
+    memory, passes, lanes = given
+    if (
+        memory < 8 * lanes
+        or memory * passes > MAX_ARGON2_WORK
+        or any(n > high for n, high in zip(given, MAX_ARGON2, strict=True))
+    ):
         raise UsageError("the argon2id hash has its memory, passes or lanes out of bounds")
     if not (_is_base64(salt) and _is_base64(value)):
         raise UsageError("the argon2id hash is damaged")

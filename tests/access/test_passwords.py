@@ -167,6 +167,7 @@ def test_what_only_begins_a_little_like_a_hash_is_a_password(text: str) -> None:
         f"$argon2id$v=19$m=2000000,t=2,p=1${SALT}$" + "A" * 43,
         f"$argon2id$v=19$m=256,t=0,p=1${SALT}$" + "A" * 43,
         f"$argon2id$v=19$m=256,t=65,p=1${SALT}$" + "A" * 43,
+        f"$argon2id$v=19$m=1048576,t=5,p=1${SALT}$" + "A" * 43,  # in its bounds, but together
         f"$argon2id$v=19$m=256,t=1,p=0${SALT}$" + "A" * 43,
         "$scrypt$ln=16,r=8,p=1$abc$xyz",
         "$pbkdf2-sha256$100000$abc$xyz",
