@@ -59,7 +59,8 @@ async def log_in(url: str, password: str, *, user: str = "alice", source: str = 
         sock.connect((server.host, server.port))  # at once, on the loopback interface
         wire = Wire(sock, client.scratch.read, client=True)
         with contextlib.suppress(CotunError):  # always: it is refused, or done
-            await ClientSession(client, wire, CHISEL).run(deadline=trio.current_time() + 30)
+            session = ClientSession(client, server, wire, CHISEL, client.log)
+            await session.run(deadline=trio.current_time() + 30)
     return time.perf_counter() - started
 
 

@@ -10,7 +10,7 @@ import trio
 import cotun_trio
 from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
 from cotun_trio.durations import format_duration
-from cotun_trio.errors import ConfigRefused, ProtocolError
+from cotun_trio.errors import ConfigRefused, ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.config_reply import ConfigReply
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.settings import ClientSettings
+    from cotun_trio.settings import ClientSettings, ServerUrl
     from cotun_trio.ssh.requests import GlobalRequest
     from cotun_trio.ssh.scratch import Scratch
     from cotun_trio.websocket.wire import Wire
@@ -47,14 +47,16 @@ class Owner(Protocol):
     def session_opened(self, session: ClientSession) -> None:
         """The session can carry connections."""
 
-    def session_ended(self) -> None:
-        """The session cannot carry connections any more."""
+    def session_left(self, session: ClientSession) -> None:
+        """The session takes no more connections.  Can be called again."""
 
 
 class ClientSession(Session):
-    """The client's side of a session."""
+    """The client's side of a session with the server at `url`."""
 
-    def __init__(self, owner: Owner, wire: Wire, dialect: Dialect) -> None:
+    def __init__(
+        self, owner: Owner, url: ServerUrl, wire: Wire, dialect: Dialect, log: Context
+    ) -> None:
         settings = owner.settings
         engine = Engine(
             dialect.client_version + MARK,
@@ -67,9 +69,12 @@ class ClientSession(Session):
             dialect,
             keepalive=settings.keepalive,
             timings=settings.timings,
-            log=owner.log,
+            log=log,
         )
+        self._url = url
         self._owner = owner
+        self._left = trio.Event()
+        self._left_because = ""
         self._dialect = dialect
         self._open_since: float | None = None
         self.reverse_addresses: tuple[str, ...] = ()
@@ -92,8 +97,8 @@ class ClientSession(Session):
             await handshake.connect(
                 nursery,
                 self.wire,
-                host=settings.hostname or settings.server.authority,
-                path=settings.server.path,
+                host=settings.hostname or self._url.authority,
+                path=self._url.path,
                 protocol=self._dialect.token,
                 headers=settings.headers,
             )
@@ -145,10 +150,22 @@ class ClientSession(Session):
                 raise ConfigRefused(f"{remote}: only a cotun-trio server can do this")
         return Config(cotun_trio.__version__, remotes)
 
-    def fail(self, failure: CotunError) -> None:
-        """See `Session.fail`; no connection is given to a session that is ending."""
-        self._owner.session_ended()
-        super().fail(failure)
+    # ---- its end
+
+    async def wait_left(self) -> CotunError:
+        """Wait until it takes no more connections, and return why not.
+
+        Either it has ended, or it is about to, and its streams have some time left.
+        """
+        await self._left.wait()
+        return self.failure or ConnectionLost(self._left_because)
+
+    def leave(self, reason: str) -> None:
+        """See `Session.leave`."""
+        if not self._left.is_set():
+            self._left_because = reason
+            self._left.set()
+            self._owner.session_left(self)
 
     async def verify_login(self, user: str, password: str) -> bool:  # noqa: ARG002
         """Nobody logs in to a client; the engine does not even ask."""

@@ -18,7 +18,7 @@ from cotun_trio.pidfile import NAME, pid_file
 from cotun_trio.server import Server
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from cotun_trio.settings import ClientSettings, ServerSettings
 
@@ -31,18 +31,18 @@ def run_server(settings: ServerSettings, *, verbose: bool, pid: bool) -> int:
     """Be a server until a signal says otherwise; return the exit status."""
     server = Server(settings)
     handlers = {signal.SIGHUP: server.reload, signal.SIGUSR2: server.log_snapshot}
-    return _run(server.run, handlers, verbose=verbose, pid=pid)
+    return _run(server, handlers, verbose=verbose, pid=pid)
 
 
 def run_client(settings: ClientSettings, *, verbose: bool, pid: bool) -> int:
     """Be a client until a signal says otherwise, or it cannot go on; return the exit status."""
     client = Client(settings)
     handlers = {signal.SIGHUP: client.retry_now, signal.SIGUSR2: client.log_snapshot}
-    return _run(client.run, handlers, verbose=verbose, pid=pid)
+    return _run(client, handlers, verbose=verbose, pid=pid)
 
 
 def _run(
-    main: Callable[[], Awaitable[None]],
+    main: Server | Client,
     handlers: dict[signal.Signals, Callable[[], None]],
     *,
     verbose: bool,
@@ -61,23 +61,27 @@ def _run(
 
 
 async def _until_signal(
-    main: Callable[[], Awaitable[None]], handlers: dict[signal.Signals, Callable[[], None]]
+    main: Server | Client, handlers: dict[signal.Signals, Callable[[], None]]
 ) -> None:
-    """Run `main`; SIGINT and SIGTERM end it, the others call their handler."""
+    """Run `main`; SIGINT and SIGTERM end it, a second one at once; the others have a handler."""
     failure: CotunError | None = None
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *handlers) as signals:
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:
+                ending = False
                 async for number in signals:
                     if number in handlers:
                         handlers[signal.Signals(number)]()
-                    else:
+                    elif ending:
                         nursery.cancel_scope.cancel()
+                    else:
+                        ending = True
+                        main.shut_down()
 
             nursery.start_soon(watch)
             try:
-                await main()
+                await main.run()
             except CotunError as error:
                 failure = error
             nursery.cancel_scope.cancel()

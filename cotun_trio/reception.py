@@ -80,6 +80,8 @@ class Reception:
         """Those that there are, logged in or not."""
         self.past = Past()
         """Those that there were."""
+        self._closing: str | None = None  # why nobody should stay
+        self._fronts: set[Front] = set()  # of connections that are no sessions yet
         self._owner = owner
         self._settings = settings
         self._certificates = certificates
@@ -92,6 +94,17 @@ class Reception:
     def open_sessions(self) -> list[ServerSession]:
         """Those of clients that are in."""
         return [session for session in self.sessions if session.was_open]
+
+    def close_soon(self, reason: str) -> None:
+        """Let everybody come to an end who is here, and tell them the reason; see `Session.drain`.
+
+        Who is on the way in still gets there: it would not know whether it has been heard.
+        """
+        self._closing = reason
+        for front in self._fronts:
+            front.close_soon()
+        for session in self.sessions:
+            session.drain(reason)
 
     def acceptor(self, nursery: trio.Nursery) -> Callable[[socket.socket, object], None]:
         """Return what takes over an accepted connection, in a task of `nursery`."""
@@ -215,6 +228,7 @@ class Reception:
         origin = Origin(host, self._certificates is not None, self._settings.trusted_proxies)
         front = Front(transport)
         with contextlib.ExitStack() as stack:
+            stack.enter_context(self._present(front))
             gateway = None
             if self._back_end is not None:
                 gateway = stack.enter_context(contextlib.closing(Gateway(self._back_end, front)))
@@ -241,6 +255,16 @@ class Reception:
             )
         with self._place(startup, host) as place:
             await self._run_session(front, request, dialect, log, client, place, began)
+
+    @contextlib.contextmanager
+    def _present(self, front: Front) -> Iterator[None]:
+        self._fronts.add(front)
+        if self._closing is not None:
+            front.close_soon()
+        try:
+            yield
+        finally:
+            self._fronts.remove(front)
 
     @contextlib.contextmanager
     def _place(self, startup: Startup, host: str) -> Iterator[Startup]:
@@ -275,6 +299,8 @@ class Reception:
         log = log.within(session=next(self._numbers))
         session = ServerSession(self._owner, wire, dialect, log, host=client, startup=startup)
         self.sessions.add(session)
+        if self._closing is not None:
+            session.drain(self._closing)
         try:
             await session.run(deadline=began + self._settings.timings.ssh_timeout)
         finally:

@@ -1,6 +1,10 @@
 """The server: listens, and owns what outlives a connection: its keys, its users, its listeners.
 
 An accepted connection goes to the `cotun_trio.reception`, and becomes a session there.
+
+It runs in three nurseries, one in the other: what accepts, the connections, and what watches over
+the process.  At the end they end in this order, so that nothing new comes while what there is gets
+its time, and nothing that a connection needs goes before it.
 """
 
 from __future__ import annotations
@@ -9,12 +13,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio import acme_certificates
 from cotun_trio.access.fingerprints import fingerprint
 from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.accounts import Accounts
-from cotun_trio.acme_certificates import AcmeCertificates
+from cotun_trio.acme_certificates import HTTP_PORT, AcmeCertificates
 from cotun_trio.certificates import Certificates
+from cotun_trio.durations import format_duration
 from cotun_trio.errors import CotunError, UsageError
 from cotun_trio.logins import Logins
 from cotun_trio.logs import get_logger
@@ -55,76 +59,106 @@ class Server:
         self.logins = Logins(self.accounts, per_minute=settings.max_auth_failures)
         self.listeners = Listeners()
         self.scratch = Scratch()
+        self._listeners: list[socket.socket] = []
+        self._health_listeners: list[socket.socket] = []
+        self._challenge_listeners: list[socket.socket] = []  # on port 80
         self._reload = trio.Event()
-        self._challenged: list[socket.socket] = []  # on port 80
+        self._shutdown = trio.Event()
         self._reception = Reception(self, self._certificates, self.log)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until cancelled.  Started when it listens.
+        """Serve until `shut_down`, and until that is done, or until cancelled.
 
-        Raises `UsageError` where it cannot.
+        Started when it listens.  Raises `UsageError` where it cannot.
         """
-        listeners = await open_listeners(self.settings.host, self.settings.port)
-        watched: list[socket.socket] = []
+        failure: CotunError | None = None
         try:
-            if self.settings.health_listen is not None:
-                watched = await open_listeners(*self.settings.health_listen)
+            await self._listen()
             self.log.info("Fingerprint %s", self.fingerprint)
             self.accounts.announce()
-            await self._run(listeners, watched, task_status)
+            async with trio.open_nursery() as process:
+                try:
+                    await self._watch_files(process)
+                except CotunError as error:
+                    failure = error
+                else:
+                    process.start_soon(self._reload_when_asked)
+                    await self._serve(task_status)
+                process.cancel_scope.cancel()
         finally:
-            for listener in (*listeners, *watched, *self._challenged):
-                close(listener)
-
-    async def _run(
-        self,
-        listeners: list[socket.socket],
-        watched: list[socket.socket],
-        task_status: trio.TaskStatus[None],
-    ) -> None:
-        failure: CotunError | None = None
-        async with trio.open_nursery() as nursery:
-            try:
-                await nursery.start(self._watch_accounts)
-                if isinstance(self._certificates, Certificates):
-                    await nursery.start(self._certificates.watch)
-                elif self._certificates is not None:
-                    await self._listen_for_challenges(nursery, self._certificates)
-                    nursery.start_soon(self._certificates.run)
-            except CotunError as error:
-                failure = error
-                nursery.cancel_scope.cancel()
-            else:
-                nursery.start_soon(self._reload_when_asked)
-                for listener in listeners:
-                    self.addresses.append(show_address(listener))
-                    scheme = "http" if self._certificates is None else "https"
-                    self.log.info("Listening on %s://%s", scheme, self.addresses[-1])
-                    nursery.start_soon(accept_forever, listener, self._reception.acceptor(nursery))
-                for listener in watched:
-                    self.health_addresses.append(show_address(listener))
-                    self.log.info("Answering /health on http://%s", self.health_addresses[-1])
-                    accepted = self._reception.health_acceptor(nursery)
-                    nursery.start_soon(accept_forever, listener, accepted)
-                task_status.started()
+            self._stop_listening()
         if failure is not None:
             raise failure
 
-    async def _listen_for_challenges(
-        self, nursery: trio.Nursery, certificates: AcmeCertificates
-    ) -> None:
-        """Listen on port 80, where that can be had: HTTP-01 is looked for there."""
-        try:
-            listeners = await open_listeners(self.settings.host, acme_certificates.HTTP_PORT)
-        except UsageError as error:
-            self.log.debug("no challenges by HTTP: %s", error)
-            return
-        certificates.by_http = True
-        self._challenged += listeners
-        accepted = self._reception.challenge_acceptor(nursery, certificates)
-        for listener in listeners:
+    def shut_down(self) -> None:
+        """Accept nothing more, let what is open end for a while, and then let `run` return.
+
+        The while is `Timings.shutdown_grace`; what has not ended by then is cut.
+        """
+        self._shutdown.set()
+
+    async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
+        """Accept connections until it is time to end, and then see those out that there are."""
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as accepting:
+                self._accept(accepting, connections)
+                task_status.started()
+                await self._shutdown.wait()
+                accepting.cancel_scope.cancel()
+            self._stop_listening()
+            grace = self.settings.timings.shutdown_grace
+            self.log.info(
+                "Shutting down, %d sessions have %s to end",
+                len(self._reception.sessions),
+                format_duration(grace),
+            )
+            self._reception.close_soon("the server is shutting down")
+            connections.cancel_scope.deadline = trio.current_time() + grace
+
+    # ---- listening
+
+    async def _listen(self) -> None:
+        """Open all listeners.  Raises `UsageError`."""
+        settings = self.settings
+        self._listeners = await open_listeners(settings.host, settings.port)
+        if settings.health_listen is not None:
+            self._health_listeners = await open_listeners(*settings.health_listen)
+        if isinstance(self._certificates, AcmeCertificates):
+            try:
+                self._challenge_listeners = await open_listeners(settings.host, HTTP_PORT)
+                self._certificates.by_http = True
+            except UsageError as error:
+                self.log.debug("no challenges by HTTP: %s", error)
+
+    def _accept(self, accepting: trio.Nursery, connections: trio.Nursery) -> None:
+        """Begin to accept, in tasks of `accepting`; what comes is served in `connections`."""
+        reception = self._reception
+        scheme = "http" if self._certificates is None else "https"
+        for listener in self._listeners:
+            self.addresses.append(show_address(listener))
+            self.log.info("Listening on %s://%s", scheme, self.addresses[-1])
+            accepting.start_soon(accept_forever, listener, reception.acceptor(connections))
+        for listener in self._health_listeners:
+            self.health_addresses.append(show_address(listener))
+            self.log.info("Answering /health on http://%s", self.health_addresses[-1])
+            accepting.start_soon(accept_forever, listener, reception.health_acceptor(connections))
+        for listener in self._challenge_listeners:
+            assert isinstance(self._certificates, AcmeCertificates)
             self.log.info("Answering challenges on http://%s", show_address(listener))
-            nursery.start_soon(accept_forever, listener, accepted)
+            accepted = reception.challenge_acceptor(connections, self._certificates)
+            accepting.start_soon(accept_forever, listener, accepted)
+
+    def _stop_listening(self) -> None:
+        for listener in (*self._listeners, *self._health_listeners, *self._challenge_listeners):
+            close(listener)
+
+    async def _watch_files(self, process: trio.Nursery) -> None:
+        """Begin to notice changes of the users and the certificate.  Raises `CotunError`."""
+        await process.start(self._watch_accounts)
+        if isinstance(self._certificates, Certificates):
+            await process.start(self._certificates.watch)
+        elif self._certificates is not None:
+            process.start_soon(self._certificates.run)
 
     def log_snapshot(self) -> None:
         """Log what is going on."""

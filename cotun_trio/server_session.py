@@ -105,8 +105,6 @@ class ServerSession(Session):
             if self._open_since is not None:
                 self._log_end("internal error" if others else "the server is shutting down")
             raise
-        finally:
-            self._owner.listeners.free(self)
 
     @property
     def was_open(self) -> bool:
@@ -212,12 +210,13 @@ class ServerSession(Session):
 
     def replace(self) -> None:
         """End the session for a newer one of the same client."""
-        self.fail(ConnectionLost("replaced by a new session of the same client"))
+        failure = ConnectionLost("replaced by a new session of the same client")
+        self.wire.fail(failure)  # it leads nowhere: nobody is there to be told
+        self.fail(failure)
 
-    def fail(self, failure: CotunError) -> None:
-        """See `Session.fail`; the listeners are freed at once."""
+    def leave(self, reason: str) -> None:  # noqa: ARG002
+        """See `Session.leave`: nobody listens for it any more."""
         self._owner.listeners.free(self)
-        super().fail(failure)
 
     # ---- what the client asks for
 

@@ -2,9 +2,15 @@
 
 A session is a nursery.  In it run the reader (trio-websocket's, which pumps the network into the
 SSH connection), the writer, the keepalive, and one child per forwarded connection.  Its cancel
-scope is the only way that it ends: the peer is lost, a rule is broken, a ping goes unanswered, or
-somebody outside cancels.  Whichever comes first is the session's `failure`, and everything in the
-nursery is gone when `Session.run` returns.
+scope is the only way that it ends: the peer is lost, a rule is broken, a ping goes unanswered, it
+has been drained, or somebody outside cancels.  Whichever comes first is the session's `failure`,
+and everything in the nursery is gone when `Session.run` returns.
+
+To drain a session is to let it end by itself: what is open goes on, and when the last of it has
+ended, so does the session.  A peer of our own kind is told by a global request, and from then on
+opens nothing more in it: a client looks for another session, a server stops listening for this one.
+A Go peer cannot be told; what it still opens is carried like the rest, since to refuse it would
+lose it for certain.
 
 What differs between the roles is in `cotun_trio.client_session` and `cotun_trio.server_session`:
 how a session is established, and what the peer may ask for.
@@ -42,6 +48,12 @@ if TYPE_CHECKING:
     from cotun_trio.websocket.wire import Wire
 
 
+DRAIN = "drain@cotun-trio"
+"""The global request that says: open nothing more here, the session is about to end."""
+PARTING = 1.0
+"""Seconds for the peer to take what it has not got yet, the reason of the end included."""
+
+
 class Session(abc.ABC):
     """A session on `wire`, which it owns."""
 
@@ -66,6 +78,10 @@ class Session(abc.ABC):
         self._nursery: trio.Nursery | None = None
         self._speaks_ssh = False
         self._conns = itertools.count(1)
+        self._farewell = "closing"  # the reason that the peer is given
+        self._drain_asked = trio.Event()
+        self.draining = False
+        """Whether nothing should be opened any more."""
 
     # ---- what the roles define
 
@@ -91,6 +107,10 @@ class Session(abc.ABC):
         """Return whether the peer's SOCKS clients may have a connection to `target`."""
 
     @abc.abstractmethod
+    def leave(self, reason: str) -> None:
+        """Take no more connections here, because of `reason`.  Can be called again."""
+
+    @abc.abstractmethod
     def config_requested(self, request: GlobalRequest) -> None:
         """The peer has sent its config request."""
 
@@ -109,16 +129,21 @@ class Session(abc.ABC):
                 try:
                     with trio.fail_at(deadline):
                         await self.establish(nursery)
-                    await self._keep_alive()
+                    nursery.start_soon(self._keep_alive)
+                    await self._drain_asked.wait()
+                    await self._drain()
+                    self.fail(ConnectionLost(self._farewell))
                 except trio.TooSlowError:
                     self.fail(ConnectionLost("the login took too long"))
                 except CotunError as error:
                     self.fail(error)
         finally:
             self._nursery = None
+            self.leave(str(self.failure or self._farewell))
             if self._speaks_ssh:  # or the peer would get frames in place of its HTTP
-                self.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, "closing")
-                self.wire.say_goodbye()
+                self.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, self._farewell)
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + PARTING):
+                    await self.wire.part()
             self.connection.on_lost(self.failure or ConnectionLost("the session was closed"))
             self.wire.close()
         assert self.failure is not None
@@ -128,13 +153,54 @@ class Session(abc.ABC):
         """End the session because of `failure`, unless it is ending already."""
         if self.failure is None:
             self.failure = failure
+        self.leave(str(failure))
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
 
     async def _watch_wire(self) -> None:
         await self.wire.ended.wait()
-        assert self.wire.failure is not None
-        self.fail(self.wire.failure)
+        failure = self.wire.failure
+        assert failure is not None
+        if self.draining:
+            # What has come whole is still to be written to sockets here; all else breaks off.
+            self.connection.on_lost(failure)
+            with trio.move_on_after(self.timings.shutdown_grace):
+                await self.forwards.wait_idle()
+        self.fail(failure)
+
+    # ---- draining
+
+    def drain(self, reason: str) -> None:
+        """End the session because of `reason` when all that is open has ended.
+
+        One that is not established yet is so at once when it is.
+        """
+        if not self._drain_asked.is_set():
+            self._farewell = reason
+            self.draining = True
+            self.leave(reason)
+            self._drain_asked.set()
+
+    async def _drain(self) -> None:
+        """Wait until there is nothing open.  Raises `CotunError`."""
+        self.forwards.cut(lambda forward: not forward.endless)
+        if self.connection.peer_is_ours:
+            await self.connection.request(DRAIN, self._farewell.encode())
+        while not self.quiet:
+            await self.forwards.wait_idle()
+            await self.connection.wait_no_channels()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is open, and nothing is being opened."""
+        return self.forwards.idle and not self.connection.channels
+
+    def peer_drains(self, reason: str) -> None:
+        """Open nothing more: the peer is going to end the session.  Called once."""
+        self.log.debug("the peer drains the session: %s", reason)
+        self.draining = True
+        self.leave(reason)
+        self.forwards.cut(lambda forward: not forward.endless)
 
     def start_ssh(self) -> None:
         """Begin to speak SSH on the wire."""
@@ -147,16 +213,20 @@ class Session(abc.ABC):
         self.wire.frames.max_message = MAX_MESSAGE
 
     async def _keep_alive(self) -> None:
-        """Ping the peer for ever; give up on one that does not answer in time."""
+        """Ping the peer until it does not answer in time; that ends the wire."""
         if not self._keepalive:
-            await trio.sleep_forever()
+            return
         timeout = self.timings.ping_timeout or self._keepalive
-        while True:
-            await trio.sleep(self._keepalive)
-            with trio.move_on_after(timeout) as scope:
-                await self.connection.request("ping")
-            if scope.cancelled_caught:
-                raise ConnectionLost(f"no answer to a ping in {format_duration(timeout)}")
+        try:
+            while True:
+                await trio.sleep(self._keepalive)
+                with trio.fail_after(timeout):
+                    await self.connection.request("ping")
+        except trio.TooSlowError:
+            reason = f"no answer to a ping in {format_duration(timeout)}"
+            self.wire.fail(ConnectionLost(reason))
+        except CotunError:
+            pass  # the connection has ended, and the session knows why
 
     # ---- forwards
 
@@ -170,7 +240,7 @@ class Session(abc.ABC):
             await carry_out(self, sock, remote, log)
 
     async def _carry_in(self, opening: Opening, target: Target, log: Context) -> None:
-        with self.forwards.running(target) as forward:
+        with self.forwards.running(target, endless=target.udp) as forward:
 
             def may_reach(by_socks: Target) -> bool:
                 forward.by_socks = by_socks
@@ -220,6 +290,9 @@ class Session(abc.ABC):
             request.reply(b"pong", success=True)
         elif request.kind == "config":
             self.config_requested(request)
+        elif request.kind == DRAIN and self.connection.peer_is_ours and not self.draining:
+            self.peer_drains(escape(request.payload))
+            request.reply(success=True)
         else:
             self.log.debug("unknown request '%s'", escape(request.kind))
             request.reply(success=False)

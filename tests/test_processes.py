@@ -99,19 +99,59 @@ async def test_verbose_programs_have_a_line_for_each_connection() -> None:
 async def test_a_signal_ends_both_programs_with_status_0_in_the_middle_of_a_connection(
     number: signal.Signals,
 ) -> None:
+    grace = {"COTUN_SHUTDOWN_GRACE": "100ms"}
     async with (
         listening(echo) as target,
-        our_server() as (server, url),
-        our_client(url, target=target) as (client, local),
+        our_server(env=grace) as (server, url),
+        our_client(url, target=target, env=grace) as (client, local),
         await connect(local) as stream,
     ):
         assert await echoes(stream)
         assert await server.stop(number) == 0
-        await client.wait_for("client: Disconnected: ")
+        await client.wait_for("client: Disconnected: the server is shutting down$")
         await client.wait_for(r"client: Retrying in \d+(\.\d+)?(ms|s)\.\.\.$")
         assert await client.stop(number) == 0
         for program in (server, client):
             assert not program.find("Traceback|Error:")
+
+
+@pytest.mark.parametrize("which", ["server", "client"])
+async def test_a_second_signal_ends_a_program_that_waits_for_a_connection(which: str) -> None:
+    grace = {"COTUN_SHUTDOWN_GRACE": "1h"}
+    async with (
+        listening(echo) as target,
+        our_server(env=grace) as (server, url),
+        our_client(url, "-v", target=target, env=grace) as (client, local),
+        await connect(local) as stream,
+    ):
+        assert await echoes(stream)
+        program, other = (server, client) if which == "server" else (client, server)
+        program.send_signal(signal.SIGTERM)
+        await other.wait_for("shutting down") if which == "server" else await program.wait_for(
+            "Shutting down"
+        )
+        assert await echoes(stream)
+        assert await program.stop() == 0
+
+
+async def test_a_transfer_in_flight_is_finished_when_the_server_is_told_to_end() -> None:
+    content = random_bytes(100 * MiB)
+    async with (
+        listening(file_server(content)) as target,
+        our_server(env={"COTUN_SHUTDOWN_GRACE": "1m"}) as (server, url),
+        our_client(url, target=target) as (client, local),
+        await connect(local) as stream,
+    ):
+        await stream.send_all(b"GET /file HTTP/1.1\r\nHost: example.com\r\n\r\n")
+        received = await receive_exactly(stream, 10 * MiB)
+        server.send_signal(signal.SIGTERM)
+        await client.wait_for("client: Disconnected: the server is shutting down$")
+        with pytest.raises(OSError, match="all attempts to connect"):
+            await connect(url.removeprefix("http://"))
+        received += await receive_all(stream)
+        await stream.aclose()
+        assert sha256(received.partition(b"\r\n\r\n")[2]) == sha256(content)
+        assert await server.wait() == 0
 
 
 async def test_the_pid_file_lives_as_long_as_its_process(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import trio.testing
 
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.fingerprints import fingerprint
-from cotun_trio.client import STABLE, Client
+from cotun_trio.client import Client
+from cotun_trio.connector import STABLE
 from cotun_trio.durations import parse_duration
 from cotun_trio.errors import (
     AuthenticationFailed,
@@ -59,7 +60,7 @@ def autojump() -> trio.testing.MockClock:
 @pytest.fixture
 def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every wait as long as it can be."""
-    monkeypatch.setattr("cotun_trio.client.random.uniform", lambda _low, high: high)
+    monkeypatch.setattr("cotun_trio.connector.random.uniform", lambda _low, high: high)
 
 
 def waits(log: LogWatch) -> list[float]:
@@ -167,13 +168,13 @@ async def test_the_waits_double_up_to_the_longest(
         running_client(refused_address(), max_retry_interval=20),
     ):
         await log.wait_for("Retrying", times=7, timeout=1000)
-    assert waits(log) == [1, 2, 4, 8, 16, 20, 20]
+    assert waits(log) == [2, 4, 8, 16, 20, 20, 20]
 
 
 async def test_the_waits_are_drawn_from_the_whole_interval(
     autojump: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cotun_trio.client.random.uniform", random.Random(3).uniform)
+    monkeypatch.setattr("cotun_trio.connector.random.uniform", random.Random(3).uniform)
     async with watch_logs() as log, running_client(refused_address(), max_retry_interval=8):
         await log.wait_for("Retrying", times=25, timeout=10_000)
     late = waits(log)[3:]
@@ -188,14 +189,14 @@ async def test_a_session_that_lasted_starts_the_waits_again(
     async with watch_logs() as log, switchable_server() as server:
         await server.stop()
         async with running_client(server.address) as client:
-            await log.wait_for("Retrying in 8s", timeout=60)
+            await log.wait_for("Retrying in 16s", timeout=60)
             await server.start()
             await client.opened()
             await trio.sleep(STABLE)
             await server.stop()
             await log.wait_for("Disconnected: ", "client")
             await log.wait_for("Retrying", times=5)
-    assert waits(log) == [1, 2, 4, 8, 1]
+    assert waits(log) == [2, 4, 8, 16, 2]
 
 
 async def test_a_session_that_is_dropped_at_once_does_not(
@@ -209,7 +210,7 @@ async def test_a_session_that_is_dropped_at_once_does_not(
         for number in range(1, 5):
             (await client.opened(number)).wire.close()
             await log.wait_for("Retrying", times=number)
-    assert waits(log) == [1, 2, 4, 8]
+    assert waits(log) == [2, 4, 8, 16]
     assert len(log.find("Disconnected: ", "client")) == 4
 
 
@@ -279,6 +280,15 @@ async def test_what_cannot_heal_is_tried_again_where_a_count_is_given(
             await wrong_client(what, server.addresses[0], max_retry_count=2).run()
     assert len(log.find(line, "client")) == 3
     assert len(waits(log)) == 2
+
+
+async def test_below_zero_a_count_has_no_end_whatever_happens(
+    autojump: trio.testing.MockClock,
+) -> None:
+    async with watch_logs() as log, running_server(auth=Credentials("", "right")) as server:
+        with trio.move_on_after(1000):
+            await wrong_client("password", server.addresses[0], max_retry_count=-1).run()
+    assert len(log.find("Authentication failed: ", "client")) > 3
 
 
 # ---- local connections while there is no session

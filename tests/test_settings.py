@@ -292,13 +292,6 @@ def test_a_hostname_that_no_header_can_hold_is_the_users_error(text: str) -> Non
     assert str(caught.value).isprintable()
 
 
-def test_a_retry_count_below_zero_means_no_end_as_in_go() -> None:
-    assert client(max_retry_count=-1).max_retry_count is None
-    assert client(max_retry_count=0).max_retry_count == 0
-    assert client(max_retry_count=3).max_retry_count == 3
-    assert client().max_retry_count is None
-
-
 def test_a_protocol_says_what_to_offer_and_in_which_order() -> None:
     assert client().dialects == (CHISEL, COTUN)
     assert client(protocol="chisel").dialects == (CHISEL,)

@@ -22,6 +22,7 @@ defaults, can be set in the environment:
     COTUN_SSH_WAIT        35s  a local connection waits for the tunnel
     COTUN_PING_TIMEOUT         the answer to a ping; default: the keepalive
     COTUN_BACKEND_TIMEOUT 60s  the back end's answer, and each piece of it
+    COTUN_SHUTDOWN_GRACE  5s   what is open goes on after SIGTERM or SIGINT
     COTUN_UDP_DEADLINE    15s  a UDP source is forgotten
     COTUN_UDP_MAX_SIZE         bytes of a datagram (65507)
     COTUN_REKEY_BYTES          bytes carried by one set of SSH keys (16 GiB)

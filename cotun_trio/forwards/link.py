@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cotun_trio.errors import CotunError
+    from cotun_trio.forwards.running import Forwards
     from cotun_trio.ssh.connection import Connection
 
 
@@ -17,6 +18,10 @@ class Link(Protocol):
     @property
     def connection(self) -> Connection:
         """Where channels are opened."""
+
+    @property
+    def forwards(self) -> Forwards:
+        """What runs in it."""
 
     def fail(self, failure: CotunError) -> None:
         """End the session: the peer has broken a rule."""

@@ -54,9 +54,7 @@ class Listener:
         async with trio.open_nursery() as nursery:
             for sock in self._sockets:
                 if remote.udp:
-                    listener = UdpListener(
-                        sock, remote.channel_target, max_size=udp_max_size, log=log
-                    )
+                    listener = UdpListener(sock, remote, max_size=udp_max_size, log=log)
                     nursery.start_soon(listener.serve, current)
                 else:
                     nursery.start_soon(

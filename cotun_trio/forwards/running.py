@@ -24,6 +24,8 @@ class Forward:
     """The target that the peer named; or the remote that it came in by here."""
     by_socks: Target | None = None
     """Where a SOCKS client's request led, once there was one."""
+    endless: bool = False
+    """Whether it never ends by itself: datagrams."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
 
@@ -32,17 +34,30 @@ class Forwards:
 
     def __init__(self) -> None:
         self._running: set[Forward] = set()
+        self._idle = trio.lowlevel.ParkingLot()
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is none."""
+        return not self._running
+
+    async def wait_idle(self) -> None:
+        """Wait until there is none."""
+        while self._running:
+            await self._idle.park()
 
     @contextlib.contextmanager
-    def running(self, uses: Target | Remote) -> Iterator[Forward]:
+    def running(self, uses: Target | Remote, *, endless: bool = False) -> Iterator[Forward]:
         """Count a forward for as long as the block runs; `cut` cancels that."""
-        forward = Forward(uses)
+        forward = Forward(uses, endless=endless)
         self._running.add(forward)
         try:
             with forward.scope:
                 yield forward
         finally:
             self._running.remove(forward)
+            if not self._running:
+                self._idle.unpark_all()
 
     def cut(self, allowed: Callable[[Forward], bool]) -> int:
         """Cancel those that are not `allowed`; return how many."""

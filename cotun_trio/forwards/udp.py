@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.forwards.link import Link
     from cotun_trio.logs import Context
+    from cotun_trio.protocol.remote import Remote
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.requests import Opening
 
@@ -87,9 +88,9 @@ class Datagrams:
 class UdpListener:
     """The listening end of a UDP remote.  Lives as long as whoever owns `sock`."""
 
-    def __init__(self, sock: socket.socket, target: bytes, *, max_size: int, log: Context) -> None:
+    def __init__(self, sock: socket.socket, remote: Remote, *, max_size: int, log: Context) -> None:
         self._sock = sock
-        self._target = target
+        self._remote = remote
         self._max_size = max_size
         self._log = log
         self._link: Link | None = None  # the session that has the channel, or is opening one
@@ -135,8 +136,12 @@ class UdpListener:
 
     async def _open(self, link: Link) -> None:
         """Open a session's channel, and keep it until it closes."""
+        with link.forwards.running(self._remote, endless=True):
+            await self._carry(link)
+
+    async def _carry(self, link: Link) -> None:
         try:
-            channel = await link.connection.open_channel(self._target)
+            channel = await link.connection.open_channel(self._remote.channel_target)
         except CotunError as error:
             self._log.info("refused: %s", error)
             # Still ours, so that not every datagram asks again; a new session is another link.

@@ -97,8 +97,16 @@ class Front:
         self.transport = transport
         self.parser = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._first = True
+        self._idle = trio.CancelScope()  # waiting for another request
+        self.closing = False
+        """Whether no other request will be taken."""
         self._waited = 0.0  # for the client, in seconds, since its last request
         self._moved = 0  # bytes that it has sent or taken since then
+
+    def close_soon(self) -> None:
+        """Take no other request than the first, or the one that there is."""
+        self.closing = True
+        self._idle.cancel()
 
     async def next_request(self) -> Request:
         """Read a request head.
@@ -109,11 +117,14 @@ class Front:
         parser = self.parser
         received = len(parser.trailing_data[0])
         if not (received or self._first):
-            with trio.move_on_after(IDLE_TIMEOUT):
+            self._idle = trio.move_on_after(IDLE_TIMEOUT)
+            with self._idle:
                 data = await self.transport.receive()
                 received = len(data)
                 parser.receive_data(data)
         self._first, self._waited, self._moved = False, 0.0, 0
+        if self._idle.cancel_called:
+            raise ConnectionLost("no other request")
         try:
             with trio.fail_after(HEAD_TIMEOUT):
                 while True:
@@ -172,6 +183,8 @@ class Front:
 
     def start_next(self) -> bool:
         """Prepare for another request; return whether there can be one."""
+        if self.closing:
+            return False
         if self.parser.our_state is h11.DONE and self.parser.their_state is h11.DONE:
             self.parser.start_next_cycle()
             return True

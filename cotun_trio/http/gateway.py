@@ -201,7 +201,10 @@ class Gateway:
                     await self._answer(event, forwarding.response_headers(event.headers))
                     self._answered = False  # that was not it yet
             elif isinstance(event, h11.Response):
-                await self._answer(event, forwarding.response_headers(event.headers))
+                headers = forwarding.response_headers(event.headers)
+                if self._front.closing:
+                    headers.append((b"connection", b"close"))
+                await self._answer(event, headers)
             elif isinstance(event, h11.Data):
                 await self._front.send(event)
             elif isinstance(event, h11.EndOfMessage):

@@ -4,7 +4,7 @@ Text from the command line, the environment or a file becomes one of these, or a
 says what is wrong.  Behind the edge nothing is checked again.  Times are in seconds.
 """
 
-from cotun_trio.settings.client import ClientSettings, parse_header
+from cotun_trio.settings.client import ClientSettings, Way, parse_header
 from cotun_trio.settings.server import (
     MAX_AUTH_FAILURES,
     MAX_STARTUPS,
@@ -29,6 +29,7 @@ __all__ = [
     "ServerTls",
     "ServerUrl",
     "Timings",
+    "Way",
     "parse_bytes",
     "parse_header",
     "parse_listen",

@@ -65,8 +65,13 @@ def _check_hostname(_self: object, _attribute: object, text: str | None) -> None
         raise UsageError(f"{escape(text)!r} cannot be a Host header")
 
 
-def _no_end(count: int | None) -> int | None:
-    return None if count is not None and count < 0 else count
+@attrs.frozen
+class Way:
+    """A server, and how it is reached."""
+
+    server: ServerUrl
+    proxy: ProxyUrl | None = None
+    """The way out, where there is no direct one."""
 
 
 @attrs.frozen(kw_only=True)
@@ -76,6 +81,8 @@ class ClientSettings:
     server: ServerUrl
     proxy: ProxyUrl | None = None
     """The way out, where there is no direct one."""
+    alternatives: tuple[Way, ...] = ()
+    """Servers to be tried, in turn, where that one fails."""
     tls: ClientTls = attrs.field(factory=ClientTls)
     """For a server's URL with TLS; `ClientTls.ca` is for a proxy with TLS, too."""
     remotes: tuple[Remote, ...] = attrs.field()
@@ -84,8 +91,9 @@ class ClientSettings:
     auth: Credentials | None = None
     keepalive: float = DEFAULT_KEEPALIVE
     """Seconds between pings; 0 for none."""
-    max_retry_count: int | None = attrs.field(default=None, converter=_no_end)
-    """Failed attempts in a row that are followed by another; None (-1 to Go) for no end."""
+    max_retry_count: int | None = None
+    """Failed rounds of attempts in a row that are followed by another, also after what cannot heal;
+    negative for no end.  None is for no end either, but for what cannot heal."""
     max_retry_interval: float = 300.0
     """The longest wait between two attempts, in seconds."""
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
@@ -97,14 +105,20 @@ class ClientSettings:
 
     @tls.validator
     def _check_tls(self, _attribute: object, tls: ClientTls) -> None:
-        for_proxy = self.proxy is not None and self.proxy.tls and tls == ClientTls(ca=tls.ca)
-        if not (self.server.tls or for_proxy or tls == ClientTls()):
+        proxied = any(way.proxy is not None and way.proxy.tls for way in self.ways)
+        for_proxy = proxied and tls == ClientTls(ca=tls.ca)
+        if not (any(way.server.tls for way in self.ways) or for_proxy or tls == ClientTls()):
             raise UsageError("--tls-… and --sni are for servers whose URL begins with https://")
 
     @remotes.validator
     def _check_remotes(self, _attribute: object, remotes: tuple[Remote, ...]) -> None:
         if sum(remote.stdio for remote in remotes) > 1:
             raise UsageError("only one remote can have standard input and output")
+
+    @property
+    def ways(self) -> tuple[Way, ...]:
+        """All that may be tried, in this order."""
+        return Way(self.server, self.proxy), *self.alternatives
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:

@@ -36,6 +36,8 @@ class Timings:
     """A TCP connection to a server or to a target (COTUN_DIAL_TIMEOUT)."""
     backend_timeout: float = 60.0
     """The back end's answer to a request, and each further piece of it (COTUN_BACKEND_TIMEOUT)."""
+    shutdown_grace: float = 5.0
+    """What is open goes on after the signal to end (COTUN_SHUTDOWN_GRACE)."""
     udp_deadline: float = 15.0
     """A UDP source that sends and gets nothing is forgotten (COTUN_UDP_DEADLINE)."""
     udp_max_size: int = 65_507

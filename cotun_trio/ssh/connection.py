@@ -74,6 +74,7 @@ class Connection:
         self._corked = self._disconnected = False
         self._held: list[bytes] = []  # control messages that wait for the end of a key exchange
         self._held_size = 0
+        self._no_channels = trio.lowlevel.ParkingLot()
         self._keys = trio.lowlevel.ParkingLot()  # who waits for the end of a key exchange
         self._resumed = trio.lowlevel.ParkingLot()  # where the carrier waits for a verdict
         self._handle = {
@@ -158,6 +159,7 @@ class Connection:
         for channel in list(self.channels.values()):
             channel.on_lost()
         self.channels.clear()
+        self._no_channels.unpark_all()
         for pending in self._opens.values():
             pending.answered.set()
         for request in self._requests:
@@ -318,7 +320,7 @@ class Connection:
         pending.payload = bytes(payload[1:])
         pending.answered.set()
 
-    # ---- opening channels
+    # ---- channels
 
     async def open_channel(self, extra: bytes) -> Channel:
         """Open a channel to what `extra` names.
@@ -345,6 +347,11 @@ class Connection:
             raise pending.refusal
         self._check_alive()
         return channel
+
+    async def wait_no_channels(self) -> None:
+        """Wait until no channel is open, and the peer knows that of each."""
+        while self.channels:
+            await self._no_channels.park()
 
     def _too_many_channels(self) -> bool:
         return len(self.channels) + len(self._opens) + self._openings >= MAX_CHANNELS
@@ -457,6 +464,8 @@ class Connection:
         channel = self._only_channel(payload)
         channel.on_close(broken=not channel.eof_received and self.peer_is_ours)
         del self.channels[channel.number]
+        if not self.channels:
+            self._no_channels.unpark_all()
         self._touch(channel)
 
     def _only_channel(self, payload: memoryview) -> Channel:

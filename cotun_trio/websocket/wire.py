@@ -344,6 +344,32 @@ class Wire(trio.abc.Stream):
             with contextlib.suppress(OSError, TlsFailed):
                 self._sock.send(frame if self._tls is None else self._tls.encrypt(frame))
 
+    async def part(self) -> None:
+        """Send what is left and a close frame, and wait for the peer to close its end.
+
+        A socket that is closed with bytes unread is reset, and what the peer has not got by then is
+        lost: what still comes is read and dropped.  Only for when `run_writer` and the reader do
+        not run any more.  Returns at once where the wire has ended; waits for ever for a peer that
+        does nothing.
+        """
+        sock, backlog = self._sock, self._backlog
+        with contextlib.suppress(OSError, trio.ClosedResourceError):
+            while backlog and not self.ended.is_set():
+                await wait_writable(sock)
+                with contextlib.suppress(BlockingIOError):
+                    written = sock.sendmsg(backlog.views())
+                    self.bytes_out += written
+                    backlog.advance(written)
+            if self.ended.is_set():
+                return
+            self.say_goodbye()
+            sock.shutdown(socket.SHUT_WR)
+            while True:
+                await wait_readable(sock)
+                with contextlib.suppress(BlockingIOError):
+                    if not sock.recv_into(self._area):
+                        return
+
     def close(self) -> None:
         """Close the socket.  What the kernel has taken is still sent."""
         self._end(ConnectionLost("the connection was closed"))

@@ -76,12 +76,13 @@ class Switch:
         self.address = ""
         self._nursery = nursery
         self._settings = settings
+        self.server: Server
         self._scope = trio.CancelScope()
         self._stopped = trio.Event()
 
     async def start(self) -> Server:
         """Start it, and return when it listens."""
-        server = Server(server_settings(**self._settings))
+        server = self.server = Server(server_settings(**self._settings))
         self._scope, self._stopped = trio.CancelScope(), trio.Event()
 
         async def run(task_status: trio.TaskStatus[None]) -> None:
@@ -97,6 +98,10 @@ class Switch:
     async def stop(self) -> None:
         """Stop it, and return when nothing of it is left."""
         self._scope.cancel()
+        await self._stopped.wait()
+
+    async def stopped(self) -> None:
+        """Wait until it has stopped by itself."""
         await self._stopped.wait()
 
 
