@@ -12,46 +12,60 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 from cotun_trio.connector import Connector
 from cotun_trio.durations import format_duration
-from cotun_trio.errors import ConnectionLost, CotunError
+from cotun_trio.errors import ConnectionLost, CotunError, UsageError
 from cotun_trio.forwards.listener import open_listener
 from cotun_trio.forwards.stdio import carry_stdio
 from cotun_trio.logs import get_logger
 from cotun_trio.net.sockets import close
 from cotun_trio.snapshot import snapshot
 from cotun_trio.ssh.scratch import Scratch
+from cotun_trio.systemd import Notifier
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable, Iterable
 
     from cotun_trio.client_session import ClientSession
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
     from cotun_trio.settings import ClientSettings
 
 
 class Client:
-    """A tunnel client.  Raises `UsageError` where its TLS files cannot be used."""
+    """A tunnel client.  Raises `UsageError` where its TLS files cannot be used.
 
-    def __init__(self, settings: ClientSettings) -> None:
+    `reread` gives the settings as they are by now, for `reload`; it may block, and raise
+    `UsageError`.  `notifier` knows who wants to hear how the client is.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        reread: Callable[[], ClientSettings] | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
+        self.notifier = notifier or Notifier({})
         self.settings = settings
-        self.addresses: list[str] = []
-        """Where the remotes listen, ``host:port`` each, once `run` has started."""
+        self._reread = reread
         self._listeners: list[Listener] = []
         self.log = get_logger("client")
         self.scratch = Scratch()
         self.identity = secrets.token_hex(16)
         """Told to servers of our kind: whoever has it may take its reverse listeners over."""
-        self.declared = frozenset(r.target for r in settings.remotes if r.reverse)
+        self.declared = _targets(settings.remotes)
         """What servers may open channels to."""
         self._session: ClientSession | None = None  # the open one
         self._opened = trio.Event()  # set while there is one
         self._failure: CotunError | None = None  # what ends the client
         self._connector = Connector(self)
         self._shutdown = trio.Event()
+        self._reload = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen and stay connected until `shut_down`, and until that is done, or until cancelled.
@@ -62,12 +76,8 @@ class Client:
         """
         try:
             for remote in self.settings.remotes:
-                if not (remote.reverse or remote.stdio):
-                    listener = await open_listener(remote)
-                    self._listeners.append(listener)
-                    self.addresses += listener.addresses
-                    for address in listener.addresses:
-                        self.log.info("Listening on %s for %s", address, remote)
+                if remote.local:
+                    await self._listen(remote)
             async with trio.open_nursery() as process:
                 await self._serve(process, task_status)
                 process.cancel_scope.cancel()
@@ -105,22 +115,31 @@ class Client:
                 for remote in self.settings.remotes:
                     if remote.stdio:
                         accepting.start_soon(self._wait_to_carry_stdio, remote)
+                accepting.start_soon(self._reload_when_asked, accepting)
                 task_status.started()
                 await self._shutdown.wait()
                 accepting.cancel_scope.cancel()
             self._stop_listening()
             connecting.cancel()
             grace = self.settings.timings.shutdown_grace
+            self.notifier.stopping(grace)
             sessions.cancel_scope.deadline = trio.current_time() + grace
             if any(not session.quiet for session in self._connector.sessions):
                 self.log.info(
                     "Shutting down, open connections have %s to end", format_duration(grace)
                 )
-            for session in self._connector.sessions:
+            for session in list(self._connector.sessions):
                 if session.was_open:
                     session.drain("the client is shutting down")
                 else:
                     session.fail(ConnectionLost("the client is shutting down"))
+
+    async def _listen(self, remote: Remote) -> Listener:
+        listener = await open_listener(remote)
+        self._listeners.append(listener)
+        for address in listener.addresses:
+            self.log.info("Listening on %s for %s", address, remote)
+        return listener
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:
@@ -134,6 +153,68 @@ class Client:
         """Log what is going on."""
         present = [session for session in self._connector.sessions if session.was_open]
         self.log.info("%s", snapshot(self._connector.past, present))
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where the remotes listen here, ``host:port`` each, once `run` has started."""
+        return [address for listener in self._listeners for address in listener.addresses]
+
+    # ---- other remotes
+
+    def reload(self) -> None:
+        """Read the remotes again, soon, and cut the present wait for the next attempt short."""
+        self.retry_now()
+        self._reload.set()
+
+    async def _reload_when_asked(self, accepting: trio.Nursery) -> None:
+        while self._reread is not None:
+            await self._reload.wait()
+            self._reload = trio.Event()
+            with self.notifier.reloading():
+                try:
+                    settings = await trio.to_thread.run_sync(self._reread)
+                    if attrs.evolve(settings, remotes=self.settings.remotes) != self.settings:
+                        self.log.warning("what is new besides remotes counts after a restart")
+                    await self._change_remotes(settings.remotes, accepting)
+                except CotunError as error:
+                    self.log.warning("%s: the remotes stay as they were", error)
+
+    async def _change_remotes(self, remotes: tuple[Remote, ...], accepting: trio.Nursery) -> None:
+        """Do what it takes for other remotes; what is the same goes on.
+
+        Raises `CotunError` where the server does not allow it, and then nothing has changed.
+        """
+        before = self.settings.remotes
+        changed = set(before) ^ set(remotes)
+        if not changed:
+            return
+        if any(remote.stdio for remote in changed):
+            raise UsageError("a stdio remote cannot come or go")
+        if any(remote.reverse for remote in changed) and self._session is not None:
+            # What the server opens behind its answer is allowed already.
+            self.declared |= _targets(remotes)
+            try:
+                await self._session.change_remotes(remotes)
+            except CotunError:
+                self.declared = _targets(before)
+                raise
+        self.settings = attrs.evolve(self.settings, remotes=remotes)
+        self.declared = _targets(remotes)
+        for listener in list(self._listeners):
+            if listener.remote not in remotes:
+                self.log.info("no longer listening for %s", listener.remote)
+                self._listeners.remove(listener)
+                listener.close()
+        for session in self._connector.sessions:
+            session.forwards.cut(session.may_go_on)
+        for remote in remotes:
+            if remote.local and remote not in before:
+                try:
+                    listener = await self._listen(remote)
+                except UsageError as error:
+                    self.log.warning("%s", error)
+                else:
+                    accepting.start_soon(self._serve_listener, accepting, listener)
 
     # ---- what arrives here
 
@@ -193,9 +274,29 @@ class Client:
         """Give the session to whoever waits for one."""
         self._session = session
         self._opened.set()
+        self.notifier.ready(f"Connected to {session.url}")
+        if session.remotes != self.settings.remotes:  # they have changed meanwhile
+            session.start_soon(self._tell_remotes, session)
+
+    async def _tell_remotes(self, session: ClientSession) -> None:
+        try:
+            await session.change_remotes(self.settings.remotes)
+        except CotunError as error:
+            self.log.warning("%s", error)
+
+    def retrying(self, seconds: float, failure: CotunError) -> None:
+        """There is no session, and will not be one for some seconds."""
+        waiting = format_duration(round(seconds, 3))
+        self.log.info("Retrying in %s...", waiting)
+        self.notifier.status(f"Retrying in {waiting}: {failure}")
 
     def session_left(self, session: ClientSession) -> None:
         """Let connections wait for the next session from now on."""
         if self._session is session:
             self._session = None
             self._opened = trio.Event()
+
+
+def _targets(remotes: Iterable[Remote]) -> frozenset[Target]:
+    """Return what servers may open channels to."""
+    return frozenset(remote.target for remote in remotes if remote.reverse)

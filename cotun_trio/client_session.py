@@ -12,17 +12,20 @@ from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_le
 from cotun_trio.durations import format_duration
 from cotun_trio.errors import ConfigRefused, ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
+from cotun_trio.forwards.running import Quota
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
+from cotun_trio.protocol.remote import Remote
 from cotun_trio.protocol.target import Target
-from cotun_trio.session import Session
+from cotun_trio.session import CHANGE, Session
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
 from cotun_trio.websocket import handshake
 
 if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
+    from cotun_trio.forwards.running import Forward
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.settings import ClientSettings, ServerUrl
@@ -48,7 +51,10 @@ class Owner(Protocol):
         """The session can carry connections."""
 
     def session_left(self, session: ClientSession) -> None:
-        """The session takes no more connections.  Can be called again."""
+        """The session takes no more connections."""
+
+    def retrying(self, seconds: float, failure: CotunError) -> None:
+        """There is no session because of `failure`, and will not be one for some seconds."""
 
 
 class ClientSession(Session):
@@ -69,14 +75,18 @@ class ClientSession(Session):
             dialect,
             keepalive=settings.keepalive,
             timings=settings.timings,
+            max_connections=settings.max_connections,
+            quota=Quota(0),  # there are no others
             log=log,
         )
-        self._url = url
+        self.url = url
         self._owner = owner
         self._left = trio.Event()
         self._left_because = ""
         self._dialect = dialect
         self._open_since: float | None = None
+        self.remotes: tuple[Remote, ...] = ()
+        """Those that the server has been told."""
         self.reverse_addresses: tuple[str, ...] = ()
         """Where the server listens, for each reverse remote in turn; only a cotun-trio tells."""
 
@@ -97,8 +107,8 @@ class ClientSession(Session):
             await handshake.connect(
                 nursery,
                 self.wire,
-                host=settings.hostname or self._url.authority,
-                path=self._url.path,
+                host=settings.hostname or self.url.authority,
+                path=self.url.path,
                 protocol=self._dialect.token,
                 headers=settings.headers,
             )
@@ -109,15 +119,16 @@ class ClientSession(Session):
         await connection.log_in(auth.user if auth else "", auth.password if auth else "")
         self.trust_peer()
         asked_at = trio.current_time()
-        success, payload = await connection.request("config", self._config().encode())
+        self.remotes = settings.remotes
+        success, payload = await connection.request("config", self._config(self.remotes).encode())
         latency = trio.current_time() - asked_at
         # Go's servers succeed with nothing: any payload is an error text.
         if not success or (payload and not self.connection.peer_is_ours):
-            raise ConfigRefused(f"the server refused: {escape(payload) or 'no reason given'}")
+            raise _refused(payload)
         self._open_since = trio.current_time()
         self.log.info("Connected (Latency %s)", format_duration(latency))
         if payload:
-            self._take_reply(ConfigReply.decode(payload))
+            self._take_reply(payload)
         self._owner.session_opened(self)
 
     def _check_host_key(self, host_key: bytes) -> None:
@@ -132,17 +143,38 @@ class ClientSession(Session):
                 "--fingerprint has the legacy MD5 form, which is weak: use --fingerprint '%s'", got
             )
 
-    def _take_reply(self, reply: ConfigReply) -> None:
-        reverse = [remote for remote in self._owner.settings.remotes if remote.reverse]
+    async def change_remotes(self, remotes: tuple[Remote, ...]) -> None:
+        """Have `remotes` accepted in place of those before.
+
+        Raises `ConfigRefused`, and then nothing has changed, or what ended the session.
+        """
+        if not self.connection.peer_is_ours:
+            self.log.warning(
+                "this server hears of reverse remotes when a session begins: what has changed of "
+                "them counts from the next one on"
+            )
+            return
+        success, payload = await self.connection.request(CHANGE, self._config(remotes).encode())
+        if not success:
+            raise _refused(payload)
+        self.remotes = remotes
+        try:
+            self._take_reply(payload)
+        except ProtocolError as error:
+            self.fail(error)
+            raise
+
+    def _take_reply(self, payload: bytes) -> None:
+        reply = ConfigReply.decode(payload)
+        reverse = [remote for remote in self.remotes if remote.reverse]
         if len(reply.addresses) != len(reverse):
             raise ProtocolError("the server's answer does not fit the reverse remotes")
         self.reverse_addresses = reply.addresses
         for remote, address in zip(reverse, reply.addresses, strict=True):
             self.log.info("The server listens on %s for %s", escape(address), remote)
 
-    def _config(self) -> Config:
+    def _config(self, remotes: tuple[Remote, ...]) -> Config:
         """Return the config request.  Raises `ConfigRefused` for what a Go server cannot do."""
-        remotes = self._owner.settings.remotes
         if self.connection.peer_is_ours:
             return Config(cotun_trio.__version__, remotes, identity=self._owner.identity)
         for remote in remotes:
@@ -171,9 +203,9 @@ class ClientSession(Session):
         """Nobody logs in to a client; the engine does not even ask."""
         return False
 
-    def config_requested(self, request: GlobalRequest) -> None:
-        """A client has no use for a config request."""
-        request.reply(success=False)
+    def role_request(self, request: GlobalRequest) -> None:
+        """See `Session.role_request`: a client knows none."""
+        self.refuse_request(request)
 
     def request_refused(self, target: Target) -> str | None:
         """Refuse what the user has not declared as a reverse remote."""
@@ -183,6 +215,17 @@ class ClientSession(Session):
             return None
         return "this client has no reverse remote for it"
 
+    def may_go_on(self, forward: Forward) -> bool:
+        """Return whether a remote of the user's is behind what is running."""
+        uses = forward.uses
+        if isinstance(uses, Remote):
+            return uses in self._owner.settings.remotes
+        return self.request_refused(uses) is None
+
     def may_reach_by_socks(self, target: Target) -> bool:  # noqa: ARG002
         """Allow everything: the user has declared SOCKS itself."""
         return True
+
+
+def _refused(payload: bytes) -> ConfigRefused:
+    return ConfigRefused(f"the server refused: {escape(payload) or 'no reason given'}")

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.client_session import ClientSession
-from cotun_trio.durations import format_duration
 from cotun_trio.errors import (
     AuthenticationFailed,
     ConnectionLost,
@@ -104,12 +103,12 @@ class Connector:
             # 2³⁰ s is far above any interval, and far below what a float can hold.
             interval = min(FIRST_INTERVAL * 2 ** min(failed, 30), self._settings.max_retry_interval)
             failed += 1
-            await self._wait(random.uniform(0, interval))
+            await self._wait(random.uniform(0, interval), failures[-1])
 
     # ---- between two rounds
 
-    async def _wait(self, seconds: float) -> None:
-        self._log.info("Retrying in %s...", format_duration(round(seconds, 3)))
+    async def _wait(self, seconds: float, failure: CotunError) -> None:
+        self._owner.retrying(seconds, failure)
         self._retry = trio.Event()
         self._waiting = trio.move_on_after(seconds)
         with self._waiting:

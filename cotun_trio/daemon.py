@@ -1,9 +1,11 @@
-"""The life of the process: Trio, signals, the pid file, the exit status."""
+"""The life of the process: Trio, signals, descriptors, the pid file, the exit status."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -13,51 +15,81 @@ import trio
 
 from cotun_trio import logs
 from cotun_trio.client import Client
-from cotun_trio.errors import CotunError
-from cotun_trio.pidfile import NAME, pid_file
+from cotun_trio.errors import (
+    AuthenticationFailed,
+    ConfigRefused,
+    CotunError,
+    FingerprintMismatch,
+    GaveUp,
+)
+from cotun_trio.pidfile import pid_file
 from cotun_trio.server import Server
+from cotun_trio.systemd import Notifier, Passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cotun_trio.settings import ClientSettings, ServerSettings
+    from cotun_trio.settings import ClientSettings, ProcessSettings, ServerSettings
 
 GC_THRESHOLD = 50_000
 """Allocations between two looks for cycles.  The data path makes objects without end and hardly a
 cycle; the default of 700 costs a sixth of the connections per second."""
 
+STATUSES = {
+    FingerprintMismatch: 3,
+    AuthenticationFailed: 4,
+    ConfigRefused: 5,
+    GaveUp: 6,
+}
+"""The exit status for what a service manager should not try again, or should know."""
 
-def run_server(settings: ServerSettings, *, verbose: bool, pid: bool) -> int:
+
+def run_server(settings: ServerSettings, process: ProcessSettings) -> int:
     """Be a server until a signal says otherwise; return the exit status."""
-    server = Server(settings)
+    server = Server(settings, Passed.take(os.environ), Notifier(os.environ))
     handlers = {signal.SIGHUP: server.reload, signal.SIGUSR2: server.log_snapshot}
-    return _run(server, handlers, verbose=verbose, pid=pid)
+    return _run(server, handlers, process)
 
 
-def run_client(settings: ClientSettings, *, verbose: bool, pid: bool) -> int:
-    """Be a client until a signal says otherwise, or it cannot go on; return the exit status."""
-    client = Client(settings)
-    handlers = {signal.SIGHUP: client.retry_now, signal.SIGUSR2: client.log_snapshot}
-    return _run(client, handlers, verbose=verbose, pid=pid)
+def run_client(
+    settings: ClientSettings,
+    process: ProcessSettings,
+    *,
+    reread: Callable[[], ClientSettings] | None = None,
+) -> int:
+    """Be a client until a signal says otherwise, or it cannot go on; return the exit status.
+
+    `reread` gives the settings as they are by now, for SIGHUP; it raises `UsageError`.
+    """
+    client = Client(settings, reread, Notifier(os.environ))
+    handlers = {signal.SIGHUP: client.reload, signal.SIGUSR2: client.log_snapshot}
+    return _run(client, handlers, process)
 
 
 def _run(
     main: Server | Client,
     handlers: dict[signal.Signals, Callable[[], None]],
-    *,
-    verbose: bool,
-    pid: bool,
+    process: ProcessSettings,
 ) -> int:
-    logs.configure(verbose=verbose)
+    _raise_descriptor_limit()
+    logs.configure(verbose=process.verbose, json_lines=process.log_format == "json")
     gc.freeze()  # what is imported lives as long as the process
     gc.set_threshold(GC_THRESHOLD, 20, 100)
     try:
-        with pid_file(Path(NAME)) if pid else contextlib.nullcontext():
+        with pid_file(Path(process.pid)) if process.pid else contextlib.nullcontext():
             trio.run(_until_signal, main, handlers)
     except CotunError as error:
         print(f"cotun-trio: {error}", file=sys.stderr)
-        return 1
+        return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 1)
     return 0
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the system does: the usual 1024 are for programs of 1983."""
+    # Not in a sandbox; and on macOS, "unlimited" is more than it takes.
+    with contextlib.suppress(ValueError, OSError):
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _until_signal(
@@ -80,6 +112,7 @@ async def _until_signal(
                         main.shut_down()
 
             nursery.start_soon(watch)
+            nursery.start_soon(main.notifier.feed_watchdog)
             try:
                 await main.run()
             except CotunError as error:

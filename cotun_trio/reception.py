@@ -110,12 +110,12 @@ class Reception:
         """Return what takes over an accepted connection, in a task of `nursery`."""
 
         def accepted(sock: socket.socket, address: object) -> None:
-            assert isinstance(address, tuple)  # as that of every TCP connection
-            startup = self._enter(address[0])
+            host, port = _peer(address)
+            startup = self._enter(host)
             if startup is None:
                 close(sock)
             else:
-                nursery.start_soon(self._guard, sock, address, self._serve, startup)
+                nursery.start_soon(self._guard, sock, host, port, self._serve, startup)
 
         return accepted
 
@@ -127,8 +127,7 @@ class Reception:
         """Return the same for who watches the server, and is answered whatever there is else."""
 
         def accepted(sock: socket.socket, address: object) -> None:
-            assert isinstance(address, tuple)
-            nursery.start_soon(self._guard, sock, address, self._serve_health)
+            nursery.start_soon(self._guard, sock, *_peer(address), self._serve_health)
 
         return accepted
 
@@ -138,22 +137,24 @@ class Reception:
         """Return the same for port 80, where an authority may look for a challenge."""
 
         def accepted(sock: socket.socket, address: object) -> None:
-            assert isinstance(address, tuple)
-            nursery.start_soon(self._guard, sock, address, self._serve_challenge, certificates)
+            nursery.start_soon(
+                self._guard, sock, *_peer(address), self._serve_challenge, certificates
+            )
 
         return accepted
 
     async def _guard(
         self,
         sock: socket.socket,
-        address: tuple[str, int],
+        host: str,
+        port: int,
         serve: Callable[..., Awaitable[None]],
         *args: object,
     ) -> None:
         """Keep what goes wrong with one connection from everything else."""
-        log = self._log.within(peer=join_host_port(*address[:2]))
+        log = self._log.within(peer=join_host_port(host, port))
         try:
-            await serve(sock, address[0], log, *args)
+            await serve(sock, host, log, *args)
         except CotunError as error:
             log.debug("%s", error)
         except Exception:
@@ -306,6 +307,8 @@ class Reception:
         finally:
             self.sessions.remove(session)
             self.past.add(session)
+            if session.was_open:
+                self._owner.sessions_changed()
 
     def _wanted_dialect(self, request: Request, log: Context) -> Dialect | None:
         """Return the dialect of the tunnel that `request` asks for; None where it asks for none."""
@@ -316,6 +319,14 @@ class Reception:
             protocol = b", ".join(request.values(b"sec-websocket-protocol"))
             log.info("ignored an upgrade to protocol '%s'", escape(protocol))
         return None
+
+
+def _peer(address: object) -> tuple[str, int]:
+    """Return the host and the port of a TCP peer."""
+    assert isinstance(address, tuple)
+    host, port = address[:2]
+    # A socket for both families, which somebody else has opened: to us, IPv4 is IPv4.
+    return host.removeprefix("::ffff:") if "." in host else host, port
 
 
 async def _choose_tls(transport: Transport, certificates: AcmeCertificates) -> None:

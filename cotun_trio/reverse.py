@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import attrs
 import trio
 
 from cotun_trio.errors import ConfigRefused, UsageError
@@ -48,6 +49,18 @@ class Owner(Protocol):
         """End the session; its listeners are freed at once."""
 
 
+@attrs.frozen
+class Change:
+    """What has come of other remotes."""
+
+    listeners: list[Listener]
+    """One for each remote, in their order."""
+    opened: list[Listener]
+    """Those that are new."""
+    closed: list[Remote]
+    """What is not listened for any more."""
+
+
 class Listeners:
     """What all sessions of a server listen on."""
 
@@ -71,6 +84,46 @@ class Listeners:
             self.free(owner)
             raise
         return held
+
+    async def change(self, owner: Owner, remotes: Sequence[Remote]) -> Change:
+        """Listen for all of `remotes`, and for nothing else; what is the same stays as it is.
+
+        Raises `ConfigRefused` with the address that failed, and then nothing has changed.
+        """
+        held = self._held.setdefault(owner, [])
+        left = list(held)
+        listeners: list[Listener | None] = []
+        for remote in remotes:
+            same = next((listener for listener in left if listener.remote == remote), None)
+            if same is not None:
+                left.remove(same)
+            listeners.append(same)
+        opened: dict[int, Listener] = {}
+        try:
+            # First what needs nobody's place: this can fail, and nothing is lost yet.
+            for in_place in (False, True):
+                for number, remote in enumerate(remotes):
+                    if listeners[number] is None and _overlap(remote, left) == in_place:
+                        if in_place:
+                            for listener in left:
+                                if _same_place(remote, listener.remote):
+                                    listener.close()
+                        opened[number] = await self._open_one(owner, remote)
+                        if self._held.get(owner) is not held:
+                            raise ConfigRefused("the session has ended")
+        except BaseException:
+            for listener in opened.values():
+                listener.close()
+            raise
+        for listener in left:
+            held.remove(listener)
+            listener.close()
+        held += opened.values()
+        return Change(
+            [listener or opened[number] for number, listener in enumerate(listeners)],
+            list(opened.values()),
+            [listener.remote for listener in left],
+        )
 
     def narrow(self, owner: Owner, allowed: Callable[[Remote], bool]) -> list[Remote]:
         """Free what `owner` has for remotes that are not `allowed`; return those."""

@@ -20,6 +20,7 @@ from cotun_trio.acme_certificates import HTTP_PORT, AcmeCertificates
 from cotun_trio.certificates import Certificates
 from cotun_trio.durations import format_duration
 from cotun_trio.errors import CotunError, UsageError
+from cotun_trio.forwards.running import Quota
 from cotun_trio.logins import Logins
 from cotun_trio.logs import get_logger
 from cotun_trio.net.accept import accept_forever
@@ -30,18 +31,30 @@ from cotun_trio.reverse import Listeners
 from cotun_trio.settings import ServerTls
 from cotun_trio.snapshot import snapshot
 from cotun_trio.ssh.scratch import Scratch
+from cotun_trio.systemd import Notifier
 
 if TYPE_CHECKING:
     import socket
 
     from cotun_trio.settings import ServerSettings
+    from cotun_trio.systemd import Passed
 
 
 class Server:
-    """A tunnel server with one host key, that of its settings or one made for this run."""
+    """A tunnel server with one host key, that of its settings or one made for this run.
 
-    def __init__(self, settings: ServerSettings) -> None:
+    `passed` are listening sockets that are there already, and `notifier` knows who wants to hear
+    how it is.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        passed: Passed | None = None,
+        notifier: Notifier | None = None,
+    ) -> None:
         self.settings = settings
+        self.notifier = notifier or Notifier({})
         key = settings.host_key
         self.host_key = generate_host_key() if key is None else key
         self.fingerprint = fingerprint(self.host_key.asbytes())
@@ -59,8 +72,9 @@ class Server:
         self.logins = Logins(self.accounts, per_minute=settings.max_auth_failures)
         self.listeners = Listeners()
         self.scratch = Scratch()
-        self._listeners: list[socket.socket] = []
-        self._health_listeners: list[socket.socket] = []
+        self.quota = Quota(settings.max_connections)
+        self._listeners = list(passed.main if passed else ())
+        self._health_listeners = list(passed.health if passed else ())
         self._challenge_listeners: list[socket.socket] = []  # on port 80
         self._reload = trio.Event()
         self._shutdown = trio.Event()
@@ -102,10 +116,12 @@ class Server:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 self._accept(accepting, connections)
+                self.notifier.ready(self._status())
                 task_status.started()
                 await self._shutdown.wait()
                 accepting.cancel_scope.cancel()
             self._stop_listening()
+            self.notifier.stopping(self.settings.timings.shutdown_grace)
             grace = self.settings.timings.shutdown_grace
             self.log.info(
                 "Shutting down, %d sessions have %s to end",
@@ -115,13 +131,22 @@ class Server:
             self._reception.close_soon("the server is shutting down")
             connections.cancel_scope.deadline = trio.current_time() + grace
 
+    def sessions_changed(self) -> None:
+        """A session has opened, or one that was open has ended."""
+        self.notifier.status(self._status())
+
+    def _status(self) -> str:
+        count = len(self._reception.open_sessions)
+        return f"Listening on {', '.join(self.addresses)}; {count} sessions"
+
     # ---- listening
 
     async def _listen(self) -> None:
         """Open all listeners.  Raises `UsageError`."""
         settings = self.settings
-        self._listeners = await open_listeners(settings.host, settings.port)
-        if settings.health_listen is not None:
+        if not self._listeners:
+            self._listeners = await open_listeners(settings.host, settings.port)
+        if settings.health_listen is not None and not self._health_listeners:
             self._health_listeners = await open_listeners(*settings.health_listen)
         if isinstance(self._certificates, AcmeCertificates):
             try:
@@ -174,9 +199,10 @@ class Server:
         while True:
             await self._reload.wait()
             self._reload = trio.Event()
-            await self.accounts.reload(self._users_changed)
-            if isinstance(self._certificates, Certificates):
-                await self._certificates.reload()
+            with self.notifier.reloading():
+                await self.accounts.reload(self._users_changed)
+                if isinstance(self._certificates, Certificates):
+                    await self._certificates.reload()
 
     async def _watch_accounts(self, *, task_status: trio.TaskStatus[None]) -> None:
         await self.accounts.watch(self._users_changed, task_status=task_status)

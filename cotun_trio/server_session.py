@@ -15,7 +15,7 @@ from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
 from cotun_trio.protocol.remote import Remote
-from cotun_trio.session import Session
+from cotun_trio.session import CHANGE, Session
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from cotun_trio.access.startups import Startup
     from cotun_trio.access.users import User, Users
     from cotun_trio.forwards.listener import Listener
-    from cotun_trio.forwards.running import Forward
+    from cotun_trio.forwards.running import Forward, Quota
     from cotun_trio.logins import Logins
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
@@ -50,6 +50,11 @@ class Owner(Protocol):
     logins: Logins
     listeners: Listeners
     scratch: Scratch
+    quota: Quota
+    """Of the connections of all sessions."""
+
+    def sessions_changed(self) -> None:
+        """A session has opened, or one that was open has ended."""
 
 
 class ServerSession(Session):
@@ -77,12 +82,20 @@ class ServerSession(Session):
             rekey_limit=RekeyLimit(bytes=settings.timings.rekey_bytes),
         )
         super().__init__(
-            wire, engine, dialect, keepalive=settings.keepalive, timings=settings.timings, log=log
+            wire,
+            engine,
+            dialect,
+            keepalive=settings.keepalive,
+            timings=settings.timings,
+            max_connections=settings.max_session_connections,
+            quota=owner.quota,
+            log=log,
         )
         self._owner = owner
         self._dialect = dialect
         self._config: GlobalRequest | None = None
         self._config_came = trio.Event()
+        self._changing = trio.Lock()
         self._open_since: float | None = None
         self._host = host
         self._startup = startup
@@ -135,6 +148,7 @@ class ServerSession(Session):
             request.reply(str(error).encode(), success=False)
             raise
         self._open_since = trio.current_time()
+        self._owner.sessions_changed()
         remotes = ", ".join(map(str, config.remotes)) or "none"
         addresses = tuple(address for listener in listeners for address in listener.addresses)
         listening = f", listening on {', '.join(addresses)}" if addresses else ""
@@ -185,6 +199,25 @@ class ServerSession(Session):
             if here and not settings.unix:
                 raise ConfigRefused("Unix sockets are not enabled on server")
 
+    async def _change_remotes(self, request: GlobalRequest) -> None:
+        """Do what a client asks for whose remotes have changed: all of it, or nothing."""
+        async with self._changing:
+            try:
+                config = Config.decode(request.payload)
+                self._check(config)
+                reverse = [remote for remote in config.remotes if remote.reverse]
+                change = await self._owner.listeners.change(self, reverse)
+            except CotunError as error:
+                request.reply(str(error).encode(), success=False)
+                return
+            self.forwards.cut(lambda forward: forward.uses not in change.closed)
+            remotes = ", ".join(map(str, config.remotes)) or "none"
+            self.log.info("other remotes: %s", escape(remotes, SHOWN_REMOTES))
+            first = tuple(listener.addresses[0] for listener in change.listeners)
+            request.reply(ConfigReply(first).encode(), success=True)
+            for listener in change.opened:
+                self.start_soon(self._serve_listener, listener)
+
     async def _serve_listener(self, listener: Listener) -> None:
         await listener.serve(
             lambda remote, sock, peer: self.forward(sock, peer, remote),
@@ -220,9 +253,13 @@ class ServerSession(Session):
 
     # ---- what the client asks for
 
-    def config_requested(self, request: GlobalRequest) -> None:
-        """Keep the first config request for `establish`."""
-        if self._config is None:
+    def role_request(self, request: GlobalRequest) -> None:
+        """See `Session.role_request`; the first config request is for `establish`."""
+        if request.kind == CHANGE and self.was_open:
+            self.start_soon(self._change_remotes, request)
+        elif request.kind != "config":
+            self.refuse_request(request)
+        elif self._config is None:
             self._config = request
             self._config_came.set()
         else:

@@ -29,6 +29,7 @@ from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.carry import carry_in, carry_out
 from cotun_trio.forwards.running import Forwards
+from cotun_trio.net.sockets import close
 from cotun_trio.protocol.target import parse_target
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
 
+    from cotun_trio.forwards.running import Quota
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.remote import Remote
@@ -50,12 +52,22 @@ if TYPE_CHECKING:
 
 DRAIN = "drain@cotun-trio"
 """The global request that says: open nothing more here, the session is about to end."""
+CHANGE = "config@cotun-trio"
+"""The global request for other remotes than those of the config request, with the same payload and
+the same answer.  All that is the same goes on."""
+TOO_MANY = "too many connections"
+NO_LIMIT = 2**32
+"""Of channels: there are no more numbers."""
 PARTING = 1.0
 """Seconds for the peer to take what it has not got yet, the reason of the end included."""
 
 
 class Session(abc.ABC):
-    """A session on `wire`, which it owns."""
+    """A session on `wire`, which it owns.
+
+    It carries up to `max_connections` at a time (0: no limit), and what `quota` leaves of those of
+    all sessions.
+    """
 
     def __init__(
         self,
@@ -65,12 +77,20 @@ class Session(abc.ABC):
         *,
         keepalive: float,
         timings: Timings,
+        max_connections: int,
+        quota: Quota,
         log: Context,
     ) -> None:
-        self.connection = Connection(engine, wire, self, channel_type=dialect.channel_type)
+        self.connection = Connection(
+            engine,
+            wire,
+            self,
+            channel_type=dialect.channel_type,
+            max_channels=max_connections or NO_LIMIT,
+        )
         self.failure: CotunError | None = None
         """Why the session ended, once it has."""
-        self.forwards = Forwards()
+        self.forwards = Forwards(quota)
         self.log = log
         self.timings = timings
         self.wire = wire
@@ -111,8 +131,8 @@ class Session(abc.ABC):
         """Take no more connections here, because of `reason`.  Can be called again."""
 
     @abc.abstractmethod
-    def config_requested(self, request: GlobalRequest) -> None:
-        """The peer has sent its config request."""
+    def role_request(self, request: GlobalRequest) -> None:
+        """Answer a global request that only one of the roles knows."""
 
     # ---- life
 
@@ -232,7 +252,11 @@ class Session(abc.ABC):
 
     def forward(self, sock: socket.socket, peer: str, remote: Remote) -> None:
         """Carry a connection that was accepted here to the other side.  Owns `sock` from now on."""
-        log = self.log.within(conn=next(self._conns), peer=peer, remote=remote)
+        log = self.log.within(conn=next(self._conns), source=peer, remote=remote)
+        if self.forwards.quota.used_up:
+            log.info("refused: %s", TOO_MANY)
+            close(sock, reset=True)
+            return
         self.start_soon(self._carry_out, sock, remote, log)
 
     async def _carry_out(self, sock: socket.socket, remote: Remote, log: Context) -> None:
@@ -282,17 +306,23 @@ class Session(abc.ABC):
             log.info("refused: %s", reason)
             opening.refuse(messages.OPEN_PROHIBITED, reason)
             return
+        if self.forwards.quota.used_up:
+            log.info("refused: %s", TOO_MANY)
+            opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, TOO_MANY)
+            return
         self.start_soon(self._carry_in, opening, target, log)
 
     def request_received(self, request: GlobalRequest) -> None:
         """Answer a global request."""
         if request.kind == "ping":
             request.reply(b"pong", success=True)
-        elif request.kind == "config":
-            self.config_requested(request)
-        elif request.kind == DRAIN and self.connection.peer_is_ours and not self.draining:
+        elif request.kind == DRAIN and self.was_open and not self.draining:
             self.peer_drains(escape(request.payload))
             request.reply(success=True)
         else:
-            self.log.debug("unknown request '%s'", escape(request.kind))
-            request.reply(success=False)
+            self.role_request(request)
+
+    def refuse_request(self, request: GlobalRequest) -> None:
+        """Say that we do not know what a request wants."""
+        self.log.debug("unknown request '%s'", escape(request.kind))
+        request.reply(success=False)

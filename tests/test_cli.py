@@ -18,6 +18,7 @@ from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import (
     ClientSettings,
     ClientTls,
+    ProcessSettings,
     ServerAcme,
     ServerSettings,
     ServerTls,
@@ -38,8 +39,8 @@ class Run:
     """What the command line started."""
 
     settings: Any
-    verbose: bool
-    pid: bool
+    process: ProcessSettings
+    reread: Callable[[], ClientSettings] | None = None
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +53,9 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     found: list[Run] = []
 
     def starter(kind: type) -> Callable[..., int]:
-        def run(settings: object, *, verbose: bool, pid: bool) -> int:
+        def run(settings: object, process: ProcessSettings, **options: Any) -> int:
             assert type(settings) is kind
-            found.append(Run(settings, verbose, pid))
+            found.append(Run(settings, process, **options))
             return STATUS
 
         return run
@@ -300,15 +301,17 @@ def test_the_times_come_from_the_environment(
 
 @BOTH
 def test_how_to_run_is_told_apart_from_what_to_do(argv: list[str], runs: list[Run]) -> None:
-    for options in ([], ["--verbose"], ["-v"], ["--pid"], ["-v", "--pid"]):
+    for options, expected in (
+        ([], ProcessSettings()),
+        (["--verbose"], ProcessSettings(verbose=True)),
+        (["-v"], ProcessSettings(verbose=True)),
+        (["--pid"], ProcessSettings(pid="cotun.pid")),
+        (["--pid", "-v"], ProcessSettings(verbose=True, pid="cotun.pid")),
+        (["--pid=/run/a.pid"], ProcessSettings(pid="/run/a.pid")),
+        (["--log-format", "json"], ProcessSettings(log_format="json")),
+    ):
         call(*argv, *options)
-    assert [(run.verbose, run.pid) for run in runs] == [
-        (False, False),
-        (True, False),
-        (True, False),
-        (False, True),
-        (True, True),
-    ]
+        assert runs.pop().process == expected
 
 
 @BOTH

@@ -55,7 +55,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
     ran = Ran()
 
     def note(where: list[Any]) -> Any:
-        def run(settings: object, *, verbose: bool, pid: bool) -> int:
+        def run(settings: object, _process: object, **_options: object) -> int:
             where.append(settings)
             return 0
 

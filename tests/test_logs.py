@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import json
 import logging
+import os
+import pty
 import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import attrs
 import pytest
 
-from cotun_trio.logs import ROOT, configure, get_logger
+from cotun_trio.logs import ROOT, configure, get_logger, has_colours, is_journal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+    from typing import TextIO
 
     from cotun_trio.logs import Context
 
@@ -31,7 +40,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     assert not out
     found = []
     for line in err.splitlines():
-        match = re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (.*)", line)
+        match = re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ (.*)", line)
         assert match, line
         found.append(match[1])
     return found
@@ -136,3 +145,164 @@ def test_a_traceback_comes_behind_its_line(capsys: pytest.CaptureFixture[str]) -
     assert first.endswith("server: conn=1: what happened")
     assert rest[0].startswith("Traceback")
     assert rest[-1] == "ZeroDivisionError: why"
+
+
+# ---- forms
+
+
+def test_a_line_says_how_grave_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(verbose=True, environment={})
+    log = get_logger("server").within(session=3)
+    for say in (log.debug, log.info, log.warning, log.error):
+        say("x")
+    shown = [line.split(" ", 2)[2] for line in capsys.readouterr().err.splitlines()]
+    assert shown == [
+        f"{level} server: session=3: x" for level in ("DEBUG", "INFO", "WARNING", "ERROR")
+    ]
+
+
+def test_a_json_line_has_everything_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(verbose=False, json_lines=True)
+    log = get_logger("server").within(session=3, user="al%ice").within(peer="[::1]:5")
+    log.warning("%d%% of %s", 5, "a\nb")
+    get_logger("client").info("100%")
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    for line in (first, second):
+        at = datetime.fromisoformat(line.pop("time"))
+        assert abs(at - datetime.now(UTC)) < timedelta(minutes=1)
+    assert first == {
+        "level": "warning",
+        "side": "server",
+        "session": 3,
+        "user": "al%ice",
+        "peer": "[::1]:5",
+        "message": "5% of a\nb",
+    }
+    assert second == {"level": "info", "side": "client", "message": "100%"}
+
+
+def test_a_traceback_is_a_part_of_its_json_line(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(verbose=True, json_lines=True)
+    try:
+        raise ZeroDivisionError("why")
+    except ZeroDivisionError:
+        get_logger("server").within(conn=1).debug("what happened", exc_info=True)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["exception"].endswith("ZeroDivisionError: why")
+    assert json.loads(line)["message"] == "what happened"
+
+
+def test_what_surrounds_a_thing_is_said_once_and_the_nearest_counts() -> None:
+    log = get_logger("server").within(target="a", conn=1).within(target="b")
+    assert log.pairs == {"target": "b", "conn": 1}
+
+
+# ---- where standard error leads
+
+
+@pytest.fixture
+def terminal() -> Iterator[tuple[TextIO, int]]:
+    """Give a terminal to write to, and its other end."""
+    master, slave = pty.openpty()
+    os.set_blocking(master, False)
+    with os.fdopen(slave, "w") as stream:
+        yield stream, master
+    os.close(master)
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+)
+def test_a_terminal_has_colours_unless_they_are_not_wanted(
+    environment: dict[str, str], coloured: bool, terminal: tuple[TextIO, int]
+) -> None:
+    stream, other_end = terminal
+    configure(verbose=False, stream=stream, environment=environment)
+    log = get_logger("server")
+    log.info("fine")
+    log.error("bad")
+    said = ""
+    while said.count("\n") < 2:
+        with contextlib.suppress(BlockingIOError):
+            said += os.read(other_end, 1000).decode()
+    assert said.count("\x1b[31mERROR\x1b[m") == coloured
+    assert said.count("\x1b") == 2 * coloured
+    assert has_colours(stream, environment) == coloured
+
+
+def test_what_is_no_terminal_has_none(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(verbose=False, environment={"TERM": "xterm"})
+    get_logger("server").error("bad")
+    assert "\x1b" not in capsys.readouterr().err
+
+
+@attrs.frozen
+class Journal:
+    """A file in the place of systemd's journal."""
+
+    stream: TextIO
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What systemd would say about it."""
+        status = os.fstat(self.stream.fileno())
+        return {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
+
+    def configure(self, *, json_lines: bool = False) -> None:
+        """Have it logged to."""
+        configure(
+            verbose=True, json_lines=json_lines, stream=self.stream, environment=self.environment
+        )
+
+    def lines(self) -> list[str]:
+        """Return what was written."""
+        self.stream.seek(0)
+        return self.stream.read().splitlines()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    """Give a journal."""
+    with (tmp_path / "journal").open("w+") as stream:
+        yield Journal(stream)
+
+
+def test_the_journal_is_told_the_priority_of_each_line_and_no_time(journal: Journal) -> None:
+    journal.configure()
+    log = get_logger("server").within(session=3)
+    for say in (log.debug, log.info, log.warning, log.error):
+        say("x")
+    assert journal.lines() == [f"<{priority}>server: session=3: x" for priority in (7, 6, 4, 3)]
+
+
+def test_to_the_journal_every_line_of_a_traceback_is_a_line(journal: Journal) -> None:
+    journal.configure()
+    try:
+        raise ZeroDivisionError("why")
+    except ZeroDivisionError:
+        get_logger("server").error("what happened", exc_info=True)
+    assert len(journal.lines()) > 3
+    assert all(line.startswith("<3>") for line in journal.lines())
+
+
+def test_json_lines_for_the_journal_have_a_priority_too(journal: Journal) -> None:
+    journal.configure(json_lines=True)
+    get_logger("server").info("x")
+    (line,) = journal.lines()
+    assert json.loads(line.removeprefix("<6>"))["message"] == "x"
+
+
+def test_the_variable_alone_does_not_make_a_journal(journal: Journal) -> None:
+    # A process inherits it, and may have its standard error elsewhere.
+    environment = journal.environment
+    assert is_journal(journal.stream, environment)
+    assert not is_journal(journal.stream, {"JOURNAL_STREAM": "1:2"})
+    assert not is_journal(journal.stream, {})
+    assert not is_journal(None, environment)
+    assert not is_journal(io.StringIO(), environment)

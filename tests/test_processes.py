@@ -195,12 +195,12 @@ async def test_20_times_the_server_is_killed_and_the_client_comes_back_with_its_
         assert await client.stop() == 0
 
 
-async def test_a_client_that_gives_up_has_status_1() -> None:
+async def test_a_client_that_gives_up_has_status_6() -> None:
     url = f"http://{refused_address()}"
     async with ours(
         "client", "--max-retry-count", "2", "--max-retry-interval", "10ms", url, "127.0.0.1:0:x:1"
     ) as client:
-        assert await client.wait() == 1
+        assert await client.wait() == 6
         assert len(client.find("Retrying in ")) == 2
         assert client.find(r"Connection error: .*: Connection refused \(Attempt: 2/2\)")
         assert client.find("client: Give up$")
@@ -208,7 +208,7 @@ async def test_a_client_that_gives_up_has_status_1() -> None:
 
 
 @pytest.mark.parametrize("verbose", [(), ("-v",)])
-async def test_a_wrong_password_has_status_1_and_no_password_is_ever_printed(
+async def test_a_wrong_password_has_status_4_and_no_password_is_ever_printed(
     verbose: tuple[str, ...],
 ) -> None:
     right, wrong = f"alice:{PASSWORD}", f"alice:{PASSWORD}x"
@@ -217,7 +217,7 @@ async def test_a_wrong_password_has_status_1_and_no_password_is_ever_printed(
         our_server(*verbose, env={"AUTH": right}) as (server, url),
         our_client(url, *verbose, "--auth", wrong, target=target) as (bad, _),
     ):
-        assert await bad.wait() == 1
+        assert await bad.wait() == 4
         assert bad.find("client: Authentication failed: ")
         assert bad.find("^cotun-trio: the server refused the user name or the password$")
         await server.wait_for("Authentication failed from 127.0.0.1 for user 'alice'$")
@@ -253,14 +253,14 @@ async def test_a_signal_has_both_say_what_is_going_on() -> None:
         assert await server.stop() == 0
 
 
-async def test_a_wrong_fingerprint_has_status_1_and_names_the_right_one() -> None:
+async def test_a_wrong_fingerprint_has_status_3_and_names_the_right_one() -> None:
     async with our_server() as (server, url):
         right = (await server.wait_for(r"Fingerprint (\S+)"))[1]
         wrong = "A" * 43 + "="
         async with our_client(url, "--fingerprint", wrong, target="x:1") as (client, _):
             status = await client.wait()
             assert client.find(re.escape(f"client: Invalid fingerprint ({right})"))
-            assert status == 1
+            assert status == 3
 
 
 async def test_a_sighup_makes_the_client_try_at_once() -> None:

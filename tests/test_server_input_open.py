@@ -370,12 +370,9 @@ async def test_1000_refused_opens_are_answered_and_nothing_is_kept() -> None:
     assert counts == [2] * 10
 
 
-async def test_channels_over_the_limit_are_refused_and_the_others_go_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(connection, "MAX_CHANNELS", 3)
+async def test_channels_over_the_limit_are_refused_and_the_others_go_on() -> None:
     async with (
-        bystander("closed after") as address,
+        bystander("closed after", max_session_connections=3) as address,
         listening(echo) as target,
         peer_of(address, "open") as peer,
     ):

@@ -53,7 +53,7 @@ async def test_a_user_who_is_removed_in_the_middle_of_a_transfer_is_cut(file: Us
         await server.wait_for("closed after .*: the user 'alice' has been removed$")
         # It is told why, but in the middle of a transfer that can come too late.
         await alice.wait_for("Disconnected: ")
-        assert await alice.wait() == 1
+        assert await alice.wait() == 4
         assert alice.find("^cotun-trio: the server refused the user name or the password$")
 
 
@@ -74,7 +74,7 @@ async def test_sighup_reads_the_file_again_and_what_is_wrong_with_it_is_said(
             auth = ("--auth", "bob:hunter2")
             async with our_client(url, *auth, target=target) as (client, _):
                 await client.wait_for("access to '127.0.0.1:[0-9]+' denied$")
-                assert await client.wait() == 1
+                assert await client.wait() == 5
         assert await server.stop() == 0
 
 

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 from cotun_trio.cli import (  # they register their commands
     check_auth,  # noqa: F401
     client,  # noqa: F401
+    config,  # noqa: F401
     hash_password,  # noqa: F401
     server,  # noqa: F401
 )
-from cotun_trio.cli.app import app
+from cotun_trio.cli.app import parse, warn
+from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,12 +28,23 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line, and exit."""
+    words = sys.argv[1:] if argv is None else argv
     for name in ("HOST", "PORT", "AUTH"):
         if not os.environ.get(name, "unset"):  # empty is unset, as to the Go programs
             del os.environ[name]
     try:
-        status = app(argv)
+        result = parse(words)
+        if isinstance(result, Plan):
+            for warning in result.warnings:
+                warn(warning)
+            result = result.run(lambda: _plan(words))
     except UsageError as error:
         print(f"cotun-trio: {error}", file=sys.stderr)
-        status = 2
-    sys.exit(status)
+        result = 2
+    sys.exit(result)
+
+
+def _plan(words: Sequence[str]) -> Plan:
+    plan = parse(words)
+    assert isinstance(plan, Plan)  # as the first time
+    return plan

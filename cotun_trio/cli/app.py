@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import App, CycloptsError, Parameter
 
-from cotun_trio import __version__
+from cotun_trio import __version__, pidfile
 from cotun_trio.access.credentials import Credentials
-from cotun_trio.settings import DEFAULT_KEEPALIVE
+from cotun_trio.cli.config_file import fill_in
+from cotun_trio.errors import UsageError
+from cotun_trio.settings import DEFAULT_KEEPALIVE, ProcessSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cotun_trio.cli.plan import Plan
 
 ENVIRONMENT = """
 Every duration takes a unit: 300ms, 5s, 2m, 1h30m.  More of them, and their
@@ -35,6 +42,7 @@ app = App(
     default_parameter=Parameter(negative=""),
     help_format="plaintext",
     result_action="return_value",
+    config=fill_in,
 )
 
 Keepalive = Annotated[
@@ -50,16 +58,73 @@ Verbose = Annotated[
         name=["--verbose", "-v"], show_default=False, help="Log every single connection, too."
     ),
 ]
-Pid = Annotated[
-    bool,
-    Parameter(show_default=False, help="Keep the process's number in ./cotun.pid while it runs."),
+LogFormat = Annotated[
+    Literal["text", "json"],
+    Parameter(help="How the log looks: lines to read, or a JSON object on each line."),
 ]
+Pid = Annotated[
+    str | None,
+    Parameter(
+        metavar="PATH",
+        show_default=False,
+        help="Keep the process's number in this file while it runs; --pid alone is "
+        "--pid=cotun.pid.",
+    ),
+]
+Config = Annotated[
+    str | None,
+    Parameter(
+        metavar="PATH",
+        show_default=False,
+        help="Take what is not on the command line, nor in the environment, from this TOML file; "
+        "see below.",
+    ),
+]
+CONFIG_NOTES = """
+A configuration file has the options by their names, with - or with _, in a
+table for each command; what is repeated on the command line is a list there:
+
+    {example}
+
+The command line comes before the environment, and that before the file.
+cotun-trio config check FILE says whether a file could be used.
+"""
 KEEPALIVE = f"{DEFAULT_KEEPALIVE:g}s"
+
+
+def parse(words: Sequence[str]) -> Plan | int | None:
+    """Return what a command line comes to: a plan, or the status of what is done already.
+
+    Raises `UsageError`.
+    """
+    try:
+        result: Plan | int | None = app(_complete(words), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise UsageError(str(error)) from None
+    return result
+
+
+def _complete(words: Sequence[str]) -> list[str]:
+    """Give a lone ``--pid`` its value: the next word is none, as with the Go programs."""
+    end = words.index("--") if "--" in words else len(words)
+    return [f"--pid={pidfile.NAME}" if word == "--pid" else word for word in words[:end]] + [
+        *words[end:]
+    ]
 
 
 def warn(line: str) -> None:
     """Say what the user should read, and go on."""
     print(f"cotun-trio: warning: {line}", file=sys.stderr)
+
+
+def process_settings(
+    *, verbose: bool, log_format: Literal["text", "json"], pid: str | None
+) -> ProcessSettings:
+    """Return what the options that both commands have say."""
+    # In a configuration file, it may be true or false as well as a path.
+    switch = {"true": pidfile.NAME, "false": None}
+    path = pid if pid is None else switch.get(pid.lower(), pid)
+    return ProcessSettings(verbose=verbose, log_format=log_format, pid=path)
 
 
 def credentials(text: str | None) -> Credentials | None:

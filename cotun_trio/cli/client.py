@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cotun_trio import daemon
+from cotun_trio.access.credentials import Credentials
 from cotun_trio.cli.app import (
+    CONFIG_NOTES,
     ENVIRONMENT,
     KEEPALIVE,
+    Config,
     Keepalive,
+    LogFormat,
     Pid,
     Verbose,
     app,
     credentials,
-    warn,
+    process_settings,
 )
+from cotun_trio.cli.config_file import warnings_about
+from cotun_trio.cli.plan import Plan
 from cotun_trio.durations import parse_duration
+from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
 from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
 from cotun_trio.protocol.remote import Remote
-from cotun_trio.settings import ClientSettings, ClientTls, ServerUrl, Timings, parse_header
+from cotun_trio.settings import (
+    MAX_SESSION_CONNECTIONS,
+    ClientSettings,
+    ClientTls,
+    ServerUrl,
+    Timings,
+    Way,
+    parse_header,
+)
 
 CLIENT_NOTES = (
     """
@@ -45,28 +61,73 @@ A remote says where to listen here, and what the server connects to:
 Without a local host, every interface is listened on (0.0.0.0), for SOCKS
 127.0.0.1 only.  Port 0 is any free one.
 
-A SIGHUP cuts the wait for the next attempt to connect short, and a SIGUSR2
-logs what is going on.  The exit status is 0 after SIGINT or SIGTERM, 1 when
-the client had to give up, and 2 when the command line makes no sense.
+A SIGHUP cuts the wait for the next attempt to connect short, and has the
+remotes in the configuration file read again: only what concerns those that
+have changed is cut.  A SIGUSR2 logs what is going on.  SIGINT and SIGTERM let
+what is open end, for a while; a second one does not.
+
+The exit status is
+
+    0  after SIGINT or SIGTERM, or at the end of a stdio remote
+    1  where a remote cannot be listened on, or a stdio remote was cut
+    2  where the command line or the configuration file makes no sense
+    3  where the server is another than --fingerprint says
+    4  where the server takes none of the credentials
+    5  where the server does not allow one of the remotes
+    6  after --max-retry-count
+
+What 3, 4 and 5 are about does not heal by trying again; with --max-retry-count
+it is tried again all the same.
 """
+    + CONFIG_NOTES.format(
+        example="""[client]
+    server = ["https://a.example.com", "https://b.example.com"]
+    fingerprint = "QpUjJ1..."
+    auth = "alice:secret"
+    max-retry-interval = "1m"
+    remote = ["5432:db.internal:5432", "R:2222:localhost:22"]"""
+    )
     + ENVIRONMENT
 )
 
 
+MAX_LINE = 64 * 1024
+"""Bytes of a file with a password that are looked at."""
+ANYBODY = "--tls-skip-verify: anybody on the way can be the server, but for its --fingerprint"
+
+
 @app.command(
-    help_epilogue=CLIENT_NOTES, usage="Usage: cotun-trio client [OPTIONS] SERVER REMOTE..."
+    help_epilogue=CLIENT_NOTES, usage="Usage: cotun-trio client [OPTIONS] [SERVER [REMOTE...]]"
 )
 def client(
-    server: Annotated[
-        str,
-        Parameter(metavar="SERVER", help="The server's URL, such as https://example.com/path."),
-    ],
+    first: Annotated[
+        str | None,
+        Parameter(
+            name="SERVER",
+            show_default=False,
+            help="The server's URL, such as https://example.com/path.",
+        ),
+    ] = None,
     remotes: Annotated[
         tuple[str, ...],
-        Parameter(name="REMOTE", metavar="REMOTE", help="What to forward; see below."),
-    ],
+        Parameter(name="REMOTE", show_default=False, help="What to forward; see below."),
+    ] = (),
     /,
     *,
+    server: Annotated[
+        list[str] | None,
+        Parameter(
+            show_default=False,
+            metavar="URL",
+            help="Try this server, too, where those before it fail.  Can be repeated.",
+        ),
+    ] = None,
+    remote: Annotated[
+        list[str] | None,
+        Parameter(
+            show_default=False, metavar="REMOTE", help="Forward this, too.  Can be repeated."
+        ),
+    ] = None,
     fingerprint: Annotated[
         str | None,
         Parameter(
@@ -82,14 +143,24 @@ def client(
             env_var="AUTH", metavar="USER:PASS", show_default=False, help="Log in with these."
         ),
     ] = None,
+    auth_from: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH",
+            show_default=False,
+            help="Without --auth, log in with what this file has in the same form, on its first "
+            "line; if that is empty, there is no login.",
+        ),
+    ] = None,
     keepalive: Keepalive = KEEPALIVE,
     max_retry_count: Annotated[
         int | None,
         Parameter(
             show_default=False,
             metavar="COUNT",
-            help="Give up after this many retries in a row.  Without it, never, but for what "
-            "cannot heal: a wrong fingerprint, password or remote.",
+            help="Give up after this many retries in a row, -1: never, and try again whatever the "
+            "reason.  Without it, never, but for what cannot heal: a wrong fingerprint, "
+            "password or remote.",
         ),
     ] = None,
     max_retry_interval: Annotated[
@@ -164,34 +235,69 @@ def client(
             "name the URL has.",
         ),
     ] = None,
+    max_connections: Annotated[
+        int,
+        Parameter(
+            metavar="COUNT", help="Carry no more connections than this at a time; 0: no limit."
+        ),
+    ] = MAX_SESSION_CONNECTIONS,
     protocol: Annotated[
         Literal["auto", "chisel", "cotun"],
         Parameter(help="What the server speaks; auto finds out."),
     ] = "auto",
-    pid: Pid = False,
+    config: Config = None,
+    pid: Pid = None,
+    log_format: LogFormat = "text",
     verbose: Verbose = False,
-) -> int:
+) -> Plan:
     """Open a tunnel: listen here, and forward what connects to the server's side."""
     tls = ClientTls(ca=tls_ca, skip_verify=tls_skip_verify, cert=tls_cert, key=tls_key, sni=sni)
-    if tls_skip_verify:
-        warn("--tls-skip-verify: anybody on the way can be the server, but for its --fingerprint")
-    url = ServerUrl.parse(server)
-    way_out = None if proxy is None else ProxyUrl.parse(proxy)
-    if way_out is None and proxy_from_env:
-        way_out = proxy_from_environment(os.environ, url.host, tls=url.tls)
+    servers = [*([] if first is None else [first]), *(server or ())]
+    all_remotes = [*remotes, *(remote or ())]
+    for name, given in (("SERVER", servers), ("REMOTE", all_remotes)):
+        if not given:
+            raise UsageError(f"there is no {name}: write it like client https://example.com 3000")
+    ways = [_way(ServerUrl.parse(url), proxy, from_environment=proxy_from_env) for url in servers]
     settings = ClientSettings(
-        server=url,
-        proxy=way_out,
+        server=ways[0].server,
+        proxy=ways[0].proxy,
+        alternatives=tuple(ways[1:]),
         tls=tls,
-        remotes=tuple(map(Remote.parse, remotes)),
+        remotes=tuple(map(Remote.parse, all_remotes)),
         fingerprint=fingerprint,
-        auth=credentials(auth),
+        auth=_read_credentials(auth_from) if auth is None and auth_from else credentials(auth),
         keepalive=parse_duration(keepalive),
         max_retry_count=max_retry_count,
         max_retry_interval=parse_duration(max_retry_interval),
         headers=tuple(map(parse_header, header or ())),
         hostname=hostname,
+        max_connections=max_connections,
         protocol=protocol,
         timings=Timings.from_environment(os.environ),
     )
-    return daemon.run_client(settings, verbose=verbose, pid=pid)
+    return Plan(
+        settings,
+        process_settings(verbose=verbose, log_format=log_format, pid=pid),
+        warnings=(*warnings_about(config), *((ANYBODY,) if tls_skip_verify else ())),
+        from_file=config is not None,
+    )
+
+
+def _read_credentials(path: str) -> Credentials | None:
+    try:
+        with Path(path).open("rb") as file:
+            line = file.readline(MAX_LINE).removesuffix(b"\n").removesuffix(b"\r").decode()
+    except OSError as error:
+        raise UsageError(f"cannot read {escape(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{escape(path)} is not UTF-8") from None
+    return credentials(line or None)
+
+
+def _way(url: ServerUrl, proxy: str | None, *, from_environment: bool) -> Way:
+    """Return how the server at `url` is reached."""
+    if proxy is not None:
+        return Way(url, ProxyUrl.parse(proxy))
+    if from_environment:
+        return Way(url, proxy_from_environment(os.environ, url.host, tls=url.tls))
+    return Way(url)

@@ -8,25 +8,31 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cotun_trio import daemon
 from cotun_trio.access.fingerprints import fingerprint as fingerprint_of
 from cotun_trio.access.host_key_options import choose_host_key, make_key
 from cotun_trio.access.key_files import write_key_file
 from cotun_trio.cli.app import (
+    CONFIG_NOTES,
     ENVIRONMENT,
     KEEPALIVE,
+    Config,
     Keepalive,
+    LogFormat,
     Pid,
     Verbose,
     app,
     credentials,
-    warn,
+    process_settings,
 )
+from cotun_trio.cli.config_file import warnings_about
+from cotun_trio.cli.plan import Plan
 from cotun_trio.durations import parse_duration
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.settings import (
     MAX_AUTH_FAILURES,
+    MAX_CONNECTIONS,
+    MAX_SESSION_CONNECTIONS,
     MAX_STARTUPS,
     MAX_STARTUPS_PER_SOURCE,
     ServerAcme,
@@ -54,7 +60,9 @@ what a user of socks can reach through it.  A password may be a hash made by
 cotun-trio hash-password; cotun-trio check-auth says what a file allows.
 
 A SIGHUP has the file read again, and the TLS certificate; a SIGUSR2 logs what
-is going on.
+is going on.  SIGINT and SIGTERM let what is open end, for a while; a second one
+does not.  The exit status is 0 then, 1 where the server cannot listen, and 2
+where the command line or the configuration file makes no sense.
 
 For --tls-domain, there are in the environment:
 
@@ -64,6 +72,14 @@ For --tls-domain, there are in the environment:
     COTUN_LE_DIRECTORY  another authority's ACME directory, a URL
     COTUN_LE_CA         a PEM file with who has issued that one's certificate
 """
+    + CONFIG_NOTES.format(
+        example="""[server]
+    port = 443
+    keyfile = "/etc/cotun-trio/host.key"
+    authfile = "/etc/cotun-trio/users.json"
+    tls-domain = ["tunnel.example.com"]
+    reverse = true"""
+    )
     + ENVIRONMENT
 )
 
@@ -145,6 +161,15 @@ def server(
     max_startups_per_source: Annotated[
         int, Parameter(metavar="COUNT", help="The same for a single address.")
     ] = MAX_STARTUPS_PER_SOURCE,
+    max_connections: Annotated[
+        int,
+        Parameter(
+            metavar="COUNT", help="Carry no more connections than this at a time; 0: no limit."
+        ),
+    ] = MAX_CONNECTIONS,
+    max_session_connections: Annotated[
+        int, Parameter(metavar="COUNT", help="The same for a single client.")
+    ] = MAX_SESSION_CONNECTIONS,
     tls_cert: Annotated[
         str | None,
         Parameter(
@@ -226,9 +251,11 @@ def server(
         ),
     ] = False,
     keepalive: Keepalive = KEEPALIVE,
-    pid: Pid = False,
+    config: Config = None,
+    pid: Pid = None,
+    log_format: LogFormat = "text",
     verbose: Verbose = False,
-) -> int:
+) -> Plan | int:
     """Accept tunnels: listen for clients, and connect to the targets that they name."""
     if keygen is not None:
         if keyfile:
@@ -237,11 +264,14 @@ def server(
         return 0
     if force:
         raise UsageError("--force is for --keygen only")
+    warnings = warnings_about(config)
     settings = ServerSettings(
         host=host,
         port=port,
-        host_key=choose_host_key(seed=key, keyfile=keyfile, environment=os.environ, warn=warn),
-        tls=_tls(tls_domain or [], cert=tls_cert, key=tls_key, ca=tls_ca, port=port),
+        host_key=choose_host_key(
+            seed=key, keyfile=keyfile, environment=os.environ, warn=warnings.append
+        ),
+        tls=_tls(tls_domain or [], cert=tls_cert, key=tls_key, ca=tls_ca),
         backend=None if backend is None else ServerUrl.parse(backend),
         trusted_proxies=tuple(map(parse_network, trusted_proxy or ())),
         health_listen=None if health_listen is None else parse_listen(health_listen),
@@ -251,17 +281,28 @@ def server(
         max_auth_failures=max_auth_failures,
         max_startups=max_startups,
         max_startups_per_source=max_startups_per_source,
+        max_connections=max_connections,
+        max_session_connections=max_session_connections,
         reverse=reverse,
         socks5=socks5,
         unix=unix,
         keepalive=parse_duration(keepalive),
         timings=Timings.from_environment(os.environ),
     )
-    return daemon.run_server(settings, verbose=verbose, pid=pid)
+    if tls_domain and port != 443:
+        warnings.append(
+            f"the authority will look for this server on port 443, and it listens on {port}"
+        )
+    return Plan(
+        settings,
+        process_settings(verbose=verbose, log_format=log_format, pid=pid),
+        warnings=tuple(warnings),
+        from_file=config is not None,
+    )
 
 
 def _tls(
-    domains: list[str], *, cert: str | None, key: str | None, ca: str | None, port: int
+    domains: list[str], *, cert: str | None, key: str | None, ca: str | None
 ) -> ServerTls | ServerAcme | None:
     if not domains:
         return ServerTls.choose(cert=cert, key=key, ca=ca)
@@ -269,8 +310,6 @@ def _tls(
         raise UsageError(
             "--tls-domain gets a certificate, and --tls-cert has one: give one of them"
         )
-    if port != 443:
-        warn(f"the authority will look for this server on port 443, and it listens on {port}")
     return ServerAcme.choose(domains, os.environ, clients=ca)
 
 

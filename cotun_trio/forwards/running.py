@@ -29,10 +29,25 @@ class Forward:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
 
 
-class Forwards:
-    """What runs in one session at present."""
+class Quota:
+    """How many forwards there may be in all sessions together.  `limit` 0 is for no limit."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.count = 0
+        """Those that there are."""
+
+    @property
+    def used_up(self) -> bool:
+        """Whether there may be no more."""
+        return 0 < self._limit <= self.count
+
+
+class Forwards:
+    """What runs in one session at present, and counts in `quota`."""
+
+    def __init__(self, quota: Quota) -> None:
+        self.quota = quota
         self._running: set[Forward] = set()
         self._idle = trio.lowlevel.ParkingLot()
 
@@ -51,11 +66,13 @@ class Forwards:
         """Count a forward for as long as the block runs; `cut` cancels that."""
         forward = Forward(uses, endless=endless)
         self._running.add(forward)
+        self.quota.count += 1
         try:
             with forward.scope:
                 yield forward
         finally:
             self._running.remove(forward)
+            self.quota.count -= 1
             if not self._running:
                 self._idle.unpark_all()
 

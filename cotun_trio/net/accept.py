@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 from typing import TYPE_CHECKING
 
 import trio
@@ -20,6 +21,8 @@ _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS}
 PAUSE = 0.1
 """Seconds without accepting when the process or the system has run out of descriptors.  Nothing
 says when there are some again, and the waiting connection keeps the listener readable."""
+QUIET = 60.0
+"""Seconds between two log lines about that."""
 BATCH = 64
 """Connections accepted before other tasks have their turn."""
 
@@ -31,13 +34,12 @@ async def accept_forever(
 
     Ends when it is cancelled, and when somebody closes the listener.
     """
-    exhausted = False
+    told_at = -math.inf
     while listener.fileno() >= 0:
         try:
             await wait_readable(listener)
             for _ in range(BATCH):
                 sock, peer = listener.accept()
-                exhausted = False
                 sock.setblocking(False)
                 accepted(sock, peer)
         except BlockingIOError:
@@ -46,8 +48,8 @@ async def accept_forever(
             return
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                if not exhausted:  # once, not with every try
+                if trio.current_time() - told_at >= QUIET:
+                    told_at = trio.current_time()
                     log.warning("cannot accept connections at present: %s", error.strerror)
-                exhausted = True
                 await trio.sleep(PAUSE)
             # Anything else is about the one connection, which is gone already (accept(2)).

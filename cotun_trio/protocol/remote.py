@@ -187,6 +187,11 @@ class Remote:
         return str(self.target).encode()
 
     @property
+    def local(self) -> bool:
+        """Whether the client listens for it."""
+        return not (self.reverse or self.stdio)
+
+    @property
     def needs_extensions(self) -> bool:
         """Whether the peer has to do what no Go peer can: open a path, or ask for a login."""
         if self.reverse:

@@ -5,8 +5,11 @@ says what is wrong.  Behind the edge nothing is checked again.  Times are in sec
 """
 
 from cotun_trio.settings.client import ClientSettings, Way, parse_header
+from cotun_trio.settings.process import ProcessSettings
 from cotun_trio.settings.server import (
     MAX_AUTH_FAILURES,
+    MAX_CONNECTIONS,
+    MAX_SESSION_CONNECTIONS,
     MAX_STARTUPS,
     MAX_STARTUPS_PER_SOURCE,
     ServerSettings,
@@ -20,10 +23,13 @@ from cotun_trio.settings.tls import ClientTls, ServerAcme, ServerTls
 __all__ = [
     "DEFAULT_KEEPALIVE",
     "MAX_AUTH_FAILURES",
+    "MAX_CONNECTIONS",
+    "MAX_SESSION_CONNECTIONS",
     "MAX_STARTUPS",
     "MAX_STARTUPS_PER_SOURCE",
     "ClientSettings",
     "ClientTls",
+    "ProcessSettings",
     "ServerAcme",
     "ServerSettings",
     "ServerTls",

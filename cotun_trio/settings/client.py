@@ -11,6 +11,7 @@ from cotun_trio.access.fingerprints import check_form
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.dialect import CHISEL, COTUN
+from cotun_trio.settings.server import MAX_SESSION_CONNECTIONS
 from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
 from cotun_trio.settings.tls import ClientTls
 
@@ -100,8 +101,15 @@ class ClientSettings:
     """Sent with the upgrade, besides its own.  Not shown: a password may be among them."""
     hostname: str | None = attrs.field(default=None, validator=_check_hostname)
     """The Host header, where it is not the URL's."""
+    max_connections: int = attrs.field(default=MAX_SESSION_CONNECTIONS)
+    """Forwarded connections at a time; 0: no limit."""
     protocol: Literal["auto", "chisel", "cotun"] = "auto"
     timings: Timings = attrs.field(factory=Timings)
+
+    @max_connections.validator
+    def _check_limit(self, _attribute: object, limit: int) -> None:
+        if limit < 0:
+            raise UsageError(f"--max-connections is a number of 0 (no limit) or more, not {limit}")
 
     @tls.validator
     def _check_tls(self, _attribute: object, tls: ClientTls) -> None:

@@ -28,6 +28,11 @@ MAX_STARTUPS = 1000
 MAX_STARTUPS_PER_SOURCE = 100
 """An office behind one address, but not all of the above."""
 
+MAX_CONNECTIONS = 100_000
+"""At 10 KiB each a gigabyte, and as many descriptors as systems give to a process."""
+MAX_SESSION_CONNECTIONS = 16_384
+"""About as many as a client has ports to come from."""
+
 
 def parse_network(text: str) -> IPv4Network | IPv6Network:
     """Read an address or a network, such as ``10.0.0.0/8``.  Raises `UsageError`."""
@@ -77,6 +82,10 @@ class ServerSettings:
     """Connections at a time that have not logged in; 0: no limit."""
     max_startups_per_source: int = attrs.field(default=MAX_STARTUPS_PER_SOURCE)
     """Those of one source: an IPv4 address, or 64 bits of an IPv6 one; 0: no limit."""
+    max_connections: int = attrs.field(default=MAX_CONNECTIONS)
+    """Forwarded connections at a time, in all; 0: no limit."""
+    max_session_connections: int = attrs.field(default=MAX_SESSION_CONNECTIONS)
+    """Those of one session; 0: no limit."""
     reverse: bool = False
     """Whether clients may have the server listen for them."""
     socks5: bool = False
@@ -104,6 +113,8 @@ class ServerSettings:
     @max_auth_failures.validator
     @max_startups.validator
     @max_startups_per_source.validator
+    @max_connections.validator
+    @max_session_connections.validator
     def _check_limit(self, attribute: attrs.Attribute[int], limit: int) -> None:
         if limit < 0:
             option = attribute.name.replace("_", "-")

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.engine import Engine, Event
     from cotun_trio.ssh.neighbours import Carrier, Handler
 
-MAX_CHANNELS = 16_384
-"""Channels of one connection, those being opened included.  About as many as a client has ports to
-come from, and at 10 KiB each still a bounded amount of memory."""
 MAX_HELD_BYTES = 1024 * 1024
 """Bytes of control messages that may wait for the end of a key exchange."""
 
@@ -46,13 +43,21 @@ DATA_HEAD = struct.Struct(">BII")
 class Connection:
     """One SSH connection, for either role.
 
-    `channel_type` is the type that our own channels are opened with.
+    `channel_type` is the type that our own channels are opened with; `max_channels` is how many
+    there may be, those being opened included.
     """
 
     def __init__(
-        self, engine: Engine, carrier: Carrier, handler: Handler, *, channel_type: bytes
+        self,
+        engine: Engine,
+        carrier: Carrier,
+        handler: Handler,
+        *,
+        channel_type: bytes,
+        max_channels: int,
     ) -> None:
         self.engine = engine
+        self.max_channels = max_channels
         self.channels: dict[int, Channel] = {}
         """Our open channels by their number."""
         self.failure: CotunError | None = None
@@ -354,7 +359,7 @@ class Connection:
             await self._no_channels.park()
 
     def _too_many_channels(self) -> bool:
-        return len(self.channels) + len(self._opens) + self._openings >= MAX_CHANNELS
+        return len(self.channels) + len(self._opens) + self._openings >= self.max_channels
 
     def _new_number(self) -> int:
         while self._next_number in self.channels or self._next_number in self._opens:

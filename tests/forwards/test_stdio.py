@@ -169,7 +169,7 @@ async def test_a_target_that_refuses_is_a_failure_with_its_reason() -> None:
 async def test_a_server_that_refuses_is_a_failure_with_its_reason(tmp_path: Path) -> None:
     async with running_server() as server:
         done = await run(server.addresses[0], f"unix:{tmp_path}/s")
-    assert (done.returncode, done.stdout) == (1, b"")
+    assert (done.returncode, done.stdout) == (5, b"")
     assert b"Unix sockets are not enabled" in done.stderr
 
 

@@ -210,11 +210,9 @@ async def test_a_connection_for_a_session_that_is_lost_already_is_reset() -> Non
         await check_reset(app)
 
 
-async def test_a_connection_beyond_the_limit_of_channels_is_reset(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("cotun_trio.ssh.connection.MAX_CHANNELS", 0)
+async def test_a_connection_beyond_the_limit_of_channels_is_reset() -> None:
     pair = ConnectionPair()
+    pair.client.max_channels = 0
     with tcp_pair() as (sock, app):
         await streams.carry_out(link(pair), sock, b"x", LOG)
         await check_reset(app)

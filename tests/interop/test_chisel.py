@@ -200,7 +200,7 @@ async def test_a_wrong_password_or_none_does_not(pair: str, auth: str | None) ->
     ):
         await client.wait_for("Authentication failed")
         if pair == "our client":
-            assert await client.wait() == 1
+            assert await client.wait() == 4
         else:
             user = auth.partition(":")[0] if auth else ""
             await server.wait_for(f"Authentication failed from 127.0.0.1 for user '{user}'")

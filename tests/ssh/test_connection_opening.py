@@ -10,7 +10,6 @@ import trio
 import trio.testing
 
 from cotun_trio.errors import ConnectionLost, OpenRefused, ProtocolError
-from cotun_trio.ssh import connection as connection_module
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.channel import WINDOW
 from cotun_trio.ssh.requests import MAX_OPEN
@@ -312,11 +311,9 @@ async def test_channel_numbers_wrap_past_those_in_use() -> None:
 # ---- limits
 
 
-async def test_openings_beyond_the_limit_are_refused_on_both_sides(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(connection_module, "MAX_CHANNELS", 4)
+async def test_openings_beyond_the_limit_are_refused_on_both_sides() -> None:
     dialogue = Dialogue()
+    dialogue.connection.max_channels = 4
     first = dialogue.accept(number=1)  # an open channel
     dialogue.say(OPEN)  # one that the handler is thinking about
     with trio.move_on_after(0):

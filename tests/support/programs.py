@@ -110,7 +110,10 @@ class Program:
 
 @contextlib.asynccontextmanager
 async def running(
-    *command: str, env: Mapping[str, str] | None = None, cwd: Path | None = None
+    *command: str,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    pass_fds: Sequence[int] = (),
 ) -> AsyncIterator[Program]:
     """Run a program; it is killed at the end if it still lives.
 
@@ -124,6 +127,7 @@ async def running(
         stderr=subprocess.STDOUT,
         env={**environment, "PYTHONUNBUFFERED": "1", **(env or {})},
         cwd=cwd,
+        pass_fds=pass_fds,
     )
     program = Program(command, process)
     try:

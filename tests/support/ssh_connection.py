@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.requests import GlobalRequest, Opening
     from tests.support.ssh import Side
 
+MAX_CHANNELS = 16_384
 KERNEL = 4 * 1024 * 1024
 """Bytes that a carrier takes without being busy."""
 
@@ -192,6 +193,7 @@ class ConnectionPair:
                 self.carriers[side],
                 self.handlers[side],
                 channel_type=b"chisel",
+                max_channels=MAX_CHANNELS,
             )
             self.connections[side].start()
         self.client, self.server = self.connections["client"], self.connections["server"]
@@ -282,7 +284,11 @@ class Dialogue:
         self.carrier = MemoryCarrier()
         self.handler = Recorder()
         self.connection = Connection(
-            pair.engines[side], self.carrier, self.handler, channel_type=b"chisel"
+            pair.engines[side],
+            self.carrier,
+            self.handler,
+            channel_type=b"chisel",
+            max_channels=MAX_CHANNELS,
         )
         self._heard = tap(self.peer)
 

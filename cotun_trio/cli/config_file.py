@@ -1,0 +1,102 @@
+"""The configuration file: a table for each command, with the names of its options.
+
+The file fills in what neither the command line nor the environment says; cyclopts does that.  Here
+is what it leaves: the file is named by an option, a name that does not exist is an error that shows
+the nearest one that does, and SERVER and REMOTE, which have no names, put aside what the file has
+for them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import stat
+import tomllib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclopts.config import Dict
+
+from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from cyclopts import App
+    from cyclopts.argument import ArgumentCollection
+
+MAX_SIZE = 16 * 1024 * 1024
+"""Bytes of a configuration file: a client's remotes by the hundred thousand."""
+SECRETS = ("auth", "key", "header", "proxy")
+TABLES = ("server", "client")
+_NOT_IN_FILES = {"--config", "--keygen", "--force", "--help", "--version"}
+_SET_ASIDE = {"SERVER": "server", "REMOTE": "remote"}
+"""Options that give way to a positional argument."""
+
+
+def load_config(path: str) -> dict[str, dict[str, Any]]:
+    """Read a configuration file, and return its tables.  Raises `UsageError` that names it."""
+    shown = f"the configuration file {escape(path)}"
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise UsageError(f"cannot read {shown}: {error.strerror}") from None
+    if len(data) > MAX_SIZE:
+        raise UsageError(f"{shown} has over {MAX_SIZE} bytes")
+    try:
+        tables = tomllib.loads(data.decode())
+    except UnicodeDecodeError:
+        raise UsageError(f"{shown} is not UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{shown}: {escape(str(error))}") from None
+    for name, table in tables.items():
+        if name not in TABLES:
+            raise UsageError(f"{shown}: there is no [{escape(name)}]{_nearest(name, TABLES)}")
+        if not isinstance(table, dict):
+            raise UsageError(f"{shown}: {name} is a table, and begins with a line [{name}]")
+    return tables
+
+
+def warnings_about(path: str | None) -> list[str]:
+    """Return what is allowed with a configuration file, but better not so: a line each."""
+    if path is None:
+        return []
+    mode = Path(path).stat().st_mode
+    secret = any(name in table for table in load_config(path).values() for name in SECRETS)
+    if mode & stat.S_IWOTH:
+        return [f"{escape(path)} can be changed by everybody: chmod o-w it"]
+    if secret and mode & stat.S_IROTH:
+        return [f"{escape(path)} holds a secret and can be read by everybody: chmod o-r it"]
+    return []
+
+
+def fill_in(app: App, commands: Sequence[str], arguments: ArgumentCollection) -> None:
+    """Take from the file of ``--config`` what has no value yet (a config of cyclopts).
+
+    Raises `UsageError`.
+    """
+    (command,) = commands if len(commands) == 1 else ("",)
+    if command not in TABLES:
+        return
+    path = next((a.tokens[0].value for a in arguments if a.name == "--config" and a.tokens), None)
+    if path is None:
+        return
+    table = dict(load_config(path).get(command, {}))
+    names = {n.removeprefix("--") for a in arguments for n in a.names if n.startswith("--")}
+    names -= {name.removeprefix("--") for name in _NOT_IN_FILES}
+    for name in table:
+        if name.replace("_", "-") not in names:
+            where = f"the configuration file {escape(path)}, [{command}]"
+            raise UsageError(
+                f"{where}: there is no option '{escape(name)}'{_nearest(name, sorted(names))}"
+            )
+    for argument in arguments:
+        if argument.name in _SET_ASIDE and argument.tokens:
+            table.pop(_SET_ASIDE[argument.name], None)
+    Dict({command: table}, source=path)(app, tuple(commands), arguments)
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name.lower().replace("_", "-"), names, n=1)
+    return f"; did you mean '{found[0]}'?" if found else ""

@@ -1,0 +1,51 @@
+"""What a command line comes to: settings, and what to do with them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from cotun_trio import daemon
+from cotun_trio.client import Client
+from cotun_trio.server import Server
+from cotun_trio.settings import ClientSettings, ProcessSettings, ServerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@attrs.frozen
+class Plan:
+    """What ``server`` and ``client`` are going to do; nothing of it is done yet."""
+
+    settings: ServerSettings | ClientSettings
+    process: ProcessSettings
+    warnings: tuple[str, ...] = ()
+    """What the user should read first, a line each."""
+    from_file: bool = False
+    """Whether a part of it is from a configuration file."""
+
+    def check(self) -> None:
+        """Look at what the settings name, such as files.  Raises `CotunError`."""
+        if isinstance(self.settings, ServerSettings):
+            Server(self.settings)
+        else:
+            Client(self.settings)
+
+    def run(self, again: Callable[[], Plan]) -> int:
+        """Do it, and return the exit status.
+
+        `again` is for a plan of the same command line when its file may have changed; it raises
+        `UsageError`.
+        """
+        if isinstance(self.settings, ServerSettings):
+            return daemon.run_server(self.settings, self.process)
+
+        def read_again() -> ClientSettings:
+            settings = again().settings
+            assert isinstance(settings, ClientSettings)
+            return settings
+
+        reread = read_again if self.from_file else None
+        return daemon.run_client(self.settings, self.process, reread=reread)

@@ -1,0 +1,296 @@
+"""The configuration file: what it means, what comes before it, and what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cotun_trio import cli
+from cotun_trio.access.credentials import Credentials
+from cotun_trio.cli.app import parse
+from cotun_trio.cli.plan import Plan
+from cotun_trio.errors import UsageError
+from cotun_trio.protocol.remote import Remote
+from cotun_trio.settings import ClientSettings, ProcessSettings, ServerSettings, ServerUrl, Way
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have nothing in the environment, and an empty working directory."""
+    for name in list(os.environ):
+        if name in ("HOST", "PORT", "AUTH") or name.startswith("COTUN_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+class Written:
+    """A file, and what command lines make of it."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path = path
+        path.write_text(text)
+        path.chmod(0o600)
+
+    def plan(self, *words: str) -> Plan:
+        """Return the plan of a command line with the file."""
+        plan = parse([*words, "--config", str(self.path)])
+        assert isinstance(plan, Plan)
+        return plan
+
+    def client(self, *words: str) -> ClientSettings:
+        """Return the settings of a client with the file."""
+        settings = self.plan("client", *words).settings
+        assert isinstance(settings, ClientSettings)
+        return settings
+
+    def server(self, *words: str) -> ServerSettings:
+        """Return the settings of a server with the file."""
+        settings = self.plan("server", *words).settings
+        assert isinstance(settings, ServerSettings)
+        return settings
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Any:
+    """Give what writes a file."""
+    return lambda text: Written(tmp_path / "cotun.toml", text)
+
+
+BOTH = """
+[server]
+port = 7000
+reverse = true
+tls-domain = ["a.example", "b.example"]
+auth = "alice:secret"
+keepalive = "10s"
+max_startups = 5
+[client]
+server = ["https://a.example", "https://b.example"]
+remote = ["3000", "R:2222:localhost:22"]
+header = ["A: b", "C: d"]
+proxy-from-env = true
+max-retry-count = -1
+verbose = true
+pid = true
+log-format = "json"
+"""
+
+
+def test_each_command_has_its_table_with_its_options_by_their_names(written: Any) -> None:
+    file = written(BOTH)
+    server = file.server()
+    assert (server.port, server.reverse, server.keepalive, server.max_startups) == (
+        7000,
+        True,
+        10,
+        5,
+    )
+    assert server.tls is not None
+    assert server.tls.domains == ("a.example", "b.example")
+    assert server.auth == Credentials("alice", "secret")
+    client = file.client()
+    ways = tuple(Way(ServerUrl.parse(url)) for url in ("https://a.example", "https://b.example"))
+    assert client.ways == ways
+    assert client.remotes == (Remote.parse("3000"), Remote.parse("R:2222:localhost:22"))
+    assert client.headers == (("A", "b"), ("C", "d"))
+    assert client.max_retry_count == -1
+    process = ProcessSettings(verbose=True, pid="cotun.pid", log_format="json")
+    assert file.plan("client").process == process
+    assert file.plan("server").process == ProcessSettings()
+
+
+def test_the_command_line_comes_before_the_environment_and_that_before_the_file(
+    written: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(BOTH)
+    monkeypatch.setenv("PORT", "7001")
+    monkeypatch.setenv("AUTH", "bob:hunter2")
+    assert file.server().port == 7001
+    assert file.server("--port", "7002").port == 7002
+    assert file.server().auth == Credentials("bob", "hunter2")
+    assert file.server("--keepalive", "1s").keepalive == 1
+
+
+def test_what_has_no_name_puts_the_options_of_the_file_aside(written: Any) -> None:
+    file = written(BOTH)
+    client = file.client("https://c.example")
+    assert client.ways == (Way(ServerUrl.parse("https://c.example")),)
+    assert len(client.remotes) == 2
+    client = file.client("https://c.example", "4000")
+    assert client.remotes == (Remote.parse("4000"),)
+    client = file.client("--server", "https://d.example", "--remote", "5000")
+    assert client.ways == (Way(ServerUrl.parse("https://d.example")),)
+    assert client.remotes == (Remote.parse("5000"),)
+
+
+def test_more_servers_and_remotes_on_the_command_line_are_added_to_the_first() -> None:
+    plan = parse(
+        ["client", "--server", "b.example", "a.example", "1", "2", "--remote", "3", "--server=c"]
+    )
+    assert isinstance(plan, Plan)
+    assert isinstance(plan.settings, ClientSettings)
+    assert [way.server.host for way in plan.settings.ways] == ["a.example", "b.example", "c"]
+    assert plan.settings.remotes == tuple(map(Remote.parse, "123"))
+    assert not plan.from_file
+
+
+def test_a_switch_of_the_file_can_be_turned_off(written: Any) -> None:
+    file = written('[server]\nreverse = true\nsocks5 = false\npid = false\n[client]\npid = "/a"\n')
+    assert file.server().reverse
+    assert not file.server("--reverse=false").reverse
+    assert not file.server().socks5
+    assert file.plan("server").process.pid is None
+
+
+WRONG = [
+    ("[server]\nprot = 1", r"\[server\]: there is no option 'prot'; did you mean 'port'\?"),
+    ("[client]\nservers = ['a']", "no option 'servers'; did you mean 'server'"),
+    ("[server]\nmax_startup = 1", "did you mean 'max-startups'"),
+    ("[server]\nzzzzzz = 1", "there is no option 'zzzzzz'$"),
+    ("[server]\nkeygen = 'a'", "there is no option 'keygen'"),
+    ("[server]\nconfig = 'a'", "there is no option 'config'"),
+    ("[serve]\nport = 1", r"there is no \[serve\]; did you mean 'server'\?"),
+    ("port = 1", r"there is no \[port\]"),
+    ("server = 1", r"server is a table, and begins with a line \[server\]"),
+    ("[server]\nport = 'x'", "port"),
+    ("[server]\nport = 65536", "65536"),
+    ("[server]\nport = [1, 2]", "port"),
+    ("[server]\nport = {a = 1}", "port"),
+    ("[server]\nauth = 'hunter2'", "user:password"),
+    ("[server]\nkeepalive = 5", "5"),
+    ("[server", "configuration file .*line 1|at end of document|Expected"),
+    ("[server]\nport = 1\nport = 2", "Cannot overwrite a value"),
+    ("[server]\n'\x1b' = 1", "cotun.toml"),
+    ('[server]\n"\\u001b[2J" = 1', r"no option '\\x1b\[2J'"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), WRONG, ids=range(len(WRONG)))
+def test_what_is_wrong_is_said(
+    text: str, said: str, written: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written(text)
+    words = ["client", "https://a", "1"] if "[client]" in text else ["server"]
+    with pytest.raises(UsageError, match=said) as caught:
+        file.plan(*words)
+    assert all(line.isprintable() for line in str(caught.value).splitlines())
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["config", "check", str(file.path)])
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("cotun-trio: ")
+
+
+@pytest.mark.parametrize("kind", ["missing", "directory", "bytes", "large"])
+def test_a_file_that_cannot_be_read_is_said(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "cotun.toml"
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "bytes":
+        path.write_bytes(b"\xff")
+    elif kind == "large":
+        monkeypatch.setattr("cotun_trio.cli.config_file.MAX_SIZE", 10)
+        path.write_text("#" * 11)
+    with pytest.raises(UsageError, match=r"configuration file .*cotun\.toml"):
+        parse(["server", "--config", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("mode", "text", "said"),
+    [
+        (0o600, "[server]\nauth = 'a:b'", None),
+        (0o644, "[server]\nauth = 'a:b'", "holds a secret and can be read by everybody"),
+        (0o644, "[server]\nport = 1", None),
+        (0o666, "[server]\nport = 1", "can be changed by everybody"),
+    ],
+)
+def test_a_file_that_is_open_to_others_is_warned_of(
+    mode: int, text: str, said: str | None, written: Any
+) -> None:
+    file = written(text)
+    file.path.chmod(mode)
+    warnings = file.plan("server").warnings
+    assert len(warnings) == (said is not None)
+    assert said is None or said in warnings[0]
+
+
+# ---- check
+
+
+def check(path: Path) -> int:
+    """Run the check, and return its status."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["config", "check", str(path)])
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+def test_a_good_file_is_fine(written: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    file = written(BOTH)
+    assert check(file.path) == 0
+    out, err = capsys.readouterr()
+    assert out == "".join(f"{file.path}, [{name}]: fine\n" for name in ("server", "client"))
+    assert "will look for this server on port 443" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[server]\nauthfile = 'users.json'", "cannot read the users file users.json"),
+        ("[server]\ntls-cert = 'a'\ntls-key = 'b'", "[server]: "),
+        ("[client]\nserver = ['https://a']\nremote = ['1']\ntls-ca = 'a'", "[client]: "),
+        ("[client]\nserver = ['https://a']", "there is no REMOTE"),
+        ("[client]\nremote = ['1']", "there is no SERVER"),
+        ("", "it has no [server] and no [client]"),
+    ],
+)
+def test_what_the_file_names_is_looked_at(
+    text: str, said: str, written: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(written(text).path) == 2
+    assert said in capsys.readouterr().err
+
+
+# ---- credentials from a file
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b"alice:secret\n", Credentials("alice", "secret")),
+        (b"alice:se:cret\r\nmore", Credentials("alice", "se:cret")),
+        (b"alice: secret ", Credentials("alice", " secret ")),
+        (b"\n", None),
+        (b"", None),
+    ],
+)
+def test_credentials_can_be_in_a_file_of_their_own(
+    content: bytes, expected: Credentials | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "auth").write_bytes(content)
+
+    def auth(*words: str) -> Credentials | None:
+        plan = parse(["client", "a", "1", "--auth-from", "auth", *words])
+        assert isinstance(plan, Plan)
+        return plan.settings.auth
+
+    assert auth() == expected
+    assert auth("--auth", "bob:hunter2") == Credentials("bob", "hunter2")
+
+
+@pytest.mark.parametrize("content", [b"hunter2", b"\xff:hunter2", None])
+def test_a_file_with_no_credentials_is_an_error_that_shows_nothing_of_it(
+    content: bytes | None, tmp_path: Path
+) -> None:
+    if content is not None:
+        (tmp_path / "auth").write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        parse(["client", "a", "1", "--auth-from", "auth"])
+    assert "hunter2" not in str(caught.value)

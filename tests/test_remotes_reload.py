@@ -1,0 +1,314 @@
+"""Other remotes on a SIGHUP: what is the same goes on, and only what has gone ends."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+import trio
+
+from cotun_trio.errors import UsageError
+from cotun_trio.protocol.remote import Remote
+from cotun_trio.session import CHANGE
+from cotun_trio.ssh import messages
+from tests.support.ends import ask, quiet_port, udp_echo, udp_socket
+from tests.support.log_watch import watch_logs
+from tests.support.peer import peer_of
+from tests.support.programs import ours
+from tests.support.targets import LOOPBACK, background, connect, echo, echoes, listening
+from tests.support.tunnel import WatchedClient, client_settings, running_server, switchable_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from cotun_trio.settings import ClientSettings
+    from tests.support.log_watch import LogWatch
+
+
+class Changeable:
+    """A client whose settings can be read again."""
+
+    def __init__(self, address: str, remotes: tuple[str, ...], log: LogWatch) -> None:
+        self.settings = client_settings(address, *remotes)
+        self.client = WatchedClient(self.settings, self.reread)
+        self.failure: UsageError | None = None
+        self._log = log
+
+    def reread(self) -> ClientSettings:
+        """Give what there is by now."""
+        if self.failure is not None:
+            raise self.failure
+        return self.settings
+
+    async def change(self, *remotes: str, said: str = "", side: str = "client") -> None:
+        """Have the client take other remotes, and wait for what is said about it."""
+        self.settings = attrs.evolve(self.settings, remotes=tuple(map(Remote.parse, remotes)))
+        skip = self._log.count(side)
+        self.client.reload()
+        if said:
+            await self._log.wait_for(said, side, skip=skip)
+
+
+@contextlib.asynccontextmanager
+async def changeable(address: str, *remotes: str) -> AsyncIterator[Changeable]:
+    """Run a client, connected, at the server at `address`."""
+    async with watch_logs() as log, background() as nursery:
+        ours = Changeable(address, remotes, log)
+        await nursery.start(ours.client.run)
+        yield ours
+
+
+def local(target: str, port: int = 0) -> str:
+    return f"{LOOPBACK}:{port}:{target}"
+
+
+async def refuses(address: str) -> bool:
+    """Return whether nobody listens at an address."""
+    try:
+        await (await connect(address)).aclose()
+    except OSError:
+        return True
+    return False
+
+
+async def test_one_of_fifty_changes_and_the_streams_of_the_others_go_on() -> None:
+    async with listening(echo) as target, running_server(reverse=True) as server:
+        ports = [quiet_port() for _ in range(50)]
+        remotes = [
+            f"R:{local(target, port)}" if number % 2 else local(target, port)
+            for number, port in enumerate(ports)
+        ]
+        async with (
+            changeable(server.addresses[0], *remotes) as it,
+            contextlib.AsyncExitStack() as stack,
+        ):
+            await it.client.opened()
+            streams = []
+            for port in ports:
+                streams.append(await stack.enter_async_context(await connect(f"{LOOPBACK}:{port}")))
+                assert await echoes(streams[-1])
+            for changed in (6, 7):  # one that the client listens for, and one of the server's
+                gone, port = ports[changed], quiet_port()
+                remotes[changed] = remotes[changed].replace(str(gone), str(port))
+                await it.change(*remotes, said=f"isten.* on {LOOPBACK}:{port}")
+                with pytest.raises(trio.BrokenResourceError):
+                    await streams[changed].receive_some()
+                assert await refuses(f"{LOOPBACK}:{gone}")
+                async with await connect(f"{LOOPBACK}:{port}") as stream:
+                    assert await echoes(stream)
+            for number, stream in enumerate(streams):
+                assert number in (6, 7) or await echoes(stream)
+            assert len(it.client.sessions) == 1
+
+
+async def test_another_target_on_the_same_port() -> None:
+    async def other(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"other")
+
+    port, reverse_port = quiet_port(), quiet_port()
+    async with (
+        listening(echo) as target,
+        listening(other) as another,
+        running_server(reverse=True) as server,
+        changeable(
+            server.addresses[0], local(target, port), f"R:{local(target, reverse_port)}"
+        ) as it,
+    ):
+        await it.client.opened()
+        await it.change(
+            local(another, port),
+            f"R:{local(another, reverse_port)}",
+            said=f"Listening on {LOOPBACK}:{port}",
+        )
+        for address in (f"{LOOPBACK}:{port}", f"{LOOPBACK}:{reverse_port}"):
+            async with await connect(address) as stream:
+                assert await stream.receive_some() == b"other"
+
+
+async def test_datagrams_come_and_go() -> None:
+    async with (
+        udp_echo() as target,
+        running_server(reverse=True) as server,
+        changeable(server.addresses[0]) as it,
+        udp_socket() as (sock, _),
+    ):
+        await it.client.opened()
+        ports = quiet_port(), quiet_port()
+        with_them = f"{local(target, ports[0])}/udp", f"R:{local(target, ports[1])}/udp"
+        await it.change(*with_them, said=f"Listening on {LOOPBACK}:{ports[0]}")
+        for port in ports:
+            assert await ask(sock, f"{LOOPBACK}:{port}", b"hello") == b"hello"
+        await it.change(said="no longer listening for")
+        for port in ports:
+            with contextlib.suppress(ConnectionRefusedError):
+                assert await ask(sock, f"{LOOPBACK}:{port}", b"hello", timeout=0.05) is None
+        session = it.client.sessions[0]
+        await session.connection.wait_no_channels()
+        await session.forwards.wait_idle()
+
+
+async def test_what_the_server_does_not_allow_changes_nothing() -> None:
+    async with (
+        listening(echo) as target,
+        running_server() as server,
+        changeable(server.addresses[0], local(target)) as it,
+    ):
+        await it.client.opened()
+        address = it.client.addresses[0]
+        await it.change(
+            f"R:{local(target)}", said="not enabled on server: the remotes stay as they were"
+        )
+        async with await connect(address) as stream:
+            assert await echoes(stream)
+        assert it.client.declared == frozenset()
+
+
+async def test_a_reverse_port_that_cannot_be_had_changes_nothing() -> None:
+    async with (
+        listening(echo) as target,
+        running_server(reverse=True) as server,
+        changeable(server.addresses[0], f"R:{local(target)}") as it,
+    ):
+        session = await it.client.opened()
+        (address,) = session.reverse_addresses
+        free = quiet_port()
+        await it.change(
+            f"R:{local(target, free)}",
+            f"R:{target}:{target}",  # which is taken
+            said="cannot listen on .*: the remotes stay as they were",
+        )
+        assert await refuses(f"{LOOPBACK}:{free}")
+        async with await connect(address) as stream:
+            assert await echoes(stream)
+
+
+async def test_a_local_port_that_cannot_be_had_is_said_and_the_others_change() -> None:
+    async with (
+        listening(echo) as target,
+        running_server() as server,
+        changeable(server.addresses[0]) as it,
+    ):
+        await it.client.opened()
+        await it.change(f"{target}:{target}", local(target), said="cannot listen on ")
+        async with await connect(it.client.addresses[0]) as stream:
+            assert await echoes(stream)
+
+
+async def test_what_cannot_be_read_changes_nothing() -> None:
+    async with (
+        listening(echo) as target,
+        running_server() as server,
+        changeable(server.addresses[0], local(target)) as it,
+    ):
+        await it.client.opened()
+        it.failure = UsageError("no such file")
+        await it.change(said="no such file: the remotes stay as they were")
+        async with await connect(it.client.addresses[0]) as stream:
+            assert await echoes(stream)
+
+
+async def test_what_is_new_besides_remotes_is_said_to_need_a_restart() -> None:
+    async with (
+        listening(echo) as target,
+        running_server() as server,
+        changeable(server.addresses[0]) as it,
+    ):
+        await it.client.opened()
+        it.settings = attrs.evolve(it.settings, keepalive=1)
+        await it.change(local(target), said="what is new besides remotes counts after a restart")
+        assert it.client.settings.keepalive != 1
+
+
+async def test_a_stdio_remote_cannot_come() -> None:
+    async with running_server() as server, changeable(server.addresses[0]) as it:
+        await it.client.opened()
+        await it.change("stdio:host:22", said="stdio remote cannot come or go: the remotes stay")
+
+
+async def test_what_changes_while_there_is_no_session_is_told_to_the_next() -> None:
+    async with (
+        listening(echo) as target,
+        switchable_server(reverse=True) as switch,
+        changeable(switch.address) as it,
+    ):
+        await it.client.opened()
+        await switch.stop()
+        await it.change(f"R:{local(target)}", local(target), said="Listening on ")
+        await switch.start()
+        it.client.retry_now()
+        session = await it.client.opened(2)
+        async with await connect(session.reverse_addresses[0]) as stream:
+            assert await echoes(stream)
+
+
+async def test_what_changes_while_a_session_is_opened_is_told_right_afterwards() -> None:
+    async with (
+        listening(echo) as target,
+        running_server(reverse=True) as server,
+        watch_logs() as log,
+        background() as nursery,
+    ):
+        it = Changeable(server.addresses[0], (), log)
+        real = it.client.session_opened
+
+        def opened(session: Any) -> None:
+            it.client.session_opened = real  # type: ignore[method-assign]
+            remotes = (Remote.parse(f"R:{local(target)}"),)
+            it.client.settings = attrs.evolve(it.settings, remotes=remotes)
+            it.client.declared = frozenset(remote.target for remote in remotes)
+            real(session)
+
+        it.client.session_opened = opened  # type: ignore[method-assign]
+        await nursery.start(it.client.run)
+        await log.wait_for("The server listens on", "client")
+        (address,) = it.client.sessions[0].reverse_addresses
+        async with await connect(address) as stream:
+            assert await echoes(stream)
+
+
+# ---- the server's side, with clients that ask for anything
+
+
+@pytest.mark.parametrize("payload", [b"", b"[]", b'{"Remotes":[1]}', b"\xff" * 1000])
+async def test_a_request_that_makes_no_sense_is_refused_and_costs_nothing(payload: bytes) -> None:
+    async with running_server() as server, peer_of(server.addresses[0], "open") as peer:
+        await peer.send(messages.global_request(CHANGE.encode(), payload, want_reply=True))
+        assert (await peer.receive())[0] == messages.REQUEST_FAILURE
+        await peer.send(messages.global_request(b"ping", b"", want_reply=True))
+        assert (await peer.receive())[0] == messages.REQUEST_SUCCESS
+
+
+async def test_before_a_session_is_open_there_is_nothing_to_be_changed() -> None:
+    async with running_server() as server, peer_of(server.addresses[0], "in") as peer:
+        await peer.send(messages.global_request(CHANGE.encode(), b"{}", want_reply=True))
+        assert (await peer.receive())[0] == messages.REQUEST_FAILURE
+
+
+@pytest.mark.slow
+async def test_a_program_reads_its_file_again(tmp_path: Path) -> None:
+    file = tmp_path / "cotun.toml"
+    async with listening(echo) as target, running_server() as server:
+
+        def write(*ports: int) -> None:
+            remotes = [local(target, port) for port in ports]
+            file.write_text(f'[client]\nserver = ["{server.addresses[0]}"]\nremote = {remotes}\n')
+
+        kept, gone, come = quiet_port(), quiet_port(), quiet_port()
+        write(kept, gone)
+        async with ours("client", "--config", str(file)) as client:
+            await client.wait_for("Connected")
+            async with await connect(f"{LOOPBACK}:{kept}") as stream:
+                assert await echoes(stream)
+                write(kept, come)
+                client.send_signal(signal.SIGHUP)
+                await client.wait_for(f"Listening on {LOOPBACK}:{come}")
+                assert await refuses(f"{LOOPBACK}:{gone}")
+                file.write_text("[client]\nserve = 1\n")
+                client.send_signal(signal.SIGHUP)
+                await client.wait_for("did you mean 'server'.*: the remotes stay as they were$")
+                assert await echoes(stream)
+            assert await client.stop() == 0
