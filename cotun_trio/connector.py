@@ -36,9 +36,10 @@ if TYPE_CHECKING:
     from cotun_trio.logs import Context
     from cotun_trio.settings import Way
 
-FIRST_INTERVAL = 2.0
+FIRST_INTERVAL = 3.0
 """Seconds: the longest wait before the first retry; it doubles with each round that fails.  Over a
-shorter one, a crowd of clients would be too dense: in 2 s, a tenth of a second has 5 % of them."""
+shorter one a crowd of clients would be too dense: so a tenth of a second has 3 % of them, and even
+of a hundred hardly ever more than 10."""
 STABLE = 5.0
 """Seconds that a session has to last for the backoff to start again: a server that accepts and then
 drops us is no success."""

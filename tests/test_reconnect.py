@@ -168,7 +168,7 @@ async def test_the_waits_double_up_to_the_longest(
         running_client(refused_address(), max_retry_interval=20),
     ):
         await log.wait_for("Retrying", times=7, timeout=1000)
-    assert waits(log) == [2, 4, 8, 16, 20, 20, 20]
+    assert waits(log) == [3, 6, 12, 20, 20, 20, 20]
 
 
 async def test_the_waits_are_drawn_from_the_whole_interval(
@@ -189,14 +189,14 @@ async def test_a_session_that_lasted_starts_the_waits_again(
     async with watch_logs() as log, switchable_server() as server:
         await server.stop()
         async with running_client(server.address) as client:
-            await log.wait_for("Retrying in 16s", timeout=60)
+            await log.wait_for("Retrying in 24s", timeout=60)
             await server.start()
             await client.opened()
             await trio.sleep(STABLE)
             await server.stop()
             await log.wait_for("Disconnected: ", "client")
             await log.wait_for("Retrying", times=5)
-    assert waits(log) == [2, 4, 8, 16, 2]
+    assert waits(log) == [3, 6, 12, 24, 3]
 
 
 async def test_a_session_that_is_dropped_at_once_does_not(
@@ -210,7 +210,7 @@ async def test_a_session_that_is_dropped_at_once_does_not(
         for number in range(1, 5):
             (await client.opened(number)).wire.close()
             await log.wait_for("Retrying", times=number)
-    assert waits(log) == [2, 4, 8, 16]
+    assert waits(log) == [3, 6, 12, 24]
     assert len(log.find("Disconnected: ", "client")) == 4
 
 
@@ -220,7 +220,7 @@ async def test_retry_now_cuts_the_wait_short(
     async with watch_logs() as log, switchable_server() as server:
         await server.stop()
         async with running_client(server.address) as client:
-            await log.wait_for("Retrying in 32s", timeout=100)
+            await log.wait_for("Retrying in 48s", timeout=200)
             await server.start()
             since = trio.current_time()
             client.retry_now()
