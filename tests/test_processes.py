@@ -327,12 +327,12 @@ async def test_a_server_that_is_out_of_descriptors_lives_and_accepts_again() -> 
     command = f"{shlex.quote(sys.executable)} -m cotun_trio server --host {LOOPBACK} --port 0"
     async with (
         listening(echo) as target,
-        running("bash", "-c", f"ulimit -n 50; exec {command}") as server,
+        running("bash", "-c", f"ulimit -n 64; exec {command}") as server,
     ):
         url = await url_of(server)
         async with our_client(url, target=target) as (client, local):
             await client.wait_for(r"Connected \(Latency ")
-            crowd = [await connect(url.removeprefix("http://")) for _ in range(60)]
+            crowd = [await connect(url.removeprefix("http://")) for _ in range(200)]
             await server.wait_for("cannot accept connections at present")
             assert await turned_away(local)
             await client.wait_for("conn=1 .*: refused: .*: Too many open files")

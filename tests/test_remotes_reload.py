@@ -10,10 +10,12 @@ import attrs
 import pytest
 import trio
 
-from cotun_trio.errors import UsageError
+from cotun_trio.errors import ConnectionLost, UsageError
+from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.session import CHANGE
 from cotun_trio.ssh import messages
+from cotun_trio.ssh.connection import Connection
 from tests.support.ends import ask, quiet_port, udp_echo, udp_socket
 from tests.support.log_watch import watch_logs
 from tests.support.peer import peer_of
@@ -272,6 +274,45 @@ async def test_what_changes_while_a_session_is_opened_is_told_right_afterwards()
         (address,) = it.client.sessions[0].reverse_addresses
         async with await connect(address) as stream:
             assert await echoes(stream)
+
+
+async def test_a_go_server_hears_of_reverse_remotes_with_the_next_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        listening(echo) as target,
+        running_server(reverse=True) as server,
+        changeable(server.addresses[0]) as it,
+    ):
+        session = await it.client.opened()
+        with monkeypatch.context() as patch:
+            patch.setattr(Connection, "peer_is_ours", False)
+            await it.change(
+                f"R:{local(target)}", local(target), said="hears of reverse remotes when a session"
+            )
+            # What the client listens for has changed at once.
+            await it.change(f"R:{local(target)}", said="no longer listening for")
+        session.fail(ConnectionLost("a test"))
+        it.client.retry_now()
+        session = await it.client.opened(2)
+        async with await connect(session.reverse_addresses[0]) as stream:
+            assert await echoes(stream)
+
+
+async def test_an_answer_that_makes_no_sense_costs_the_server_its_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with (
+        listening(echo) as target,
+        running_server(reverse=True) as server,
+        changeable(server.addresses[0]) as it,
+    ):
+        await it.client.opened()
+        monkeypatch.setattr(ConfigReply, "encode", lambda _self: b'{"Addresses":[]}')
+        await it.change(f"R:{local(target)}", said="does not fit .*: the remotes stay")
+        monkeypatch.undo()
+        it.client.retry_now()
+        await it.client.opened(2)
 
 
 # ---- the server's side, with clients that ask for anything

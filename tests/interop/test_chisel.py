@@ -33,6 +33,7 @@ from tests.support.targets import (
     listening,
     pour,
     random_bytes,
+    receive_all,
     receive_digest,
     receive_exactly,
     refused_address,
@@ -88,6 +89,24 @@ async def test_tcp_is_forwarded(pair: str) -> None:
             assert await echoes(stream)
         assert await client.stop() == 0 or pair == "our server"
         assert await server.stop() == 0 or pair == "our client"
+
+
+@BOTH
+async def test_a_transfer_in_flight_is_finished_when_ours_is_told_to_end(pair: str) -> None:
+    data = random_bytes(32 * MiB)
+    async with (
+        listening(pour(data)) as target,
+        pair_of(pair, target, env={"COTUN_SHUTDOWN_GRACE": "1m"}) as (server, client, local),
+        await connect(local) as stream,
+    ):
+        program = server if pair == "our server" else client
+        received = await receive_exactly(stream, 4 * MiB)
+        program.send_signal(signal.SIGTERM)
+        await program.wait_for("Shutting down")
+        received += await receive_all(stream)
+        await stream.aclose()
+        assert sha256(received) == sha256(data)
+        assert await program.wait() == 0
 
 
 @contextlib.asynccontextmanager

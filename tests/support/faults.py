@@ -48,6 +48,8 @@ class FaultProxy:
         """For what comes from the target."""
         self.once: tuple[Fault, Fault] | None = None
         """For the next connection, up and down, instead."""
+        self.watch: Callable[[int, int], None] = lambda up, down: None
+        """Called with the bytes that have gone up and down, whenever some have."""
         self.connections = 0
         """Connections that have come."""
         self.passed = [0, 0]
@@ -85,6 +87,7 @@ class FaultProxy:
 
                             def count(size: int, way: int = way) -> None:
                                 passed[way] += size
+                                self.watch(*passed)
 
                             nursery.start_soon(self._pass, pair, way, faults[way], count)
                 finally:
