@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio import logs
-from cotun_trio.client import Client
 from cotun_trio.errors import (
     AuthenticationFailed,
     ConfigRefused,
@@ -23,12 +22,13 @@ from cotun_trio.errors import (
     GaveUp,
 )
 from cotun_trio.pidfile import pid_file
-from cotun_trio.server import Server
 from cotun_trio.systemd import Notifier, Passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cotun_trio.client import Client
+    from cotun_trio.server import Server
     from cotun_trio.settings import ClientSettings, ProcessSettings, ServerSettings
 
 GC_THRESHOLD = 50_000
@@ -46,6 +46,8 @@ STATUSES = {
 
 def run_server(settings: ServerSettings, process: ProcessSettings) -> int:
     """Be a server until a signal says otherwise; return the exit status."""
+    from cotun_trio.server import Server  # a client does not wait for it to be imported
+
     server = Server(settings, Passed.take(os.environ), Notifier(os.environ))
     handlers = {signal.SIGHUP: server.reload, signal.SIGUSR2: server.log_snapshot}
     return _run(server, handlers, process)
@@ -61,6 +63,8 @@ def run_client(
 
     `reread` gives the settings as they are by now, for SIGHUP; it raises `UsageError`.
     """
+    from cotun_trio.client import Client
+
     client = Client(settings, reread, Notifier(os.environ))
     handlers = {signal.SIGHUP: client.reload, signal.SIGUSR2: client.log_snapshot}
     return _run(client, handlers, process)

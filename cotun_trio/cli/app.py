@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from cotun_trio import __version__, pidfile
+import cotun_trio
+from cotun_trio import pidfile
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.cli.config_file import fill_in
 from cotun_trio.errors import UsageError
@@ -38,7 +39,7 @@ defaults, can be set in the environment:
 app = App(
     name="cotun-trio",
     help="A fast TCP/UDP tunnel over HTTP, secured by SSH.  Speaks with chisel and cotun.",
-    version=f"cotun-trio {__version__}",
+    version=lambda: f"cotun-trio {cotun_trio.__version__}",
     default_parameter=Parameter(negative=""),
     help_format="plaintext",
     result_action="return_value",

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from cotun_trio.access.authfile import load_authfile
-from cotun_trio.access.users import User, Users
 from cotun_trio.cli.app import app, warn
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.protocol.target import Target
+
+if TYPE_CHECKING:
+    from cotun_trio.access.users import User
 
 NOTES = """
 An address is what a client asks for: host:port, with /udp or without, socks,
@@ -43,6 +44,9 @@ def check_auth(
     ],
 ) -> int:
     """Say what a user may do, and which pattern of the users file decides that."""
+    from cotun_trio.access.authfile import load_authfile
+    from cotun_trio.access.users import Users
+
     file = load_authfile(authfile)
     for warning in file.warnings:
         warn(warning)

@@ -1,4 +1,8 @@
-"""What a command line comes to: settings, and what to do with them."""
+"""What a command line comes to: settings, and what to do with them.
+
+The programs are imported here, when they are run: paramiko and Trio take most of the time to start,
+and ``--help``, a wrong option and the small commands shall not wait for them.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from cotun_trio import daemon
-from cotun_trio.client import Client
-from cotun_trio.server import Server
 from cotun_trio.settings import ClientSettings, ProcessSettings, ServerSettings
 
 if TYPE_CHECKING:
@@ -28,6 +29,9 @@ class Plan:
 
     def check(self) -> None:
         """Look at what the settings name, such as files.  Raises `CotunError`."""
+        from cotun_trio.client import Client
+        from cotun_trio.server import Server
+
         if isinstance(self.settings, ServerSettings):
             Server(self.settings)
         else:
@@ -39,6 +43,8 @@ class Plan:
         `again` is for a plan of the same command line when its file may have changed; it raises
         `UsageError`.
         """
+        from cotun_trio import daemon
+
         if isinstance(self.settings, ServerSettings):
             return daemon.run_server(self.settings, self.process)
 

@@ -8,9 +8,6 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cotun_trio.access.fingerprints import fingerprint as fingerprint_of
-from cotun_trio.access.host_key_options import choose_host_key, make_key
-from cotun_trio.access.key_files import write_key_file
 from cotun_trio.cli.app import (
     CONFIG_NOTES,
     ENVIRONMENT,
@@ -257,6 +254,8 @@ def server(
     verbose: Verbose = False,
 ) -> Plan | int:
     """Accept tunnels: listen for clients, and connect to the targets that they name."""
+    from cotun_trio.access.host_key_options import choose_host_key  # with paramiko behind it
+
     if keygen is not None:
         if keyfile:
             raise UsageError("--keygen makes a key and --keyfile has one: give one of them")
@@ -315,6 +314,10 @@ def _tls(
 
 def _generate_key(path: str, *, seed: str | None, force: bool) -> None:
     """Do what ``--keygen`` asks for.  Raises `UsageError`."""
+    from cotun_trio.access.fingerprints import fingerprint
+    from cotun_trio.access.host_key_options import make_key
+    from cotun_trio.access.key_files import write_key_file
+
     if not path or (path[0] == "-" and path != "-"):
         raise UsageError("--keygen needs the path of a file to write, or - to print the key")
     text, key = make_key(seed)
@@ -325,5 +328,5 @@ def _generate_key(path: str, *, seed: str | None, force: bool) -> None:
             raise UsageError(f"cannot print the key: {error.strerror}") from None
     else:
         write_key_file(path, text, force=force)
-        shown = fingerprint_of(key.asbytes())
+        shown = fingerprint(key.asbytes())
         print(f"cotun-trio: wrote {escape(path)}, fingerprint {shown}", file=sys.stderr)
