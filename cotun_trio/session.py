@@ -33,7 +33,7 @@ from cotun_trio.net.sockets import close
 from cotun_trio.protocol.target import parse_target
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
-from cotun_trio.websocket.frames import MAX_MESSAGE
+from cotun_trio.websocket.frames import GO_FRAMES, MAX_MESSAGE
 
 if TYPE_CHECKING:
     import socket
@@ -231,6 +231,8 @@ class Session(abc.ABC):
     def trust_peer(self) -> None:
         """Raise the limits: the peer has logged in."""
         self.wire.frames.max_message = MAX_MESSAGE
+        if not self.connection.peer_is_ours:
+            self.wire.framer.sizes = GO_FRAMES
 
     async def _keep_alive(self) -> None:
         """Ping the peer until it does not answer in time; that ends the wire."""

@@ -19,7 +19,7 @@ from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import LoginRequested
 from cotun_trio.ssh.messages import channel_open, global_request, open_confirmation, string
 from cotun_trio.websocket import wire
-from cotun_trio.websocket.frames import frames
+from cotun_trio.websocket.frames import Framer
 from tests.support.frames import BINARY, KEY, PING, PONG, TEXT, frame
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
@@ -400,7 +400,7 @@ async def test_a_server_that_asks_and_does_not_read_the_answers_is_left(
         while True:  # up to BrokenResourceError
             for _ in range(1000):
                 packetizer.send_payload(global_request(b"ping", b"", want_reply=True))
-            await peer.stream.send_all(b"".join(frames(packetizer.out, mask=False)))
+            await peer.stream.send_all(b"".join(Framer(mask=False).frames(packetizer.out)))
             packetizer.out.clear()
 
     assert "the peer does not read what it asks for" in await error_from(script)

@@ -5,9 +5,12 @@ EOF shuts the socket down for writing, after the last byte.  The relay is over w
 What is not an end but a break (a reset, a lost session, a cancelled task) resets the socket, so
 that nobody takes half a file for a whole one.
 
-Outwards, from the socket, a task waits for the socket and for the channel in turn.  Inwards there
-is no task at all as long as the socket takes what comes: the connection's reader writes to it
-directly (`Relay.write`).  Only while the socket is full does a second task wait for it.
+Outwards, from the socket, a task waits for the socket, and then for the channel where it has to.
+Inwards there is no task at all as long as the socket takes what comes: the connection's reader
+writes to it directly (`Relay.write`).  Only while the socket is full does a second task wait.
+
+Bulk goes out in long turns, since each has its price, but in short ones beside a neighbour that
+sends little at a time and may be waiting for an answer.
 """
 
 from __future__ import annotations
@@ -20,14 +23,19 @@ import trio
 from trio.lowlevel import wait_readable, wait_writable
 
 from cotun_trio.net.sockets import close
-from cotun_trio.ssh.scratch import MAX_PACKET, READ
+from cotun_trio.ssh.scratch import MAX_PACKET, SLOTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cotun_trio.ssh.channel import Channel
 
-"""SO_LINGER on, with no time to linger: closing sends a reset."""
+LONG_TURN = SLOTS * MAX_PACKET
+"""Bytes that are sent before other tasks have their turn, where nobody seems to mind."""
+SHORT_TURN = 64 * 1024
+"""The same beside channels on which somebody may wait for an answer."""
+CALM = 8
+"""Turns without such a neighbour after which they are long."""
 
 
 class Relay:
@@ -65,13 +73,14 @@ class Relay:
 
     async def _move_outwards(self) -> None:
         channel, sock = self._channel, self._sock
-        limit = MAX_PACKET
+        connection = channel.connection
+        limit, calm, small_sends = MAX_PACKET, 0, 0
         try:
             while True:
-                await channel.wait_sendable()
                 await wait_readable(sock)
                 if not channel.sendable:
-                    continue
+                    await channel.wait_sendable()
+                    continue  # the socket may have been reset meanwhile
                 try:
                     count = channel.send_from(self._fill, limit)
                 except BlockingIOError:
@@ -79,8 +88,13 @@ class Relay:
                 if not count:
                     channel.send_eof()
                     return
-                # Whoever fills a packet has more to send: read as much as fits next time.
-                limit = READ if count >= MAX_PACKET else MAX_PACKET
+                if count < MAX_PACKET:
+                    limit = MAX_PACKET
+                    continue
+                # Whoever fills a packet has more to send.
+                calm = calm + 1 if connection.small_sends == small_sends else 0
+                small_sends = connection.small_sends
+                limit = LONG_TURN if calm >= CALM else SHORT_TURN
         except (OSError, trio.BrokenResourceError):
             # The socket was reset, or the channel closed: what still comes inwards decides.
             if not channel.close_received:

@@ -41,6 +41,8 @@ CREDIT_STEP = WINDOW // 4
 """Bytes taken before the window is opened by as much: few adjustments, and it never runs dry."""
 MAX_WINDOW = 2**32 - 1
 """RFC 4254 section 5.2."""
+SMALL = 4096
+"""Bytes below which what is sent at once is a keystroke, a question, an answer; not bulk."""
 
 
 class Sink(Protocol):
@@ -68,7 +70,6 @@ class Channel:
     __slots__ = (
         "_backlog",
         "_closed_told",
-        "_connection",
         "_consumed",
         "_discard",
         "_end_told",
@@ -79,6 +80,7 @@ class Channel:
         "bytes_out",
         "close_received",
         "close_sent",
+        "connection",
         "eof_received",
         "eof_sent",
         "lost",
@@ -91,7 +93,7 @@ class Channel:
     )
 
     def __init__(self, connection: Connection, number: int) -> None:
-        self._connection = connection
+        self.connection = connection
         self.number = number
         self.peer_number = 0
         """The peer's number for this channel."""
@@ -123,7 +125,7 @@ class Channel:
 
         Raises `trio.BrokenResourceError` once the channel cannot send any more.
         """
-        connection = self._connection
+        connection = self.connection
         while True:
             if self.close_received or self.close_sent:
                 raise trio.BrokenResourceError("the channel is closed")
@@ -138,7 +140,7 @@ class Channel:
     def sendable(self) -> bool:
         """Whether `wait_sendable` would return at once."""
         closed = self.close_received or self.close_sent
-        return self.out_window > 0 and self._connection.can_send and not closed
+        return self.out_window > 0 and self.connection.can_send and not closed
 
     def send_from(self, fill: Callable[[list[memoryview]], int], limit: int) -> int:
         """Send what `fill` puts into the buffers it is given, up to `limit` bytes.
@@ -146,12 +148,14 @@ class Channel:
         `fill` returns how many bytes it wrote, filling the buffers in order; 0 sends nothing.  What
         it raises passes through, with nothing sent.  Only to be called while `sendable`.
         """
-        connection = self._connection
+        connection = self.connection
         window = self.out_window
         count = fill(connection.data_slots(limit if limit < window else window, self.out_max))
         if count:
             self.out_window = window - count
             self.bytes_out += count
+            if count < SMALL:
+                connection.small_sends += 1
             connection.send_data(self.peer_number, count)
         return count
 
@@ -182,7 +186,7 @@ class Channel:
             self._senders.unpark_all()
 
     def _tell(self, message: bytes) -> None:
-        self._connection.send_control(message)
+        self.connection.send_control(message)
 
     # ---- inwards
 
@@ -284,10 +288,11 @@ class Channel:
     def deliver(self) -> None:
         """Pass on what the batch brought, at the end of the batch."""
         self.pending = False
-        views, self._views = self._views, []
-        sink, backlog = self._sink, self._backlog
+        views, sink, backlog = self._views, self._sink, self._backlog
+        if views:
+            self._views = []
         if views and not self._discard:
-            size = sum(map(len, views))
+            size = len(views[0]) if len(views) == 1 else sum(map(len, views))
             self.bytes_in += size
             if len(views) > MAX_VIEWS:
                 # A byte in each packet: the system would not take so many at once.

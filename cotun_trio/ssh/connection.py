@@ -62,11 +62,15 @@ class Connection:
         """Our open channels by their number."""
         self.failure: CotunError | None = None
         """Why the connection ended, once it has."""
+        self.small_sends = 0
+        """How often a channel has sent so little that somebody may be waiting for it."""
         self._host_key = b""
         self._keys_agreed = trio.Event()
         self.logged_in = trio.Event()
         """Set when the login is done."""
         self._packetizer = engine.packetizer
+        self.data_slots = engine.packetizer.data_slots
+        """See `Packetizer.data_slots`."""
         self._carrier = carrier
         self._handler = handler
         self._channel_type = channel_type
@@ -190,16 +194,13 @@ class Connection:
             else:
                 await self._keys.park()
 
-    def data_slots(self, limit: int, max_packet: int) -> list[memoryview]:
-        """See `Packetizer.data_slots`."""
-        return self._packetizer.data_slots(limit, max_packet)
-
     def send_data(self, recipient: int, count: int) -> None:
         """Send the first `count` bytes of `data_slots` to the peer's channel `recipient`."""
-        if self._packetizer.out:
+        packetizer = self._packetizer
+        if packetizer.out:
             self._flush()
-        self._carrier.send(self._packetizer.seal_data(recipient, count))
-        if self._packetizer.need_rekey():
+        self._carrier.send(packetizer.seal_data(recipient, count))
+        if packetizer.need_rekey():
             self._after_traffic()
 
     def send_control(self, message: bytes) -> None:
@@ -225,9 +226,11 @@ class Connection:
             self._flush()
 
     def _after_traffic(self) -> None:
-        if self._packetizer.need_rekey():
+        packetizer = self._packetizer
+        if packetizer.need_rekey():
             self.engine.start_rekey()
-        self._flush()
+        if packetizer.out:
+            self._flush()
 
     def _flush(self) -> None:
         out = self._packetizer.out
@@ -443,9 +446,11 @@ class Connection:
         _, number, size = DATA_HEAD.unpack_from(payload)
         if len(payload) - DATA_HEAD.size != size:
             raise ProtocolError("a channel data message of the wrong length")
-        channel = self._channel(number)
+        channel = self.channels.get(number) or self._channel(number)
         channel.on_data(payload[DATA_HEAD.size :])
-        self._touch(channel)
+        if not channel.pending:
+            channel.pending = True
+            self._touched.append(channel)
 
     def _on_extended_data(self, payload: memoryview) -> None:
         reader = Reader(payload)

@@ -99,21 +99,24 @@ class Packetizer:
         A payload is valid until `start_batch`.  Raises `ProtocolError` for a length that cannot be
         and for a packet that was tampered with; nothing can follow that.
         """
+        return self._resume(data) if self._carry or self.held else self._split(data)
+
+    def _resume(self, data: memoryview) -> Iterator[memoryview]:
+        """Go on behind what was kept, or keep this as well."""
         if self.held:
             self._carry += data
             return
-        if self._carry:
-            # Complete the carried packet alone, so that the bulk of `data` is not copied.
-            while data and (missing := self._missing()) > 0:
-                self._carry += data[:missing]
-                data = data[missing:]
-            carried, self._carry = self._carry, bytearray()
-            yield from self._split(memoryview(carried))
-            if self._carry:  # still incomplete, or held meanwhile
-                if data:
-                    yield from self.packets(data)
-                return
-        yield from self._split(data)
+        # Complete the carried packet alone, so that the bulk of `data` is not copied.
+        while data and (missing := self._missing()) > 0:
+            self._carry += data[:missing]
+            data = data[missing:]
+        carried, self._carry = self._carry, bytearray()
+        yield from self._split(memoryview(carried))
+        if self._carry or self.held:  # still incomplete, or held meanwhile
+            if data:
+                yield from self._resume(data)
+        else:
+            yield from self._split(data)
 
     def _missing(self) -> int:
         """Return how many bytes the first carried packet lacks, as far as can be told by now."""
@@ -150,10 +153,11 @@ class Packetizer:
                 used = self._plain_used
                 plain = self._scratch.plain[used : used + length]
                 self._plain_used = used + length
+                counter = inbound.counter
+                inbound.counter = (counter + 1) & _COUNTER_MASK
+                nonce = inbound.fixed + counter.to_bytes(8, "big")
                 try:
-                    inbound.cipher.decrypt_into(
-                        inbound.nonce(), data[body:stop], data[at:body], plain
-                    )
+                    inbound.cipher.decrypt_into(nonce, data[body:stop], data[at:body], plain)
                 except InvalidTag:
                     raise ProtocolError("an SSH packet failed its integrity check") from None
             at = stop
@@ -193,13 +197,13 @@ class Packetizer:
         Fill them in order, then call `seal_data`.  Room for several packets is given only where
         they are of full size, which is when it matters.
         """
-        slots = self._scratch.slots
-        if limit <= MAX_PACKET or max_packet < MAX_PACKET:
-            return [slots[0][HEAD : HEAD + min(limit, max_packet, MAX_PACKET)]]
+        rooms = self._scratch.rooms
+        if max_packet < MAX_PACKET:
+            return [rooms[0][: min(limit, max_packet)]]
         full, rest = divmod(limit, MAX_PACKET)
-        views = [slot[HEAD : HEAD + MAX_PACKET] for slot in slots[:full]]
-        if rest and full < len(slots):
-            views.append(slots[full][HEAD : HEAD + rest])
+        views = rooms[:full]
+        if rest and full < len(rooms):
+            views.append(rooms[full][:rest])
         return views
 
     def seal_data(self, recipient: int, count: int) -> memoryview:

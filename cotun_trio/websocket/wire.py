@@ -34,7 +34,7 @@ from cotun_trio.errors import (
     UpgradeRefused,
 )
 from cotun_trio.net.tls import MAX_LEFT
-from cotun_trio.websocket.frames import FrameError, FrameFilter, close_frame, frames
+from cotun_trio.websocket.frames import FrameError, FrameFilter, Framer, close_frame
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +50,7 @@ NOTSENT_LOWAT = 512 * 1024
 """Bytes in the kernel that are not sent yet, above which the socket is not writable: enough to keep
 the link busy, and not so many that an interactive channel queues behind megabytes."""
 SMALL = 4096
-"""Bytes up to which joining the pieces is cheaper than a gathering write."""
+"""Bytes up to which a frame in one piece is cheaper than a gathering write."""
 
 # As h11 sees them: it takes bare line feeds, and a status without a reason.
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -103,9 +103,12 @@ class Wire(trio.abc.Stream):
         """Set when nothing will be received any more."""
         self.failure: CotunError | None = None
         """Why, once `ended` is set."""
+        self.busy = False
+        """Whether the kernel has not taken all that was sent."""
         self.bytes_in = self.bytes_out = 0
         """Bytes read from and written to the socket."""
         self.frames = FrameFilter(from_client=not client)
+        self.framer = Framer(mask=client)
         self._sock = sock
         self._tls = tls
         self._unread = unread
@@ -256,24 +259,22 @@ class Wire(trio.abc.Stream):
 
     # ---- sending
 
-    @property
-    def busy(self) -> bool:
-        """Whether the kernel has not taken all that was sent."""
-        return bool(self._backlog)
-
     async def wait_idle(self) -> None:
         """Wait until the kernel has taken all of the backlog.
 
         Raises `trio.BrokenResourceError` when that will never be.
         """
-        while self._backlog:
+        while self.busy:
             await self._idle.park()
         if self.ended.is_set():
             raise trio.BrokenResourceError("the connection is lost")
 
     def send(self, data: memoryview | bytearray) -> None:
         """Send `data` as binary messages.  Once the wire has ended, do nothing."""
-        self._push(frames(data, mask=self._client))
+        if len(data) > SMALL:
+            self._push(self.framer.frames(data))
+        else:
+            self._push([self.framer.small(data)])
 
     def _push(self, parts: Sequence[memoryview | bytes]) -> None:
         """Send whole frames."""
@@ -289,12 +290,13 @@ class Wire(trio.abc.Stream):
 
     def _write(self, parts: Sequence[memoryview | bytes]) -> None:
         """Write now, as far as the kernel takes it, and keep the rest."""
-        size = sum(map(len, parts))
+        single = parts[0] if len(parts) == 1 else None
+        size = len(single) if single is not None else sum(map(len, parts))
         written = 0
-        if not self._backlog:
+        if not self.busy:
             try:
-                if size <= SMALL:
-                    written = self._sock.send(b"".join(parts))
+                if single is not None:
+                    written = self._sock.send(single)
                 else:
                     written = self._sock.sendmsg(parts)
             except BlockingIOError:
@@ -305,6 +307,7 @@ class Wire(trio.abc.Stream):
             self.bytes_out += written
         if written < size:
             self._backlog.append_rest(parts, written)
+            self.busy = True
             self._work.unpark()
             if len(self._backlog) > MAX_BACKLOG:
                 self.fail(ProtocolError("the peer does not read what it asks for"))
@@ -314,6 +317,7 @@ class Wire(trio.abc.Stream):
         backlog, sock = self._backlog, self._sock
         while not self.ended.is_set():
             if not backlog:
+                self.busy = False
                 # All of the producers: the first one may go and wait for its own socket.
                 self._idle.unpark_all()
                 await self._work.park()
@@ -382,6 +386,7 @@ class Wire(trio.abc.Stream):
             self.failure = failure
         self.ended.set()
         self._backlog.clear()
+        self.busy = False
         self._work.unpark_all()
         self._idle.unpark_all()
 

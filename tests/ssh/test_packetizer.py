@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from cotun_trio.errors import ProtocolError
 from cotun_trio.ssh.packetizer import MAX_PACKET_BEFORE_LOGIN, TAG, Packetizer, RekeyLimit
-from cotun_trio.ssh.scratch import MAX_PACKET_IN, Scratch
+from cotun_trio.ssh.scratch import MAX_PACKET, MAX_PACKET_IN, Scratch
+from cotun_trio.websocket.frames import GO_FRAMES
 from tests.support.ssh import plain_packet
 
 KEY = bytes(range(16))
@@ -287,6 +288,12 @@ def test_fewer_bytes_than_the_slots_hold_can_be_sealed() -> None:
         assert unpack(bytes(sender.seal_data(3, count)), into=receiver) == data_payloads(
             3, b"a" * count
         )
+
+
+def test_a_full_packet_is_as_long_as_the_frames_for_a_go_peer_take_it_to_be() -> None:
+    sender = make()
+    fill(sender.data_slots(MAX_PACKET, MAX_PACKET), b"f" * MAX_PACKET)
+    assert len(sender.seal_data(0, MAX_PACKET)) == sum(GO_FRAMES)
 
 
 def test_channel_data_and_other_messages_can_take_turns() -> None:

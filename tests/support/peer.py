@@ -21,7 +21,7 @@ from cotun_trio.protocol.remote import Remote
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import Engine, KeysAgreed, LoggedIn, LoginRequested
 from cotun_trio.ssh.scratch import Scratch
-from cotun_trio.websocket.frames import FrameFilter, frames
+from cotun_trio.websocket.frames import FrameFilter, Framer
 from tests.support.targets import connect, listening
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ class Peer:
     async def send_bytes(self, data: bytes) -> None:
         """Send `data` on the byte stream: in binary messages."""
         with contextlib.suppress(trio.BrokenResourceError):  # reading says so, too
-            await self.stream.send_all(b"".join(frames(bytearray(data), mask=not self.server)))
+            framer = Framer(mask=not self.server)
+            await self.stream.send_all(b"".join(framer.frames(bytearray(data))))
 
     async def send_raw(self, data: bytes) -> None:
         """Send `data` as it is."""

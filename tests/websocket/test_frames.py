@@ -16,16 +16,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotun_trio.websocket.frames import (
-    MAX_FRAME,
+    FRAMES,
+    GO_FRAMES,
     MAX_MESSAGE_BEFORE_LOGIN,
     PROTOCOL_ERROR,
     TOO_BIG,
     UNSUPPORTED_DATA,
     FrameError,
     FrameFilter,
+    Framer,
     close_frame,
     frame_head,
-    frames,
 )
 from tests.support.frames import (
     BINARY,
@@ -41,6 +42,7 @@ from tests.support.frames import (
 )
 
 RECORDED = json.loads((Path(__file__).parents[1] / "vectors" / "ws_frames.json").read_text())
+(MAX_FRAME,) = FRAMES
 SIZES = (0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 128, 65534, 65535, 65536, 65537)
 
 both_roles = pytest.mark.parametrize("key", [None, KEY], ids=["from server", "from client"])
@@ -371,7 +373,7 @@ def test_a_stranger_may_not_announce_a_gigabyte(key: bytes | None) -> None:
 @pytest.mark.parametrize("size", [1, *SIZES[6:], 2 * MAX_FRAME, 2 * MAX_FRAME + 126, 262144])
 def test_what_we_write_is_read_back_by_wsproto_and_by_ourselves(size: int, mask: bool) -> None:
     data = (bytes(range(251)) * (size // 251 + 1))[:size]
-    parts = frames(memoryview(data), mask=mask)
+    parts = Framer(mask=mask).frames(memoryview(data))
     written = b"".join(parts)
     events = read_by_wsproto(written, from_client=mask)
     assert payload_of(events) == data
@@ -380,7 +382,7 @@ def test_what_we_write_is_read_back_by_wsproto_and_by_ourselves(size: int, mask:
 
 @pytest.mark.parametrize("mask", [False, True])
 def test_no_frame_of_ours_has_more_than_64_kib(mask: bool) -> None:
-    parts = frames(bytearray(200_000), mask=mask)
+    parts = Framer(mask=mask).frames(bytearray(200_000))
     assert [len(payload) for payload in parts[1::2]] == [65536, 65536, 65536, 3392]
     events = read_by_wsproto(b"".join(parts), from_client=mask)
     for event in events:  # each is a message of its own: no limit on messages is met
@@ -389,20 +391,42 @@ def test_no_frame_of_ours_has_more_than_64_kib(mask: bool) -> None:
 
 
 def test_nothing_takes_no_frame() -> None:
-    assert frames(bytearray(), mask=True) == []
+    assert Framer(mask=True).frames(bytearray()) == []
 
 
 def test_what_a_server_writes_is_not_copied() -> None:
     data = bytearray(b"x" * 10)
-    (_, payload) = frames(data, mask=False)
+    (_, payload) = Framer(mask=False).frames(data)
     data[:] = b"y" * 10
     assert payload == b"y" * 10
 
 
 def test_a_client_masks_every_frame_with_a_key_of_its_own() -> None:
-    parts = frames(bytearray(4 * MAX_FRAME), mask=True)
-    keys = {bytes(head[-4:]) for head in parts[::2]}
-    assert len(keys) == 4  # equal by chance once in 700 million runs
+    framer = Framer(mask=True)
+    parts = framer.frames(bytearray(800 * MAX_FRAME))
+    keys = [bytes(head[-4:]) for head in parts[::2]]
+    keys += [framer.small(b"x")[2:6] for _ in range(800)]
+    assert len(set(keys)) > 1590  # two are equal by chance once in 3000 runs
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["server", "client"])
+@pytest.mark.parametrize("size", [1, 5, 100, 125, 126, 4096])
+def test_a_small_message_is_one_frame_in_one_piece(size: int, mask: bool) -> None:
+    data = (bytes(range(251)) * 17)[:size]
+    made = Framer(mask=mask).small(memoryview(data))
+    (event,) = read_by_wsproto(made, from_client=mask)
+    assert payload_of([event]) == data
+    assert receive(KEY if mask else None, made).payload == data
+
+
+@pytest.mark.parametrize("mask", [False, True], ids=["server", "client"])
+def test_for_a_go_peer_frames_end_where_its_buffer_and_where_packets_do(mask: bool) -> None:
+    packet = sum(GO_FRAMES)
+    framer = Framer(mask=mask)
+    framer.sizes = GO_FRAMES
+    parts = framer.frames(bytearray(2 * packet + 100))
+    assert [len(payload) for payload in parts[1::2]] == [*GO_FRAMES, *GO_FRAMES, 100]
+    assert payload_of(read_by_wsproto(b"".join(parts), from_client=mask)) == bytes(2 * packet + 100)
 
 
 @pytest.mark.parametrize("size", SIZES)
