@@ -237,7 +237,7 @@ class ServerSession(Session):
         """Return whether the client answers a ping in `timeout` seconds."""
         with trio.move_on_after(timeout):
             with contextlib.suppress(CotunError):
-                await self.connection.request("ping")
+                await self.connection.ping()
                 return True
         return False
 

@@ -19,6 +19,7 @@ how a session is established, and what the peer may ask for.
 from __future__ import annotations
 
 import abc
+import contextlib
 import itertools
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +97,7 @@ class Session(abc.ABC):
         self.wire = wire
         self._keepalive = keepalive
         self._nursery: trio.Nursery | None = None
-        self._speaks_ssh = False
+        self._speaks_ssh = self._link_measured = False
         self._conns = itertools.count(1)
         self._farewell = "closing"  # the reason that the peer is given
         self._drain_asked = trio.Event()
@@ -243,7 +244,7 @@ class Session(abc.ABC):
             while True:
                 await trio.sleep(self._keepalive)
                 with trio.fail_after(timeout):
-                    await self.connection.request("ping")
+                    await self.connection.ping()
         except trio.TooSlowError:
             reason = f"no answer to a ping in {format_duration(timeout)}"
             self.wire.fail(ConnectionLost(reason))
@@ -259,6 +260,7 @@ class Session(abc.ABC):
             log.info("refused: %s", TOO_MANY)
             close(sock, reset=True)
             return
+        self._measure_link()
         self.start_soon(self._carry_out, sock, remote, log)
 
     async def _carry_out(self, sock: socket.socket, remote: Remote, log: Context) -> None:
@@ -273,6 +275,16 @@ class Session(abc.ABC):
                 return self.may_reach_by_socks(by_socks)
 
             await carry_in(opening, target, may_reach, self.timings, log)
+
+    def _measure_link(self) -> None:
+        """Ping the peer before the first connection, which would make the round trip longer."""
+        if not self._link_measured:
+            self._link_measured = True
+            self.start_soon(self._ping)
+
+    async def _ping(self) -> None:
+        with contextlib.suppress(CotunError):  # the session knows why
+            await self.connection.ping()
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
         """Run `function` as a child of the session."""
@@ -312,6 +324,7 @@ class Session(abc.ABC):
             log.info("refused: %s", TOO_MANY)
             opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, TOO_MANY)
             return
+        self._measure_link()
         self.start_soon(self._carry_in, opening, target, log)
 
     def request_received(self, request: GlobalRequest) -> None:

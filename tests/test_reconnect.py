@@ -83,6 +83,7 @@ async def test_a_black_hole_is_noticed_on_both_sides_and_left_when_it_heals(
             proxy.address,
             f"{LOOPBACK}:0:{target}",
             keepalive=10,
+            max_retry_interval=5,
             timings=Timings(ping_timeout=5),
         ) as client,
     ):

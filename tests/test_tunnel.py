@@ -14,8 +14,9 @@ from cotun_trio.access.credentials import Credentials
 from cotun_trio.protocol import dialect
 from cotun_trio.protocol.dialect import CHISEL, COTUN
 from cotun_trio.settings import Timings
-from cotun_trio.ssh.channel import WINDOW, Channel
+from cotun_trio.ssh.channel import Channel
 from cotun_trio.ssh.engine import Engine
+from cotun_trio.ssh.window import WINDOW
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.targets import (

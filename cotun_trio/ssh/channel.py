@@ -29,16 +29,13 @@ from cotun_trio.backlog import MAX_VIEWS, Backlog
 from cotun_trio.errors import ProtocolError
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.scratch import MAX_PACKET, SLOTS
+from cotun_trio.ssh.window import STEPS, WINDOW, Growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cotun_trio.ssh.connection import Connection
 
-WINDOW = 2 * 1024 * 1024
-"""Bytes that a peer may send before some are taken: Go's figure."""
-CREDIT_STEP = WINDOW // 4
-"""Bytes taken before the window is opened by as much: few adjustments, and it never runs dry."""
 MAX_WINDOW = 2**32 - 1
 """RFC 4254 section 5.2."""
 SMALL = 4096
@@ -71,8 +68,10 @@ class Channel:
         "_backlog",
         "_closed_told",
         "_consumed",
+        "_credit_step",
         "_discard",
         "_end_told",
+        "_growth",
         "_senders",
         "_sink",
         "_views",
@@ -111,6 +110,8 @@ class Channel:
         self.pending = False
         """Whether this batch brought something that `deliver` has to pass on."""
         self._consumed = 0  # taken by the sink, but not yet given back to the peer's window
+        self._credit_step = WINDOW // STEPS  # as much of that is worth a message
+        self._growth: Growth | None = None  # of a channel that carries more than a little
         self._views: list[memoryview] = []  # received in this batch
         self._backlog = Backlog()
         self._sink: Sink | None = None
@@ -179,6 +180,8 @@ class Channel:
         """End both directions and drop what was not taken.  Can be called again."""
         self._discard = True
         self._backlog.clear()
+        if self._growth is not None:
+            self._growth.give_back()
         if not self.close_sent:
             self.close_sent = True
             if not self.lost:
@@ -228,10 +231,24 @@ class Channel:
     def _credit(self, taken: int) -> None:
         """Open the peer's window by what was taken, when that is worth a message."""
         self._consumed += taken
-        if self._consumed >= CREDIT_STEP and not (self.close_sent or self.eof_received):
-            self.window += self._consumed
-            self._tell(messages.window_adjust(self.peer_number, self._consumed))
+        if self._consumed >= self._credit_step and not (self.close_sent or self.eof_received):
+            credit = self._consumed + self._grow(self._consumed)
             self._consumed = 0
+            self.window += credit
+            self._tell(messages.window_adjust(self.peer_number, credit))
+
+    def _grow(self, taken: int) -> int:
+        """Return by how many bytes the peer's window should be wider than it is."""
+        link = self.connection.link
+        if link.round_trip is None:
+            return 0
+        now = trio.current_time()
+        if self._growth is None:
+            self._growth = Growth(link, now)
+            return 0
+        more = self._growth.taken(taken, now)
+        self._credit_step = self._growth.size // STEPS
+        return more
 
     def _tell_end(self) -> None:
         if self.eof_received and not self._backlog and not self._end_told and self._sink:

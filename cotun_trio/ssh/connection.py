@@ -22,11 +22,12 @@ from cotun_trio.errors import AuthenticationFailed, ConnectionLost, OpenRefused,
 from cotun_trio.escape import escape
 from cotun_trio.protocol.dialect import is_cotun_trio
 from cotun_trio.ssh import messages
-from cotun_trio.ssh.channel import WINDOW, Channel
+from cotun_trio.ssh.channel import Channel
 from cotun_trio.ssh.engine import KeysAgreed, KeysRenewed, LoggedIn, LoginRequested
 from cotun_trio.ssh.messages import Reader
 from cotun_trio.ssh.requests import Opening, PendingOpen, PendingRequest, RequestQueue
 from cotun_trio.ssh.scratch import MAX_PACKET
+from cotun_trio.ssh.window import WINDOW, Link
 
 if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
@@ -62,6 +63,7 @@ class Connection:
         """Our open channels by their number."""
         self.failure: CotunError | None = None
         """Why the connection ended, once it has."""
+        self.link = Link()
         self.small_sends = 0
         """How often a channel has sent so little that somebody may be waiting for it."""
         self._host_key = b""
@@ -313,6 +315,12 @@ class Connection:
         await pending.answered.wait()
         self._check_alive()
         return pending.success, pending.payload
+
+    async def ping(self) -> None:
+        """Ask for a sign of life, and wait until it comes.  Raises what ended the connection."""
+        since = trio.current_time()
+        await self.request("ping")
+        self.link.measured(trio.current_time() - since)
 
     def _on_global_request(self, payload: memoryview) -> None:
         reader = Reader(payload)

@@ -17,7 +17,7 @@ import trio.testing
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.forwards.relay import Relay
 from cotun_trio.net.sockets import close
-from cotun_trio.ssh.channel import WINDOW
+from cotun_trio.ssh.window import WINDOW
 from tests.support.leaks import descriptors
 from tests.support.sockets import (
     receive,

@@ -13,14 +13,16 @@ from hypothesis import strategies as st
 from cotun_trio.backlog import MAX_VIEWS, PIECE
 from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.ssh import messages
-from cotun_trio.ssh.channel import CREDIT_STEP, WINDOW, copier
+from cotun_trio.ssh.channel import copier
 from cotun_trio.ssh.scratch import MAX_PACKET
+from cotun_trio.ssh.window import STEPS, WINDOW
 from tests.support.ssh import channel_data
 from tests.support.ssh_connection import Dialogue, RecordingSink, send
 
 if TYPE_CHECKING:
     from cotun_trio.ssh.channel import Channel
 
+CREDIT_STEP = WINDOW // STEPS
 PEER = 7
 """The peer's number of the channel; ours is 0."""
 EOF = messages.about_channel(messages.CHANNEL_EOF, 0)
@@ -353,7 +355,6 @@ def test_the_window_is_opened_in_quarters_by_what_was_taken() -> None:
         else:
             assert heard == [messages.window_adjust(PEER, CREDIT_STEP)]
         assert channel.window == WINDOW - taken % CREDIT_STEP
-    assert CREDIT_STEP == WINDOW // 4
     assert len(sink.data) == 2 * WINDOW
 
 

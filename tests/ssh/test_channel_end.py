@@ -8,8 +8,8 @@ import pytest
 
 from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.ssh import messages
-from cotun_trio.ssh.channel import WINDOW
 from cotun_trio.ssh.scratch import MAX_PACKET
+from cotun_trio.ssh.window import WINDOW
 from tests.support.ssh import channel_data
 from tests.support.ssh_connection import Dialogue, RecordingSink, send
 

@@ -23,8 +23,8 @@ from hypothesis.stateful import (
 )
 
 from cotun_trio.ssh import messages
-from cotun_trio.ssh.channel import WINDOW
 from cotun_trio.ssh.packetizer import RekeyLimit
+from cotun_trio.ssh.window import WINDOW
 from tests.support.ssh import OTHER, tap
 from tests.support.ssh_connection import ConnectionPair, RecordingSink, send
 

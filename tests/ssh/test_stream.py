@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from cotun_trio.errors import ConnectionLost
-from cotun_trio.ssh.channel import CREDIT_STEP, WINDOW
 from cotun_trio.ssh.stream import DEFAULT_RECEIVE, ChannelStream
+from cotun_trio.ssh.window import STEPS, WINDOW
 from tests.support.ssh_connection import ConnectionPair, send
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ async def test_a_sender_that_nobody_receives_from_stops_at_the_window() -> None:
         assert ours._channel.bytes_out == WINDOW
         assert not done
         received = 0
-        while received < CREDIT_STEP:
+        while received < WINDOW // STEPS:
             received += len(await theirs.receive_some())
         await trio.testing.wait_all_tasks_blocked()
         assert done

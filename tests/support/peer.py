@@ -69,6 +69,9 @@ def upgrade_response(request: bytes) -> bytes:
     )
 
 
+PING = messages.global_request(b"ping", b"", want_reply=True)
+
+
 class Gone(Exception):
     """The other side has closed the connection."""
 
@@ -165,10 +168,13 @@ class Peer:
         return self._events.popleft()
 
     async def receive(self) -> bytes:
-        """Return the next message of the connection protocol."""
-        while not isinstance(event := await self.next_event(), bytes):
-            pass
-        return event
+        """Return the next message of the connection protocol that is no ping; those it answers."""
+        while True:
+            event = await self.next_event()
+            if event == PING:
+                await self.send(bytes((messages.REQUEST_SUCCESS,)) + b"pong")
+            elif isinstance(event, bytes):
+                return event
 
     async def receive_type(self, kind: int) -> bytes:
         """Return the next message of the type `kind`."""

@@ -1,0 +1,187 @@
+"""Windows: they grow where they limit a stream on a long link, and nowhere else."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from cotun_trio.ssh.channel import copier
+from cotun_trio.ssh.scratch import MAX_PACKET
+from cotun_trio.ssh.window import MAX_GROWTH, WINDOW, Growth, Link
+from tests.support.ssh import OTHER, channel_data
+from tests.support.ssh_connection import ConnectionPair, Dialogue, RecordingSink
+
+if TYPE_CHECKING:
+    from tests.support.ssh import Side
+
+MiB = 1024 * 1024
+
+
+def link(round_trip: float) -> Link:
+    known = Link()
+    known.measured(round_trip)
+    return known
+
+
+# ---- the rule
+
+
+def test_a_window_doubles_when_more_than_half_of_it_is_taken_in_a_round_trip() -> None:
+    growth = Growth(link(0.25), now=10.0)
+    assert growth.taken(WINDOW // 2 + 1, now=10.25) == WINDOW
+    assert growth.size == 2 * WINDOW
+    assert growth.taken(WINDOW, now=10.5) == 0
+    assert growth.taken(WINDOW + 1, now=10.75) == 2 * WINDOW
+
+
+def test_nothing_is_concluded_from_less_than_a_round_trip() -> None:
+    growth = Growth(link(0.25), now=0.0)
+    assert growth.taken(WINDOW, now=0.125) == 0
+    assert growth.taken(WINDOW, now=0.24) == 0
+    assert growth.taken(1, now=0.25) == WINDOW
+
+
+def test_it_is_the_rate_that_counts_and_not_how_long_it_was_measured() -> None:
+    growth = Growth(link(0.25), now=0.0)
+    assert growth.taken(4 * WINDOW, now=2.0) == 0  # half a window in each round trip
+    assert growth.taken(5 * WINDOW, now=4.0) == WINDOW
+
+
+def test_a_fast_stream_on_a_short_link_keeps_its_window() -> None:
+    growth = Growth(link(0.0002), now=0.0)
+    for step in range(1, 1000):  # a gigabyte a second
+        assert growth.taken(MiB // 2, now=step * 0.0005) == 0
+
+
+def test_the_shortest_round_trip_counts() -> None:
+    known = link(0.3)
+    known.measured(0.2)
+    known.measured(5.0)
+    assert known.round_trip == 0.2
+
+
+def test_without_a_known_round_trip_or_any_time_nothing_grows() -> None:
+    assert Growth(Link(), now=0.0).taken(2**30, now=1.0) == 0
+    assert Growth(link(0.0), now=1.0).taken(2**30, now=1.0) == 0
+
+
+def test_all_windows_together_grow_up_to_a_limit_and_one_that_is_closed_leaves_its_part() -> None:
+    shared = link(1.0)
+    one, two = Growth(shared, now=0.0), Growth(shared, now=0.0)
+    for now in range(1, 20):
+        one.taken(one.size, now=now)
+    assert one.size == WINDOW + MAX_GROWTH
+    assert two.taken(WINDOW, now=1.0) == 0
+    one.give_back()
+    one.give_back()
+    assert two.taken(WINDOW, now=2.0) == WINDOW
+    assert shared.growth_left == MAX_GROWTH - WINDOW
+
+
+# ---- in a channel
+
+
+async def test_what_a_window_grows_by_is_part_of_an_adjustment(
+    autojump: trio.testing.MockClock,
+) -> None:
+    dialogue = Dialogue()
+    dialogue.connection.link.measured(0.2)
+    channel = dialogue.accept()
+    channel.attach(RecordingSink())
+    opened = []
+    for _ in range(4):
+        for _ in range(WINDOW // MAX_PACKET):
+            dialogue.say(channel_data(0, bytes(MAX_PACKET)))
+        await trio.sleep(0.2)
+        opened += [int.from_bytes(message[5:], "big") for message in dialogue.heard()]
+    # A window in each round trip: it grows once, and is wide enough then.
+    assert dialogue.connection.link.growth_left == MAX_GROWTH - WINDOW
+    assert channel.window == WINDOW + sum(opened) - 4 * WINDOW
+    assert 5 * WINDOW - MiB < sum(opened) <= 5 * WINDOW
+    channel.close()
+    assert dialogue.connection.link.growth_left == MAX_GROWTH
+
+
+@pytest.mark.slow
+async def test_a_stream_over_a_long_link_is_limited_by_the_link(
+    autojump: trio.testing.MockClock,
+) -> None:
+    assert await seconds_to_carry(128 * MiB, delay=0.1) < 128 / 10 / 4  # it was 10 MB/s
+
+
+async def test_a_stalled_reader_does_not_make_its_window_grow(
+    autojump: trio.testing.MockClock,
+) -> None:
+    dialogue = Dialogue()
+    dialogue.connection.link.measured(0.2)
+    channel = dialogue.accept()
+    channel.attach(RecordingSink(room=MAX_PACKET))
+    for _ in range(WINDOW // MAX_PACKET):
+        dialogue.say(channel_data(0, bytes(MAX_PACKET)))
+        await trio.sleep(0.2)
+    assert dialogue.heard() == []
+    assert channel.window == 0
+
+
+async def seconds_to_carry(size: int, *, delay: float) -> float:
+    """Return how long a stream takes from one side to the other, `delay` seconds away."""
+    pair = ConnectionPair()
+    near, far = await pair.open()
+    for connection in (pair.client, pair.server):
+        connection.link.measured(2 * delay)
+    sink = RecordingSink()
+    far.attach(sink)
+    near.attach(RecordingSink())
+    async with trio.open_nursery() as nursery:
+
+        async def carry(receiver: Side) -> None:
+            """Hand over what is sent, `delay` later; what has left is on its way already."""
+            carrier = pair.carriers[OTHER[receiver]]
+            connection = pair.connections[receiver]
+            depart, arrive = trio.open_memory_channel[tuple[float, bytes]](math.inf)
+
+            async def deliver() -> None:
+                async for at, data in arrive:
+                    await trio.sleep_until(at)
+                    connection.start_batch()
+                    connection.receive(memoryview(data))
+                    connection.end_batch()
+
+            nursery.start_soon(deliver)
+            while True:
+                await carrier.news.wait()
+                carrier.news = trio.Event()
+                while data := carrier.take():
+                    depart.send_nowait((trio.current_time() + delay, data))
+
+        nursery.start_soon(carry, "client")
+        nursery.start_soon(carry, "server")
+        since = trio.current_time()
+        sent = 0
+        data = memoryview(bytes(MAX_PACKET))
+        while sent < size:
+            await near.wait_sendable()
+            sent += near.send_from(copier(data), min(MAX_PACKET, size - sent))
+        while len(sink.data) < size:
+            await trio.sleep(0.01)
+        nursery.cancel_scope.cancel()
+    return trio.current_time() - since
+
+
+@pytest.mark.parametrize("side", ["client", "server"])
+async def test_a_ping_measures_the_link(side: Side, autojump: trio.testing.MockClock) -> None:
+    pair = ConnectionPair()
+    connection, other = pair.connections[side], pair.handlers[OTHER[side]]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.ping)
+        await trio.sleep(0.15)
+        pair.pump()
+        (request,) = other.requests
+        request.reply(b"pong", success=True)
+        await trio.sleep(0.05)
+        pair.pump()
+    assert connection.link.round_trip == pytest.approx(0.2)
