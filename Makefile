@@ -1,12 +1,17 @@
-# `make demo` and `make test` work as the first command on a fresh clone: they need python3 (3.11 or
-# later, with venv) and make.  Everything else goes into .venv.
+# `make demo`, `make test` and `make dist` work as the first command on a fresh clone: they need python3
+# (3.11 or later, with venv) and make.  Everything else goes into .venv, and what builds packages into
+# build.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo test check format coverage clean
+TOOLS := build/venv
+TOOL := $(TOOLS)/bin/python
+SINGLE := dist/cotun-trio.pyz
+
+.PHONY: demo test check format coverage dist clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -28,14 +33,25 @@ format: $(VENV)/installed-check
 coverage: $(VENV)/installed-test
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
+# The sdist, the wheel that is made from it, and one file with that and all that it needs.
+dist: $(TOOLS)/installed
+	@rm -rf dist
+	@echo "building the sdist and the wheel ..."
+	@$(TOOL) -m build --outdir dist . >build/log 2>&1 || { cat build/log; exit 1; }
+	@echo "building $(SINGLE) ..."
+	@$(TOOL) -m shiv --quiet --reproducible --console-script cotun-trio --output-file $(SINGLE) \
+		--python "/usr/bin/env python$$($(TOOL) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
+		"$$(echo dist/*.whl)[acme,authfile,proxy]" >build/log 2>&1 || { cat build/log; exit 1; }
+	@ls -l dist
+
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .*_cache
 
-$(VENV)/bin/python:
+$(VENV)/bin/python $(TOOL):
 	@command -v $(PYTHON) >/dev/null || { echo "cotun-trio needs Python 3.11 or later, and there is no '$(PYTHON)' here."; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "cotun-trio needs Python 3.11 or later, and '$(PYTHON)' is $$($(PYTHON) -V 2>&1): say make PYTHON=python3.11."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "cotun-trio needs Python's venv module: install the package python3-venv."; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(@:/bin/python=)
 
 $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV) ..."
@@ -46,3 +62,8 @@ $(VENV)/installed-test $(VENV)/installed-check: $(VENV)/installed-%: pyproject.t
 	@echo "installing into $(VENV) ..."
 	@$(PIP) install --editable '.[test,check]'
 	@touch $(VENV)/installed $(VENV)/installed-test $(VENV)/installed-check
+
+$(TOOLS)/installed: | $(TOOL)
+	@echo "installing what builds packages into $(TOOLS) ..."
+	@$(TOOL) -m pip --quiet --disable-pip-version-check install 'build>=1' 'shiv>=1'
+	@touch $@

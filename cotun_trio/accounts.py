@@ -81,7 +81,9 @@ class Accounts:
             return
         async with self._reading:  # or an earlier content could come after a later one
             try:
-                file = await trio.to_thread.run_sync(load_authfile, self._path)
+                file = await trio.to_thread.run_sync(
+                    load_authfile, self._path, abandon_on_cancel=True
+                )
             except UsageError as error:
                 if str(error) != self._failure:
                     self._log.warning("%s: the users stay as they were", error)

@@ -37,7 +37,9 @@ class Certificates:
     async def reload(self) -> None:
         """Read the files again."""
         try:
-            self._context = await trio.to_thread.run_sync(server_context, self._tls)
+            self._context = await trio.to_thread.run_sync(
+                server_context, self._tls, abandon_on_cancel=True
+            )
         except UsageError as error:
             if str(error) != self._failure:
                 self._log.warning("%s: the certificate stays as it was", error)

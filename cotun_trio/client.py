@@ -172,7 +172,7 @@ class Client:
             self._reload = trio.Event()
             with self.notifier.reloading():
                 try:
-                    settings = await trio.to_thread.run_sync(self._reread)
+                    settings = await trio.to_thread.run_sync(self._reread, abandon_on_cancel=True)
                     if attrs.evolve(settings, remotes=self.settings.remotes) != self.settings:
                         self.log.warning("what is new besides remotes counts after a restart")
                     await self._change_remotes(settings.remotes, accepting)

@@ -44,6 +44,10 @@ STABLE = 5.0
 """Seconds that a session has to last for the backoff to start again: a server that accepts and then
 drops us is no success."""
 
+MAX_LEAVING = 16
+"""Sessions whose servers are about to end: one that says so again and again, and never does, shall
+not have more of us than that."""
+
 
 class Connector:
     """Gives `owner` one session after another.
@@ -63,6 +67,7 @@ class Connector:
         self._dialects = owner.settings.dialects
         self._retry = trio.Event()
         self._waiting = trio.CancelScope()
+        self._patience = 0.0  # seconds from the news of a network to the next attempt
 
     def retry_now(self) -> None:
         """Cut the present wait for the next attempt short."""
@@ -111,13 +116,16 @@ class Connector:
     async def _wait(self, seconds: float, failure: CotunError) -> None:
         self._owner.retrying(seconds, failure)
         self._retry = trio.Event()
+        # One interface makes for many pieces of news: they share one draw, or the crowd behind it
+        # would have the least of many.
+        self._patience = random.uniform(0, FIRST_INTERVAL)
         self._waiting = trio.move_on_after(seconds)
         with self._waiting:
             await self._retry.wait()
 
     def _network_came_back(self) -> None:
         """Cut a long wait short, but not so that all who share the network come at once."""
-        soon = trio.current_time() + random.uniform(0, FIRST_INTERVAL)
+        soon = trio.current_time() + self._patience
         self._waiting.deadline = min(self._waiting.deadline, soon)
 
     # ---- one attempt
@@ -132,6 +140,10 @@ class Connector:
         log = self._log
         if len(self._settings.ways) > 1:
             log = log.within(server=way.server)
+        leaving = [s for s in self.sessions if s.draining and s.failure is None]
+        if len(leaving) >= MAX_LEAVING:
+            eldest = max(leaving, key=lambda session: session.lasted)
+            eldest.fail(ConnectionLost("the server has been about to end for too long"))
         session: ClientSession | None = None
         failure: CotunError = ConnectionLost("no attempt")
         for dialect in self._dialects:

@@ -80,8 +80,7 @@ def _run(
     gc.freeze()  # what is imported lives as long as the process
     gc.set_threshold(GC_THRESHOLD, 20, 100)
     try:
-        with pid_file(Path(process.pid)) if process.pid else contextlib.nullcontext():
-            trio.run(_until_signal, main, handlers)
+        trio.run(_until_signal, main, handlers, process.pid)
     except CotunError as error:
         print(f"cotun-trio: {error}", file=sys.stderr)
         return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 1)
@@ -97,11 +96,15 @@ def _raise_descriptor_limit() -> None:
 
 
 async def _until_signal(
-    main: Server | Client, handlers: dict[signal.Signals, Callable[[], None]]
+    main: Server | Client, handlers: dict[signal.Signals, Callable[[], None]], pid: str | None
 ) -> None:
     """Run `main`; SIGINT and SIGTERM end it, a second one at once; the others have a handler."""
     failure: CotunError | None = None
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *handlers) as signals:
+    with (
+        trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *handlers) as signals,
+        # Inside: whoever finds our number may send us a signal that has its handler already.
+        pid_file(Path(pid)) if pid else contextlib.nullcontext(),
+    ):
         async with trio.open_nursery() as nursery:
 
             async def watch() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import os
 import re
+import stat
 from typing import TYPE_CHECKING
 
 from cotun_trio.errors import UsageError
@@ -17,6 +20,12 @@ NAME = "cotun.pid"
 """In the working directory, as the Go programs."""
 
 
+MAX_SIZE = 64
+"""Bytes that are looked at: what is longer is no pid file."""
+ATTEMPTS = 3
+"""Others may make the file, and remove it, in the same moment."""
+
+
 @contextlib.contextmanager
 def pid_file(path: Path) -> Iterator[None]:
     """Hold a file at `path` with our process number in it.
@@ -24,16 +33,7 @@ def pid_file(path: Path) -> Iterator[None]:
     One that a dead process left behind is replaced.  Raises `UsageError` where the process in it
     lives, or the file cannot be made.
     """
-    try:
-        _create(path)
-    except FileExistsError:
-        _remove_stale(path)
-        try:
-            _create(path)
-        except OSError as error:
-            raise UsageError(f"cannot make the pid file {path}: {error.strerror}") from None
-    except OSError as error:
-        raise UsageError(f"cannot make the pid file {path}: {error.strerror}") from None
+    _claim(path)
     try:
         yield
     finally:
@@ -41,34 +41,83 @@ def pid_file(path: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def _claim(path: Path) -> None:
+    for _ in range(ATTEMPTS):
+        try:
+            _create(path)
+        except FileExistsError:
+            _remove_stale(path)
+        except OSError as error:
+            raise UsageError(f"cannot make the pid file {path}: {error.strerror}") from None
+        else:
+            return
+    raise UsageError(f"cannot make the pid file {path}: {os.strerror(errno.EEXIST)}")
+
+
 def _create(path: Path) -> None:
     # O_EXCL: never through a symbolic link, never over a file that is there.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(f"{os.getpid()}\n")
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{os.getpid()}\n")
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    # Whoever put something else there, such as a FIFO, does not make us wait.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int) -> str:
+    """Return what is in the file; nothing where it is no file."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return ""
+    return os.read(descriptor, MAX_SIZE).decode("ascii", errors="replace").strip()
 
 
 def _content(path: Path) -> str:
     """Return what is in the file; nothing where it cannot be read."""
-    with contextlib.suppress(OSError):
-        return path.read_text(encoding="ascii", errors="replace").strip()
+    with contextlib.suppress(OSError), _opened(path) as descriptor:
+        return _read(descriptor)
     return ""
 
 
 def _remove_stale(path: Path) -> None:
+    """Remove the file of a process that has ended.  Raises `UsageError` where it is another."""
     try:
-        text = path.read_text(encoding="ascii", errors="replace").strip()
-        if not re.fullmatch("[1-9][0-9]{0,9}", text):
-            raise UsageError(f"{path} is not a pid file: it is left alone")
-        try:
-            if int(text) == os.getpid():  # in a container, the last run had the same number
-                raise ProcessLookupError
-            os.kill(int(text), 0)
-        except PermissionError:
-            pass  # it lives, and is somebody else's
-        except (ProcessLookupError, OverflowError):
-            path.unlink(missing_ok=True)
-            return
+        with _opened(path) as descriptor:
+            text = _read(descriptor)
+            if not re.fullmatch("[1-9][0-9]{0,9}", text):
+                raise UsageError(f"{path} is not a pid file: it is left alone")
+            if _lives(int(text)):
+                raise UsageError(f"the process {text} of the pid file {path} is running already")
+            # Two may have found the same stale file: the slower one must not remove what the other
+            # has put in its place.  So only who holds the lock does, and looks again.
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                path.unlink()
+    except FileNotFoundError:
+        pass  # somebody else has removed it
+    except BlockingIOError:
+        raise UsageError(f"another process is about to replace the pid file {path}") from None
     except OSError as error:
         raise UsageError(f"cannot read the pid file {path}: {error.strerror}") from None
-    raise UsageError(f"the process {text} of the pid file {path} is running already")
+
+
+def _lives(number: int) -> bool:
+    if number == os.getpid():  # in a container, the last run had the same number
+        return False
+    try:
+        os.kill(number, 0)
+    except PermissionError:
+        return True  # and is somebody else's
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

@@ -30,7 +30,9 @@ HEALTH = "health"
 class Notifier:
     """Tells the service manager how we are, where `environment` says that it wants to know.
 
-    Nothing here waits or fails: who does not listen misses it.
+    Nothing here waits or fails.  What the manager has no room for at the moment, as when many
+    services start at once, it is told together with what comes next: without READY=1, it would end
+    us.
     """
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
@@ -39,6 +41,7 @@ class Notifier:
         self._interval = _watchdog_interval(environment)
         self._ready = False
         self._status = ""
+        self._unheard: dict[str, str] = {}  # the last value of each variable
 
     def tell(self, *assignments: str) -> None:
         """Send a state: ``READY=1`` and so on."""
@@ -47,9 +50,17 @@ class Notifier:
         address = self._address
         if address.startswith("@"):  # abstract, in Linux's own namespace (unix(7))
             address = "\0" + address[1:]
+        news = self._unheard | dict(text.split("=", 1) for text in assignments)
+        if "READY" in news:
+            news.pop("RELOADING", None)
+        datagram = "\n".join(map("=".join, news.items()))
+        self._unheard = {}
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
-            sock.sendto("\n".join(assignments).encode(errors="replace"), address)
+            try:
+                sock.sendto(datagram.encode(errors="replace"), address)
+            except BlockingIOError:
+                self._unheard = news
 
     def ready(self, status: str) -> None:
         """We do what we are for; not only the first time, this can be said again."""

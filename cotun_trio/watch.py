@@ -103,7 +103,7 @@ async def watch_files(
     """
     before: Survey | None = None
     while True:
-        now = await trio.to_thread.run_sync(survey, paths)
+        now = await trio.to_thread.run_sync(survey, paths, abandon_on_cancel=True)
         try:
             watcher = _watcher_class()(
                 sorted(now.directories),
@@ -124,7 +124,7 @@ async def watch_files(
         armed_for = now.directories
         while True:
             # After arming, so that nothing falls in between.
-            now = await trio.to_thread.run_sync(survey, paths)
+            now = await trio.to_thread.run_sync(survey, paths, abandon_on_cancel=True)
             if now != before:
                 before = now
                 await changed()

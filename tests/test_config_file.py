@@ -10,6 +10,7 @@ import pytest
 from cotun_trio import cli
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.cli.app import parse
+from cotun_trio.cli.config_file import warnings_about
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
 from cotun_trio.protocol.remote import Remote
@@ -165,6 +166,7 @@ WRONG = [
     ("[server]\nkeepalive = 5", "5"),
     ("[server", "configuration file .*line 1|at end of document|Expected"),
     ("[server]\nport = 1\nport = 2", "Cannot overwrite a value"),
+    ("[client]\nremote = " + "[" * 5000, "brackets in brackets without end"),
     ("[server]\n'\x1b' = 1", "cotun.toml"),
     ('[server]\n"\\u001b[2J" = 1', r"no option '\\x1b\[2J'"),
 ]
@@ -230,6 +232,11 @@ def check(path: Path) -> int:
         cli.main(["config", "check", str(path)])
     assert isinstance(caught.value.code, int)
     return caught.value.code
+
+
+def test_a_file_that_has_gone_a_moment_ago_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot read .*gone: No such file"):
+        warnings_about(str(tmp_path / "gone"))
 
 
 def test_a_good_file_is_fine(written: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -347,6 +347,30 @@ async def test_a_long_wait_is_cut_short_when_a_network_comes_back(
         assert dialled[6:] == [since + FIRST_INTERVAL]
 
 
+async def test_much_news_in_a_wait_shortens_it_no_more_than_the_first_does(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+) -> None:
+    # The wait, and what the news makes of it; a draw for each piece would be nearer and nearer.
+    draws = iter([60.0, 2.0, *[0.1] * 1000])
+    monkeypatch.setattr("cotun_trio.connector.random.uniform", lambda _low, _high: next(draws))
+    dialled: list[float] = []
+
+    async def dial(_uplink: object, _way: object) -> None:
+        await trio.lowlevel.checkpoint()
+        dialled.append(trio.current_time())
+        raise ConnectionLost("no network")
+
+    monkeypatch.setattr(Uplink, "dial", dial)
+    async with background() as nursery:
+        nursery.start_soon(Client(client_settings("server.invalid")).run)
+        await trio.sleep(10)
+        for _ in range(5):
+            kernel.say(ADDRESS)
+            await trio.sleep(0.3)
+        await trio.sleep(0.6)
+        assert dialled[:2] == [0, 12]
+
+
 async def test_so_much_news_that_some_is_lost_is_news(monkeypatch: pytest.MonkeyPatch) -> None:
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 

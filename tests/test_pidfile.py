@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -172,6 +174,50 @@ def test_a_directory_in_its_place_is_an_error(path: Path) -> None:
 
 def test_a_place_that_does_not_exist_is_an_error(path: Path) -> None:
     assert "No such file" in refused(path.parent / "nowhere" / "cotun.pid")
+
+
+def test_what_would_make_a_reader_wait_is_left_alone(path: Path) -> None:
+    os.mkfifo(path)
+    assert "is not a pid file" in refused(path)
+    assert path.is_fifo()
+
+
+def test_a_file_that_cannot_be_filled_is_not_left_behind(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, *_args: object, **_kwargs: object) -> NoReturn:
+        os.close(descriptor)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fdopen", full)
+    assert "No space left" in refused(path)
+    assert not path.exists()
+
+
+def test_who_is_slower_with_a_stale_file_leaves_what_is_there_by_now(
+    path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path.write_text(f"{dead}\n")
+    kill = os.kill
+
+    def slow(number: int, signal: int) -> None:
+        if number == dead:  # it has been read, and now somebody else is faster
+            path.unlink()
+            path.write_text(f"{INIT}\n")
+        kill(number, signal)
+
+    monkeypatch.setattr(os, "kill", slow)
+    assert "running already" in refused(path)
+    assert path.read_text() == f"{INIT}\n"
+
+
+def test_a_stale_file_that_somebody_is_replacing_is_left_to_them(path: Path, dead: int) -> None:
+    path.write_text(f"{dead}\n")
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "about to replace" in refused(path)
+    with pid_file(path):
+        assert path.read_text() == f"{os.getpid()}\n"
 
 
 def test_of_two_that_find_a_stale_file_one_has_it(

@@ -10,8 +10,9 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
-from tests.support.programs import our_client, our_server, ours, running, url_of
+from tests.support.programs import PATIENCE, our_client, our_server, ours, running, url_of
 from tests.support.targets import (
     LOOPBACK,
     MiB,
@@ -31,8 +32,6 @@ from tests.support.targets import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
-
-    import trio
 
 pytestmark = pytest.mark.slow
 
@@ -170,6 +169,21 @@ async def test_the_pid_file_lives_as_long_as_its_process(tmp_path: Path) -> None
             await third.wait_for("Listening on")
             assert file.read_text() == f"{third.pid}\n"
             await third.stop()
+    assert not file.exists()
+
+
+async def test_whoever_has_the_number_from_the_pid_file_can_send_a_signal_at_once(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "cotun.pid"
+    async with ours("server", "--host", LOOPBACK, "--port", "0", "--pid", cwd=tmp_path) as server:
+        with trio.fail_after(PATIENCE):
+            while not file.exists():
+                await trio.lowlevel.checkpoint()
+        server.send_signal(signal.SIGHUP)
+        server.send_signal(signal.SIGUSR2)
+        await server.wait_for("up .*s, 0 sessions")
+        assert await server.stop() == 0
     assert not file.exists()
 
 

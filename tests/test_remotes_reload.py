@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -20,7 +21,15 @@ from tests.support.ends import ask, quiet_port, udp_echo, udp_socket
 from tests.support.log_watch import watch_logs
 from tests.support.peer import peer_of
 from tests.support.programs import ours
-from tests.support.targets import LOOPBACK, background, connect, echo, echoes, listening
+from tests.support.targets import (
+    LOOPBACK,
+    background,
+    connect,
+    echo,
+    echoes,
+    listening,
+    refused_address,
+)
 from tests.support.tunnel import WatchedClient, client_settings, running_server, switchable_server
 
 if TYPE_CHECKING:
@@ -215,6 +224,29 @@ async def test_what_cannot_be_read_changes_nothing() -> None:
         await it.change(said="no such file: the remotes stay as they were")
         async with await connect(it.client.addresses[0]) as stream:
             assert await echoes(stream)
+
+
+async def test_a_file_that_cannot_be_read_to_its_end_does_not_hold_the_end_up() -> None:
+    begun, released = trio.Event(), threading.Event()
+
+    def reread() -> ClientSettings:
+        trio.from_thread.run_sync(begun.set)
+        assert released.wait(30)
+        return client_settings("server.invalid")
+
+    try:
+        async with trio.open_nursery() as nursery:
+            client = WatchedClient(client_settings(refused_address()), reread)
+            await nursery.start(client.run)
+            client.reload()
+            await begun.wait()
+            client.shut_down()
+            with trio.fail_after(20):
+                while nursery.child_tasks:
+                    await trio.lowlevel.checkpoint()
+            assert not released.is_set()
+    finally:
+        released.set()
 
 
 async def test_what_is_new_besides_remotes_is_said_to_need_a_restart() -> None:

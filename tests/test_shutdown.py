@@ -273,6 +273,36 @@ async def test_a_client_moves_on_while_its_streams_end_at_the_old_server(
         assert len(client.sessions) == 2
 
 
+async def test_servers_that_are_about_to_end_for_ever_do_not_pile_up(
+    autojump: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cotun_trio.connector.MAX_LEAVING", 2)
+    timings = Timings(shutdown_grace=3600)
+    async with (
+        listening(echo) as target,
+        running_server(timings=timings) as first,
+        fault_proxy(first.addresses[0]) as proxy,
+        running_client(proxy.address, f"{LOOPBACK}:0:{target}") as client,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        streams, server = [], first
+        for number in range(1, 5):
+            await client.opened(number)
+            streams.append(await stack.enter_async_context(await connect(client.addresses[0])))
+            assert await echoes(streams[-1])
+            following = await stack.enter_async_context(running_server(timings=timings))
+            proxy.target = following.addresses[0]
+            server.shut_down()
+            server = following
+        await client.opened(5)
+        *cut, last = streams
+        for stream in cut:
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+        assert await echoes(last)
+        assert len(client._connector.sessions) == 2
+
+
 async def test_a_connection_that_comes_in_between_waits_for_the_next_session(
     autojump: trio.testing.MockClock,
 ) -> None:

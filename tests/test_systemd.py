@@ -104,6 +104,27 @@ def test_states_come_in_their_order(manager: Manager) -> None:
     assert manager.heard() == ["STATUS=a", "READY=1\nSTATUS=b", "STATUS=c"]
 
 
+def test_what_there_is_no_room_for_is_told_with_the_next(manager: Manager) -> None:
+    notifier = Notifier({"NOTIFY_SOCKET": manager.address})
+    address = manager.address.replace("@", "\0")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as crowd:
+        crowd.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                crowd.sendto(b"X=1", address)
+    notifier.ready("a")
+    notifier.status("b")
+    with notifier.reloading():
+        pass
+    assert set(manager.heard()) == {"X=1"}
+    notifier.tell("WATCHDOG=1")
+    (datagram,) = manager.heard()
+    assert {"READY=1", "STATUS=b", "WATCHDOG=1"} <= set(datagram.split("\n"))
+    assert "RELOADING=1" not in datagram
+    notifier.tell("WATCHDOG=1")
+    assert manager.heard() == ["WATCHDOG=1"]
+
+
 @pytest.mark.parametrize("address", ["", "/nowhere/notify", "@nobody-listens-here", "x" * 200])
 def test_nobody_who_listens_is_no_trouble(address: str) -> None:
     notifier = Notifier({"NOTIFY_SOCKET": address})

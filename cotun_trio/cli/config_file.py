@@ -50,6 +50,8 @@ def load_config(path: str) -> dict[str, dict[str, Any]]:
         raise UsageError(f"{shown} is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{shown}: {escape(str(error))}") from None
+    except RecursionError:
+        raise UsageError(f"{shown}: brackets in brackets without end") from None
     for name, table in tables.items():
         if name not in TABLES:
             raise UsageError(f"{shown}: there is no [{escape(name)}]{_nearest(name, TABLES)}")
@@ -62,7 +64,12 @@ def warnings_about(path: str | None) -> list[str]:
     """Return what is allowed with a configuration file, but better not so: a line each."""
     if path is None:
         return []
-    mode = Path(path).stat().st_mode
+    try:
+        mode = Path(path).stat().st_mode
+    except OSError as error:  # it was there a moment ago
+        raise UsageError(
+            f"cannot read the configuration file {escape(path)}: {error.strerror}"
+        ) from None
     secret = any(name in table for table in load_config(path).values() for name in SECRETS)
     if mode & stat.S_IWOTH:
         return [f"{escape(path)} can be changed by everybody: chmod o-w it"]

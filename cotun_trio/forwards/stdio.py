@@ -111,7 +111,8 @@ async def _writer(descriptor: int) -> AsyncIterator[Callable[[bytes], Awaitable[
 async def _write_all(file: io.FileIO, data: bytes) -> None:
     rest = memoryview(data)
     while rest:
-        rest = rest[await trio.to_thread.run_sync(file.write, rest) :]
+        # A terminal that is stopped (^S) takes nothing, and does not hold the end up.
+        rest = rest[await trio.to_thread.run_sync(file.write, rest, abandon_on_cancel=True) :]
 
 
 def _can_be_waited_for(descriptor: int) -> bool:

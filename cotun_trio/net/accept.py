@@ -22,7 +22,8 @@ PAUSE = 0.1
 """Seconds without accepting when the process or the system has run out of descriptors.  Nothing
 says when there are some again, and the waiting connection keeps the listener readable."""
 QUIET = 60.0
-"""Seconds between two log lines about that."""
+"""Seconds between two log lines about that, however many listeners there are."""
+_told_at = trio.lowlevel.RunVar("told_at", -math.inf)
 BATCH = 64
 """Connections accepted before other tasks have their turn."""
 
@@ -34,7 +35,6 @@ async def accept_forever(
 
     Ends when it is cancelled, and when somebody closes the listener.
     """
-    told_at = -math.inf
     while listener.fileno() >= 0:
         try:
             await wait_readable(listener)
@@ -48,8 +48,8 @@ async def accept_forever(
             return
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                if trio.current_time() - told_at >= QUIET:
-                    told_at = trio.current_time()
+                if trio.current_time() - _told_at.get() >= QUIET:
+                    _told_at.set(trio.current_time())
                     log.warning("cannot accept connections at present: %s", error.strerror)
                 await trio.sleep(PAUSE)
             # Anything else is about the one connection, which is gone already (accept(2)).

@@ -253,6 +253,35 @@ async def test_it_is_over_when_a_signal_says_so_though_its_streams_are_open() ->
             assert await process.wait() == 0
 
 
+async def test_a_terminal_that_takes_nothing_does_not_hold_the_end_up() -> None:
+    async def flood(stream: trio.SocketStream) -> None:
+        with contextlib.suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(bytes(64 * 1024))
+
+    ours, terminal = os.openpty()
+    try:
+        async with listening(flood) as address, running_server() as server:
+            process = await trio.lowlevel.open_process(
+                [*CLIENT, server.addresses[0], f"stdio:{address}"],
+                stdin=terminal,
+                stdout=terminal,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, "COTUN_SHUTDOWN_GRACE": "100ms"},
+            )
+            try:
+                with trio.fail_after(PATIENCE):
+                    await trio.lowlevel.wait_readable(ours)  # and nobody reads
+                    process.send_signal(signal.SIGTERM)
+                    assert await process.wait() == 0
+            finally:
+                process.kill()
+                await process.wait()
+    finally:
+        os.close(ours)
+        os.close(terminal)
+
+
 # ---- ssh
 
 

@@ -100,6 +100,15 @@ async def test_that_descriptors_run_out_is_said_once_a_minute(
     assert len(caplog.records) == 3
 
 
+async def test_many_listeners_say_it_once_together(
+    autojump: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "cotun"):
+        for _ in range(5):
+            assert await run(error(errno.EMFILE), "a") == ["a"]
+    assert len(caplog.records) == 1
+
+
 @pytest.mark.parametrize(
     "number", [errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.ENETDOWN, errno.EHOSTUNREACH]
 )

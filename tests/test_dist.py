@@ -1,0 +1,150 @@
+"""What `make dist` makes: it is built once here, from a copy of the source, and run as users do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.programs import running, url_of
+from tests.support.targets import LOOPBACK, connect, echo, echoes, listening
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+LIMIT = 300
+"""Seconds for a build, which takes 15 here, and mostly waits for the package index."""
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=0", "--timeout=15")
+
+
+def do(*command: str, cwd: Path | None = None) -> None:
+    """Run a command that has to succeed."""
+    done = subprocess.run(
+        command,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a copy of the source in which `make dist` has been the first command."""
+    if shutil.which("make") is None:
+        pytest.skip("there is no make")
+    probe = tmp_path_factory.mktemp("probe")
+    reached = subprocess.run(
+        [*PIP, "download", "--quiet", "--no-deps", f"--dest={probe}", "shiv"],
+        capture_output=True,
+        timeout=LIMIT,
+    )
+    if reached.returncode:
+        pytest.skip("the package index cannot be reached")
+    copy = tmp_path_factory.mktemp("source") / "cotun-trio"
+    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*_cache", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    do("make", "dist", f"PYTHON={sys.executable}", cwd=copy)
+    return copy
+
+
+@pytest.fixture
+def empty_venv(tmp_path: Path) -> Path:
+    """Give an environment that has nothing in it."""
+    path = tmp_path / "venv"
+    do(sys.executable, "-m", "venv", "--without-pip", str(path))
+    return path
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> Path:
+    """Give an empty directory."""
+    path = tmp_path / "nowhere"
+    path.mkdir()
+    return path
+
+
+def only(directory: Path, pattern: str) -> Path:
+    """Return the one file in `directory` that has such a name."""
+    (path,) = directory.glob(pattern)
+    return path
+
+
+async def carries(command: Sequence[str], cwd: Path, env: dict[str, str]) -> None:
+    """Check that a program says its version, and is a server and a client that reach each other."""
+    async with running(*command, "--version", cwd=cwd, env=env) as program:
+        assert await program.wait() == 0
+        assert program.find(r"^cotun-trio \d+\.\d+\.\d+$")
+    listen = ("--host", LOOPBACK, "--port", "0", "--auth", "alice:secret")
+    async with (
+        listening(echo) as target,
+        running(*command, "server", *listen, cwd=cwd, env=env) as server,
+    ):
+        url = await url_of(server)
+        remote = f"{LOOPBACK}:0:{target}"
+        words = ("client", "--auth", "alice:secret", url, remote)
+        async with running(*command, *words, cwd=cwd, env=env) as client:
+            local = (await client.wait_for(r"Listening on (\S+) for"))[1]
+            async with await connect(local) as stream:
+                assert await echoes(stream)
+            assert await client.stop() == 0
+        assert await server.stop() == 0
+
+
+async def test_the_wheel_is_all_that_an_empty_environment_needs(
+    source: Path, empty_venv: Path, nowhere: Path
+) -> None:
+    wheel = only(source / "dist", "*.whl")
+    do(*PIP, f"--python={empty_venv}", "install", "--quiet", str(wheel))
+    await carries([str(empty_venv / "bin" / "cotun-trio")], nowhere, {})
+
+
+async def test_the_single_file_runs_where_nothing_is_installed(
+    source: Path, empty_venv: Path, nowhere: Path, tmp_path: Path
+) -> None:
+    single = source / "dist" / "cotun-trio.pyz"
+    assert os.access(single, os.X_OK)
+    minor = "{}.{}".format(*sys.version_info)
+    assert single.read_bytes().startswith(f"#!/usr/bin/env python{minor}\n".encode())
+    cache = tmp_path / "cache"
+    command = [str(empty_venv / "bin" / "python"), str(single)]
+    await carries(command, nowhere, {"SHIV_ROOT": str(cache)})
+    assert list(cache.iterdir())
+    assert not list(nowhere.iterdir())
+    # What is optional with pip is in it, too.
+    users = tmp_path / "users.json"
+    users.write_text('{"alice:secret": ["^a:1$"]}')
+    users.chmod(0o600)
+    words = ("check-auth", "--authfile", str(users), "alice", "a:1")
+    async with running(*command, *words, cwd=nowhere, env={"SHIV_ROOT": str(cache)}) as program:
+        assert await program.wait() == 0
+
+
+def test_the_sdist_has_all_that_it_takes_to_build_and_test(source: Path) -> None:
+    with tarfile.open(only(source / "dist", "*.tar.gz")) as sdist:
+        names = {name.partition("/")[2] for name in sdist.getnames()}
+    here = {
+        str(path.relative_to(ROOT))
+        for place in ("cotun_trio", "tests", "scripts", "bench")
+        for path in (ROOT / place).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert here | {"Makefile", "README.rst", "LICENSE", "pyproject.toml", ".ci/run"} <= names
+
+
+def test_clean_removes_it_all(source: Path) -> None:
+    do("make", "clean", cwd=source)
+    assert not (source / "dist").exists()
+    assert not (source / "build").exists()
