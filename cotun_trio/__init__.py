@@ -1,15 +1,69 @@
-"""A fast TCP/UDP tunnel over HTTP, secured by SSH, built on Trio; wire-compatible with chisel."""
+"""A fast TCP/UDP tunnel over HTTP, secured by SSH, built on Trio; wire-compatible with chisel.
 
-__all__ = ["__version__"]
+`open_client` and `open_server` are where to begin; `cotun_trio.blocking` is for programs without
+Trio, `cotun_trio.testing` for tests without a network.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cotun_trio.api.client import TunnelClient, open_client
+    from cotun_trio.api.events import Connected, ForwardFailed, Lost
+    from cotun_trio.api.forwards import Forward, TunnelListener
+    from cotun_trio.api.server import TunnelServer, open_server
+    from cotun_trio.errors import ConnectionLost, CotunError, Refused, UsageError
+    from cotun_trio.settings import ServerSettings
+
+__all__ = [
+    "Connected",
+    "ConnectionLost",
+    "CotunError",
+    "Forward",
+    "ForwardFailed",
+    "Lost",
+    "Refused",
+    "ServerSettings",
+    "TunnelClient",
+    "TunnelListener",
+    "TunnelServer",
+    "UsageError",
+    "__version__",
+    "open_client",
+    "open_server",
+]
 
 __version__: str
 
+_HOMES = {
+    "Connected": "api.events",
+    "ConnectionLost": "errors",
+    "CotunError": "errors",
+    "Forward": "api.forwards",
+    "ForwardFailed": "api.events",
+    "Lost": "api.events",
+    "Refused": "errors",
+    "ServerSettings": "settings",
+    "TunnelClient": "api.client",
+    "TunnelListener": "api.forwards",
+    "TunnelServer": "api.server",
+    "UsageError": "errors",
+    "open_client": "api.client",
+    "open_server": "api.server",
+}
 
-def __getattr__(name: str) -> str:
-    if name != "__version__":
+
+def __getattr__(name: str) -> object:
+    # Only what somebody asks for: the command line shall start at once.
+    value: object
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version("cotun-trio")
+    elif name in _HOMES:
+        from importlib import import_module
+
+        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    # Only when somebody asks: importlib.metadata takes a twentieth of the time to start.
-    from importlib.metadata import version
-
-    globals()["__version__"] = version("cotun-trio")
-    return globals()["__version__"]  # type: ignore[no-any-return]
+    globals()[name] = value
+    return value

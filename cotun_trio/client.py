@@ -9,6 +9,7 @@ connector.  At the end they end in this order, so that what is open gets its tim
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from typing import TYPE_CHECKING
 
@@ -31,17 +32,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from cotun_trio.client_session import ClientSession
+    from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
+    from cotun_trio.forwards.running import Tally
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.settings import ClientSettings
+    from cotun_trio.uplink import AnyUplink
 
 
 class Client:
     """A tunnel client.  Raises `UsageError` where its TLS files cannot be used.
 
     `reread` gives the settings as they are by now, for `reload`; it may block, and raise
-    `UsageError`.  `notifier` knows who wants to hear how the client is.
+    `UsageError`.  `notifier` knows who wants to hear how the client is.  `uplink` dials servers, if
+    the network is not to be used.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class Client:
         settings: ClientSettings,
         reread: Callable[[], ClientSettings] | None = None,
         notifier: Notifier | None = None,
+        uplink: AnyUplink | None = None,
     ) -> None:
         self.notifier = notifier or Notifier({})
         self.settings = settings
@@ -63,7 +69,8 @@ class Client:
         self._session: ClientSession | None = None  # the open one
         self._opened = trio.Event()  # set while there is one
         self._failure: CotunError | None = None  # what ends the client
-        self._connector = Connector(self)
+        self._connector = Connector(self, uplink)
+        self._accepting: trio.Nursery | None = None  # while it accepts
         self._shutdown = trio.Event()
         self._reload = trio.Event()
 
@@ -110,6 +117,7 @@ class Client:
 
             process.start_soon(connect)
             async with trio.open_nursery() as accepting:
+                self._accepting = accepting
                 for listener in self._listeners:
                     accepting.start_soon(self._serve_listener, accepting, listener)
                 for remote in self.settings.remotes:
@@ -119,6 +127,7 @@ class Client:
                 task_status.started()
                 await self._shutdown.wait()
                 accepting.cancel_scope.cancel()
+            self._accepting = None
             self._stop_listening()
             connecting.cancel()
             grace = self.settings.timings.shutdown_grace
@@ -135,11 +144,15 @@ class Client:
                     session.fail(ConnectionLost("the client is shutting down"))
 
     async def _listen(self, remote: Remote) -> Listener:
-        listener = await open_listener(remote)
+        listener = await self.open_listener(remote)
         self._listeners.append(listener)
         for address in listener.addresses:
             self.log.info("Listening on %s for %s", address, remote)
         return listener
+
+    async def open_listener(self, remote: Remote) -> Listener:
+        """Listen for `remote`.  Raises `UsageError`, with nothing left open."""
+        return await open_listener(remote)
 
     def _stop_listening(self) -> None:
         for listener in self._listeners:
@@ -234,12 +247,12 @@ class Client:
 
     async def _wait_to_carry_stdio(self, remote: Remote) -> None:
         """Have the first session carry standard input and output."""
-        with trio.move_on_after(self.settings.timings.ssh_wait):
-            while self._session is None:
-                await self._opened.wait()
-            self._session.start_soon(self._carry_stdio, self._session, remote)
-            return
-        self._end(ConnectionLost(f"no tunnel for {remote}"))
+        try:
+            session = await self.wait_session()
+        except ConnectionLost:
+            self._end(ConnectionLost(f"no tunnel for {remote}"))
+        else:
+            session.start_soon(self._carry_stdio, session, remote)
 
     async def _carry_stdio(self, session: ClientSession, remote: Remote) -> None:
         """Carry standard input and output, and end the client after it."""
@@ -254,14 +267,24 @@ class Client:
         finally:
             self._end(failure)
 
+    async def wait_session(self) -> ClientSession:
+        """Return the open session; wait for one for `Timings.ssh_wait` seconds at most.
+
+        Raises `ConnectionLost` where there is none.
+        """
+        with trio.move_on_after(self.settings.timings.ssh_wait) as waiting:
+            while self._session is None:
+                await self._opened.wait()
+            return self._session
+        assert waiting.cancelled_caught
+        raise ConnectionLost("there is no tunnel at present")
+
     async def _wait_for_session(self, remote: Remote, sock: socket.socket, peer: str) -> None:
         """Forward a connection that came while there was no session, when there is one."""
         handed_over = False
         try:
-            with trio.move_on_after(self.settings.timings.ssh_wait):
-                while self._session is None:
-                    await self._opened.wait()
-                self._session.forward(sock, peer, remote)
+            with contextlib.suppress(ConnectionLost):
+                (await self.wait_session()).forward(sock, peer, remote)
                 handed_over = True
         finally:
             if not handed_over:
@@ -269,6 +292,18 @@ class Client:
                 close(sock, reset=True)
 
     # ---- sessions
+
+    def has(self, remote: Remote) -> bool:
+        """See `cotun_trio.client_session.Owner`."""
+        return remote in self.settings.remotes
+
+    def tally(self, uses: Target | Remote) -> Tally | None:  # noqa: ARG002
+        """See `cotun_trio.client_session.Owner`: nothing is counted here."""
+        return None
+
+    def inbox(self, target: Target) -> Inbox | None:  # noqa: ARG002
+        """See `cotun_trio.client_session.Owner`: all targets are dialled."""
+        return None
 
     def session_opened(self, session: ClientSession) -> None:
         """Give the session to whoever waits for one."""

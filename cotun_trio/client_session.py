@@ -25,13 +25,14 @@ from cotun_trio.websocket import handshake
 
 if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
-    from cotun_trio.forwards.running import Forward
+    from cotun_trio.forwards.in_process import Inbox
+    from cotun_trio.forwards.running import Forward, Tally
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.settings import ClientSettings, ServerUrl
     from cotun_trio.ssh.requests import GlobalRequest
     from cotun_trio.ssh.scratch import Scratch
-    from cotun_trio.websocket.wire import Wire
+    from cotun_trio.websocket.any_wire import AnyWire
 
 SOCKS = Target("", 0, socks=True)
 
@@ -47,6 +48,15 @@ class Owner(Protocol):
     declared: frozenset[Target]
     """What servers may open channels to."""
 
+    def has(self, remote: Remote) -> bool:
+        """Whether `remote` is one of the client's at present."""
+
+    def tally(self, uses: Target | Remote) -> Tally | None:
+        """Where a forward counts."""
+
+    def inbox(self, target: Target) -> Inbox | None:
+        """Who takes connections to `target` in this process; None to dial it."""
+
     def session_opened(self, session: ClientSession) -> None:
         """The session can carry connections."""
 
@@ -61,7 +71,7 @@ class ClientSession(Session):
     """The client's side of a session with the server at `url`."""
 
     def __init__(
-        self, owner: Owner, url: ServerUrl, wire: Wire, dialect: Dialect, log: Context
+        self, owner: Owner, url: ServerUrl, wire: AnyWire, dialect: Dialect, log: Context
     ) -> None:
         settings = owner.settings
         engine = Engine(
@@ -78,6 +88,7 @@ class ClientSession(Session):
             max_connections=settings.max_connections,
             quota=Quota(0),  # there are no others
             log=log,
+            tally_of=owner.tally,
         )
         self.url = url
         self._owner = owner
@@ -89,6 +100,8 @@ class ClientSession(Session):
         """Those that the server has been told."""
         self.reverse_addresses: tuple[str, ...] = ()
         """Where the server listens, for each reverse remote in turn; only a cotun-trio tells."""
+        self.latency = 0.0
+        """Seconds that the server took to accept the remotes."""
 
     @property
     def was_open(self) -> bool:
@@ -121,12 +134,12 @@ class ClientSession(Session):
         asked_at = trio.current_time()
         self.remotes = settings.remotes
         success, payload = await connection.request("config", self._config(self.remotes).encode())
-        latency = trio.current_time() - asked_at
+        self.latency = trio.current_time() - asked_at
         # Go's servers succeed with nothing: any payload is an error text.
         if not success or (payload and not self.connection.peer_is_ours):
             raise _refused(payload)
         self._open_since = trio.current_time()
-        self.log.info("Connected (Latency %s)", format_duration(latency))
+        self.log.info("Connected (Latency %s)", format_duration(self.latency))
         if payload:
             self._take_reply(payload)
         self._owner.session_opened(self)
@@ -219,8 +232,12 @@ class ClientSession(Session):
         """Return whether a remote of the user's is behind what is running."""
         uses = forward.uses
         if isinstance(uses, Remote):
-            return uses in self._owner.settings.remotes
+            return self._owner.has(uses)
         return self.request_refused(uses) is None
+
+    def inbox(self, target: Target) -> Inbox | None:
+        """See `Session.inbox`: the client knows."""
+        return self._owner.inbox(target)
 
     def may_reach_by_socks(self, target: Target) -> bool:  # noqa: ARG002
         """Allow everything: the user has declared SOCKS itself."""

@@ -25,7 +25,6 @@ from cotun_trio.errors import (
     GaveUp,
     UpgradeRefused,
 )
-from cotun_trio.net.network_news import watch_network
 from cotun_trio.snapshot import Past
 from cotun_trio.uplink import Uplink
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from cotun_trio.client_session import Owner
     from cotun_trio.logs import Context
     from cotun_trio.settings import Way
+    from cotun_trio.uplink import AnyUplink
 
 FIRST_INTERVAL = 3.0
 """Seconds: the longest wait before the first retry; it doubles with each round that fails.  Over a
@@ -50,12 +50,12 @@ not have more of us than that."""
 
 
 class Connector:
-    """Gives `owner` one session after another.
+    """Gives `owner` one session after another, over the connections that `uplink` dials.
 
     Raises `UsageError` where the TLS files of its settings cannot be used.
     """
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, uplink: AnyUplink | None = None) -> None:
         self.sessions: set[ClientSession] = set()
         """Those that there are, open or not."""
         self.past = Past()
@@ -63,7 +63,7 @@ class Connector:
         self._owner = owner
         self._settings = owner.settings
         self._log = owner.log
-        self._uplink = Uplink(owner.settings, owner.scratch)
+        self._uplink = uplink or Uplink(owner.settings, owner.scratch)
         self._dialects = owner.settings.dialects
         self._retry = trio.Event()
         self._waiting = trio.CancelScope()
@@ -79,7 +79,7 @@ class Connector:
         Sessions are tasks of the nursery `sessions`, and go on there when this is cancelled.
         """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_network, self._network_came_back)
+            nursery.start_soon(self._uplink.watch, self._network_came_back)
             failure = await self._stay_connected(sessions)
             nursery.cancel_scope.cancel()
         return failure

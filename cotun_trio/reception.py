@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.server_session import Owner
     from cotun_trio.settings import ServerSettings
+    from cotun_trio.websocket.any_wire import AnyWire
 
 
 UNRECOGNIZED_NAME = bytes((21, 3, 3, 0, 2, 2, 112))
@@ -297,6 +298,29 @@ class Reception:
             early=request.early,
             tls=transport.tls,
         )
+        await self._serve_wire(wire, dialect, log, client, startup, began)
+
+    async def serve_wire(self, wire: AnyWire, dialect: Dialect, host: str) -> None:
+        """Serve whoever is at the other end of `wire`, beginning with the upgrade."""
+        log = self._log.within(peer=host)
+        startup = self._enter(host)
+        try:
+            if startup is not None:
+                await self._serve_wire(wire, dialect, log, host, startup, trio.current_time())
+        finally:
+            if startup is not None:
+                startup.leave()
+            wire.close()
+
+    async def _serve_wire(
+        self,
+        wire: AnyWire,
+        dialect: Dialect,
+        log: Context,
+        client: str,
+        startup: Startup,
+        began: float,
+    ) -> None:
         log = log.within(session=next(self._numbers))
         session = ServerSession(self._owner, wire, dialect, log, host=client, startup=startup)
         self.sessions.add(session)

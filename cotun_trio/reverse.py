@@ -20,7 +20,7 @@ from cotun_trio.forwards.listener import open_listener
 from cotun_trio.net.dial import address_family
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.protocol.remote import Remote
@@ -62,9 +62,12 @@ class Change:
 
 
 class Listeners:
-    """What all sessions of a server listen on."""
+    """What all sessions of a server listen on.  `open_listener` opens it."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, open_listener: Callable[[Remote], Awaitable[Listener]] = open_listener
+    ) -> None:
+        self._open_listener = open_listener
         self._held: dict[Owner, list[Listener]] = {}
 
     async def open(self, owner: Owner, remotes: Sequence[Remote]) -> list[Listener]:
@@ -134,6 +137,10 @@ class Listeners:
             listener.close()
         return [listener.remote for listener in forbidden]
 
+    def held_by(self, owner: Owner) -> Sequence[Listener]:
+        """Return what `owner` has."""
+        return self._held.get(owner, ())
+
     def free(self, owner: Owner) -> None:
         """Free what `owner` has.  Can be called again."""
         for listener in self._held.pop(owner, ()):
@@ -141,7 +148,7 @@ class Listeners:
 
     async def _open_one(self, owner: Owner, remote: Remote) -> Listener:
         try:
-            return await open_listener(remote)
+            return await self._open_listener(remote)
         except UsageError as error:
             holders = [o for o, listeners in self._held.items() if _overlap(remote, listeners)]
             if not holders or not await _may_replace(owner, holders):
@@ -149,7 +156,7 @@ class Listeners:
         for old in holders:
             old.replace()
         try:
-            return await open_listener(remote)
+            return await self._open_listener(remote)
         except UsageError as error:
             raise ConfigRefused(f"Server {error}") from None
 

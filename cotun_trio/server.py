@@ -17,9 +17,11 @@ from cotun_trio.access.fingerprints import fingerprint
 from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.accounts import Accounts
 from cotun_trio.acme_certificates import HTTP_PORT, AcmeCertificates
+from cotun_trio.authorisation import Authorisation
 from cotun_trio.certificates import Certificates
 from cotun_trio.durations import format_duration
 from cotun_trio.errors import CotunError, UsageError
+from cotun_trio.forwards.listener import open_listener
 from cotun_trio.forwards.running import Quota
 from cotun_trio.logins import Logins
 from cotun_trio.logs import get_logger
@@ -36,15 +38,23 @@ from cotun_trio.systemd import Notifier
 if TYPE_CHECKING:
     import socket
 
+    from cotun_trio.authorisation import Hook
+    from cotun_trio.forwards.in_process import Inbox
+    from cotun_trio.forwards.listener import Listener
+    from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
+    from cotun_trio.server_session import ServerSession
     from cotun_trio.settings import ServerSettings
     from cotun_trio.systemd import Passed
+    from cotun_trio.websocket.any_wire import AnyWire
 
 
 class Server:
     """A tunnel server with one host key, that of its settings or one made for this run.
 
-    `passed` are listening sockets that are there already, and `notifier` knows who wants to hear
-    how it is.
+    `passed` are listening sockets that are there already, `notifier` knows who wants to hear how it
+    is, and `authorise` is asked who may have what.
     """
 
     def __init__(
@@ -52,6 +62,7 @@ class Server:
         settings: ServerSettings,
         passed: Passed | None = None,
         notifier: Notifier | None = None,
+        authorise: Hook | None = None,
     ) -> None:
         self.settings = settings
         self.notifier = notifier or Notifier({})
@@ -70,7 +81,8 @@ class Server:
             self._certificates = AcmeCertificates(settings.tls, self.log)
         self.accounts = Accounts(settings.auth, settings.authfile, self.log)
         self.logins = Logins(self.accounts, per_minute=settings.max_auth_failures)
-        self.listeners = Listeners()
+        self.listeners = Listeners(self.open_listener)
+        self.authorisation = None if authorise is None else Authorisation(authorise)
         self.scratch = Scratch()
         self.quota = Quota(settings.max_connections)
         self._listeners = list(passed.main if passed else ())
@@ -130,6 +142,23 @@ class Server:
             )
             self._reception.close_soon("the server is shutting down")
             connections.cancel_scope.deadline = trio.current_time() + grace
+
+    async def open_listener(self, remote: Remote) -> Listener:
+        """Listen for a client's reverse remote.  Raises `UsageError`, with nothing left open."""
+        return await open_listener(remote)
+
+    def inbox(self, target: Target) -> Inbox | None:  # noqa: ARG002
+        """See `cotun_trio.server_session.Owner`: all targets are dialled."""
+        return None
+
+    @property
+    def sessions(self) -> list[ServerSession]:
+        """Those of clients that are in."""
+        return self._reception.open_sessions
+
+    async def serve_wire(self, wire: AnyWire, dialect: Dialect, host: str) -> None:
+        """Serve who comes from `host` and is at the other end of `wire`; see `Reception`."""
+        await self._reception.serve_wire(wire, dialect, host)
 
     def sessions_changed(self) -> None:
         """A session has opened, or one that was open has ended."""

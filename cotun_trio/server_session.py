@@ -23,9 +23,13 @@ from cotun_trio.stats import show_bytes
 from cotun_trio.websocket import handshake
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cotun_trio.access.host_keys import HostKey
     from cotun_trio.access.startups import Startup
     from cotun_trio.access.users import User, Users
+    from cotun_trio.authorisation import Authorisation
+    from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.forwards.running import Forward, Quota
     from cotun_trio.logins import Logins
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
     from cotun_trio.settings import ServerSettings
     from cotun_trio.ssh.requests import GlobalRequest
     from cotun_trio.ssh.scratch import Scratch
-    from cotun_trio.websocket.wire import Wire
+    from cotun_trio.websocket.any_wire import AnyWire
 
 SHOWN_REMOTES = 2000
 """Characters of a client's remotes in a log line."""
@@ -52,6 +56,11 @@ class Owner(Protocol):
     scratch: Scratch
     quota: Quota
     """Of the connections of all sessions."""
+    authorisation: Authorisation | None
+    """Who is asked besides the access lists."""
+
+    def inbox(self, target: Target) -> Inbox | None:
+        """Who takes connections to `target` in this process; None to dial it."""
 
     def sessions_changed(self) -> None:
         """A session has opened, or one that was open has ended."""
@@ -67,7 +76,7 @@ class ServerSession(Session):
     def __init__(
         self,
         owner: Owner,
-        wire: Wire,
+        wire: AnyWire,
         dialect: Dialect,
         log: Context,
         *,
@@ -97,7 +106,9 @@ class ServerSession(Session):
         self._config_came = trio.Event()
         self._changing = trio.Lock()
         self._open_since: float | None = None
-        self._host = host
+        self.remotes: tuple[Remote, ...] = ()
+        """Those that have been accepted."""
+        self.host = host
         self._startup = startup
         self._user: User | None = None  # who has logged in
         self.identity = ""
@@ -124,6 +135,22 @@ class ServerSession(Session):
         """See `Session.was_open`."""
         return self._open_since is not None
 
+    @property
+    def open_since(self) -> float:
+        """When the remotes were accepted, by Trio's clock."""
+        assert self._open_since is not None
+        return self._open_since
+
+    @property
+    def listening(self) -> list[Remote]:
+        """The reverse remotes that it listens for."""
+        return [listener.remote for listener in self._owner.listeners.held_by(self)]
+
+    @property
+    def login(self) -> str:
+        """The name of who has logged in."""
+        return "" if self._user is None else self._user.name
+
     def _log_end(self, reason: str) -> None:
         assert self._open_since is not None
         self.log.info(
@@ -147,6 +174,7 @@ class ServerSession(Session):
         except CotunError as error:
             request.reply(str(error).encode(), success=False)
             raise
+        self.remotes = config.remotes
         self._open_since = trio.current_time()
         self._owner.sessions_changed()
         remotes = ", ".join(map(str, config.remotes)) or "none"
@@ -180,6 +208,7 @@ class ServerSession(Session):
         """Check what the client asks for, and listen on its reverse remotes."""
         self.identity = config.identity
         self._check(config)
+        await self._authorise(config.remotes)
         reverse = [remote for remote in config.remotes if remote.reverse]
         listeners = await self._owner.listeners.open(self, reverse)
         self._check(config)  # the user may have lost a right meanwhile
@@ -199,18 +228,36 @@ class ServerSession(Session):
             if here and not settings.unix:
                 raise ConfigRefused("Unix sockets are not enabled on server")
 
+    async def _authorise(self, remotes: Iterable[Remote]) -> None:
+        """Raise `ConfigRefused` where the hook denies one."""
+        for remote in remotes:
+            if (reason := await self._denied(remote.access_address, self.log)) is not None:
+                raise ConfigRefused(reason)
+
+    async def _denied(self, address: str, log: Context) -> str | None:
+        if (authorisation := self._owner.authorisation) is None:
+            return None
+        return await authorisation.refusal(
+            self.login, self.host, address, timeout=self.timings.dial_timeout, log=log
+        )
+
     async def _change_remotes(self, request: GlobalRequest) -> None:
         """Do what a client asks for whose remotes have changed: all of it, or nothing."""
         async with self._changing:
             try:
                 config = Config.decode(request.payload)
                 self._check(config)
+                await self._authorise(r for r in config.remotes if r not in self.remotes)
+                self._check(config)  # the user may have lost a right meanwhile
                 reverse = [remote for remote in config.remotes if remote.reverse]
                 change = await self._owner.listeners.change(self, reverse)
             except CotunError as error:
                 request.reply(str(error).encode(), success=False)
                 return
-            self.forwards.cut(lambda forward: forward.uses not in change.closed)
+            self.remotes = config.remotes
+            # The very ones: another with the same words, on a port of its own, is not meant.
+            closed = set(map(id, change.closed))
+            self.forwards.cut(lambda forward: id(forward.uses) not in closed)
             remotes = ", ".join(map(str, config.remotes)) or "none"
             self.log.info("other remotes: %s", escape(remotes, SHOWN_REMOTES))
             first = tuple(listener.addresses[0] for listener in change.listeners)
@@ -267,7 +314,7 @@ class ServerSession(Session):
 
     async def verify_login(self, user: str, password: str) -> bool:
         """Ask the server's users."""
-        self._user = await self._owner.logins.judge(self._host, user, password, self.log)
+        self._user = await self._owner.logins.judge(self.host, user, password, self.log)
         if self._user is None:
             return False
         self._startup.leave()
@@ -285,6 +332,21 @@ class ServerSession(Session):
         if not self._may_reach(target):
             return f"access to '{target.access_address}' denied"
         return None
+
+    async def refusal(self, target: Target, log: Context) -> str | None:
+        """See `Session.refusal`: ask the hook."""
+        if self._owner.authorisation is None:
+            return None
+        # The user may have lost a right meanwhile.
+        return await self._denied(target.access_address, log) or self._denied_by_list(target)
+
+    def _denied_by_list(self, target: Target) -> str | None:
+        allowed = self._may_reach(target) or self.may_reach_by_socks(target)
+        return None if allowed else f"access to '{target.access_address}' denied"
+
+    def inbox(self, target: Target) -> Inbox | None:
+        """See `Session.inbox`: the server knows."""
+        return self._owner.inbox(target)
 
     # ---- what the user may have
 

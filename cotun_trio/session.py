@@ -29,18 +29,18 @@ from cotun_trio.durations import format_duration
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.carry import carry_in, carry_out
-from cotun_trio.forwards.running import Forwards
+from cotun_trio.forwards.running import Counted, Forwards
 from cotun_trio.net.sockets import close
 from cotun_trio.protocol.target import parse_target
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
-from cotun_trio.websocket.frames import GO_FRAMES, MAX_MESSAGE
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
 
-    from cotun_trio.forwards.running import Quota
+    from cotun_trio.forwards.in_process import Inbox
+    from cotun_trio.forwards.running import Quota, Tally
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.remote import Remote
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from cotun_trio.settings import Timings
     from cotun_trio.ssh.engine import Engine
     from cotun_trio.ssh.requests import GlobalRequest, Opening
-    from cotun_trio.websocket.wire import Wire
+    from cotun_trio.websocket.any_wire import AnyWire
 
 
 DRAIN = "drain@cotun-trio"
@@ -72,7 +72,7 @@ class Session(abc.ABC):
 
     def __init__(
         self,
-        wire: Wire,
+        wire: AnyWire,
         engine: Engine,
         dialect: Dialect,
         *,
@@ -81,6 +81,7 @@ class Session(abc.ABC):
         max_connections: int,
         quota: Quota,
         log: Context,
+        tally_of: Callable[[Target | Remote], Tally | None] | None = None,
     ) -> None:
         self.connection = Connection(
             engine,
@@ -91,7 +92,7 @@ class Session(abc.ABC):
         )
         self.failure: CotunError | None = None
         """Why the session ended, once it has."""
-        self.forwards = Forwards(quota)
+        self.forwards = Forwards(quota, tally_of)
         self.log = log
         self.timings = timings
         self.wire = wire
@@ -126,6 +127,14 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def may_reach_by_socks(self, target: Target) -> bool:
         """Return whether the peer's SOCKS clients may have a connection to `target`."""
+
+    async def refusal(self, target: Target, log: Context) -> str | None:  # noqa: ARG002
+        """Return why the peer may not have a connection, where it takes time to find out."""
+        return None
+
+    @abc.abstractmethod
+    def inbox(self, target: Target) -> Inbox | None:
+        """Return who takes connections to `target` in this process; None to dial it."""
 
     @abc.abstractmethod
     def leave(self, reason: str) -> None:
@@ -231,9 +240,7 @@ class Session(abc.ABC):
 
     def trust_peer(self) -> None:
         """Raise the limits: the peer has logged in."""
-        self.wire.frames.max_message = MAX_MESSAGE
-        if not self.connection.peer_is_ours:
-            self.wire.framer.sizes = GO_FRAMES
+        self.wire.trust_peer(is_go=not self.connection.peer_is_ours)
 
     async def _keep_alive(self) -> None:
         """Ping the peer until it does not answer in time; that ends the wire."""
@@ -264,17 +271,29 @@ class Session(abc.ABC):
         self.start_soon(self._carry_out, sock, remote, log)
 
     async def _carry_out(self, sock: socket.socket, remote: Remote, log: Context) -> None:
-        with self.forwards.running(remote):
-            await carry_out(self, sock, remote, log)
+        with self.forwards.running(remote) as forward:
+            link = self if forward.tally is None else Counted(self, forward)
+            await carry_out(link, sock, remote, log)
 
     async def _carry_in(self, opening: Opening, target: Target, log: Context) -> None:
         with self.forwards.running(target, endless=target.udp) as forward:
 
-            def may_reach(by_socks: Target) -> bool:
+            async def refusal(by_socks: Target) -> str | None:
                 forward.by_socks = by_socks
-                return self.may_reach_by_socks(by_socks)
+                if not self.may_reach_by_socks(by_socks):
+                    return "access denied"
+                return await self.refusal(by_socks, log)
 
-            await carry_in(opening, target, may_reach, self.timings, log)
+            opening.opened = forward.carries
+            if (reason := await self.refusal(target, log)) is not None:
+                log.info("refused: %s", reason)
+                opening.refuse(messages.OPEN_PROHIBITED, reason)
+            elif (inbox := self.inbox(target)) is not None:
+                await inbox.deliver(opening, log)
+            else:
+                await carry_in(opening, target, refusal, self.timings, log)
+        if not opening.answered:  # it was cut before
+            opening.refuse(messages.OPEN_PROHIBITED, "not allowed any more")
 
     def _measure_link(self) -> None:
         """Ping the peer before the first connection, which would make the round trip longer."""

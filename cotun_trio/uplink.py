@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
 from cotun_trio.durations import format_duration
 from cotun_trio.errors import TlsFailed
 from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.network_news import watch_network
 from cotun_trio.net.proxy import dial_through
 from cotun_trio.net.sockets import close
 from cotun_trio.net.tls import Nested, Tls
@@ -18,8 +19,21 @@ from cotun_trio.settings import ClientTls
 from cotun_trio.websocket.wire import Wire
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cotun_trio.settings import ClientSettings, ServerUrl, Way
     from cotun_trio.ssh.scratch import Scratch
+    from cotun_trio.websocket.any_wire import AnyWire
+
+
+class AnyUplink(Protocol):
+    """An `Uplink`, or what takes its place where there is no network."""
+
+    async def dial(self, way: Way) -> AnyWire:
+        """Return a new connection.  Raises `CotunError`; when cancelled, nothing is left open."""
+
+    async def watch(self, came_back: Callable[[], None]) -> None:
+        """Call `came_back` when there is a network again, until cancelled."""
 
 
 class Uplink:
@@ -60,6 +74,10 @@ class Uplink:
             tls=transport.tls,
             unread=transport.unread,
         )
+
+    async def watch(self, came_back: Callable[[], None]) -> None:
+        """See `watch_network`."""
+        await watch_network(came_back)
 
     async def _shake_hands(self, transport: Transport, url: ServerUrl) -> None:
         settings = self._settings

@@ -26,3 +26,8 @@ class Credentials:
         except UnicodeEncodeError:  # bytes from the command line or the environment
             raise UsageError("a user name and a password have to be UTF-8") from None
         return cls(user, password)
+
+
+def to_credentials(value: Credentials | tuple[str, str] | None) -> Credentials | None:
+    """Return the credentials that `value` is, perhaps as a user and a password."""
+    return Credentials(*value) if isinstance(value, tuple) else value

@@ -9,7 +9,7 @@ from cotun_trio.forwards import socks5, streams, udp
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from cotun_trio.forwards.link import Link
     from cotun_trio.logs import Context
@@ -30,16 +30,16 @@ async def carry_out(link: Link, sock: socket.socket, remote: Remote, log: Contex
 async def carry_in(
     opening: Opening,
     target: Target,
-    may_reach: Callable[[Target], bool],
+    refusal: Callable[[Target], Awaitable[str | None]],
     timings: Timings,
     log: Context,
 ) -> None:
     """Open a channel to `target`, which the peer may have, and carry it.
 
-    `may_reach` says whether a SOCKS client may have a connection to what it asks for.
+    `refusal` says why a SOCKS client may not have a connection to what it asks for; None if it may.
     """
     if target.socks:
-        await socks5.carry_in(opening, may_reach, timeout=timings.dial_timeout, log=log)
+        await socks5.carry_in(opening, refusal, timeout=timings.dial_timeout, log=log)
     elif target.udp:
         await udp.carry_in(
             opening,

@@ -9,14 +9,21 @@ if TYPE_CHECKING:
 
     from cotun_trio.errors import CotunError
     from cotun_trio.forwards.running import Forwards
-    from cotun_trio.ssh.connection import Connection
+    from cotun_trio.ssh.channel import Channel
+
+
+class Opener(Protocol):
+    """What opens channels: an SSH connection."""
+
+    async def open_channel(self, extra: bytes) -> Channel:
+        """See `cotun_trio.ssh.connection.Connection.open_channel`."""
 
 
 class Link(Protocol):
     """An open session."""
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> Opener:
         """Where channels are opened."""
 
     @property

@@ -4,16 +4,68 @@ they run, and then those have to end that are not allowed any more, and no other
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+import itertools
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from cotun_trio.errors import CotunError
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from cotun_trio.forwards.link import Link
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
+    from cotun_trio.ssh.channel import Channel
+
+
+class Tally:
+    """What one remote has carried, in however many sessions.
+
+    `failed` is told why a connection of it could not be had.
+    """
+
+    def __init__(self, failed: Callable[[str], None]) -> None:
+        self.failed = failed
+        self.total = 0
+        """Connections so far; the datagrams of one session are one."""
+        self._running: dict[Forward, list[Channel]] = {}
+        self._bytes_in = self._bytes_out = 0  # of those that have ended
+
+    def began(self, forward: Forward) -> None:
+        """Count one."""
+        self.total += 1
+        self._running[forward] = []
+
+    def carries(self, forward: Forward, channel: Channel) -> None:
+        """Count what goes through a channel."""
+        self._running[forward].append(channel)
+
+    def ended(self, forward: Forward) -> None:
+        """Keep what one has carried."""
+        for channel in self._running.pop(forward):
+            self._bytes_in += channel.bytes_in
+            self._bytes_out += channel.bytes_out
+
+    @property
+    def open(self) -> int:
+        """Connections at present."""
+        return len(self._running)
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes received through the tunnel so far."""
+        return self._bytes_in + sum(channel.bytes_in for channel in self._channels())
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes sent through the tunnel so far."""
+        return self._bytes_out + sum(channel.bytes_out for channel in self._channels())
+
+    def _channels(self) -> Iterator[Channel]:
+        return itertools.chain.from_iterable(self._running.values())
 
 
 @attrs.define(eq=False)
@@ -27,6 +79,50 @@ class Forward:
     endless: bool = False
     """Whether it never ends by itself: datagrams."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    tally: Tally | None = None
+    """Where it counts."""
+
+    def carries(self, channel: Channel) -> None:
+        """Note that it uses `channel`."""
+        if self.tally is not None:
+            self.tally.carries(self, channel)
+
+
+@attrs.frozen
+class Counted:
+    """A session, as the `Link` of one forward: what is opened through it is the forward's."""
+
+    link: Link
+    forward: Forward
+
+    @property
+    def connection(self) -> Counted:
+        """See `Link`."""
+        return self
+
+    @property
+    def forwards(self) -> Forwards:
+        """See `Link`."""
+        return self.link.forwards
+
+    async def open_channel(self, extra: bytes) -> Channel:
+        """See `Connection.open_channel`."""
+        try:
+            channel = await self.link.connection.open_channel(extra)
+        except CotunError as error:
+            if self.forward.tally is not None:
+                self.forward.tally.failed(str(error))
+            raise
+        self.forward.carries(channel)
+        return channel
+
+    def fail(self, failure: CotunError) -> None:
+        """See `Link`."""
+        self.link.fail(failure)
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
+        """See `Link`."""
+        self.link.start_soon(function, *args)
 
 
 class Quota:
@@ -44,10 +140,16 @@ class Quota:
 
 
 class Forwards:
-    """What runs in one session at present, and counts in `quota`."""
+    """What runs in one session at present, and counts in `quota`.
 
-    def __init__(self, quota: Quota) -> None:
+    `tally_of` says where else a forward counts, by what it uses.
+    """
+
+    def __init__(
+        self, quota: Quota, tally_of: Callable[[Target | Remote], Tally | None] | None = None
+    ) -> None:
         self.quota = quota
+        self._tally_of = tally_of
         self._running: set[Forward] = set()
         self._idle = trio.lowlevel.ParkingLot()
 
@@ -64,8 +166,11 @@ class Forwards:
     @contextlib.contextmanager
     def running(self, uses: Target | Remote, *, endless: bool = False) -> Iterator[Forward]:
         """Count a forward for as long as the block runs; `cut` cancels that."""
-        forward = Forward(uses, endless=endless)
+        tally = None if self._tally_of is None else self._tally_of(uses)
+        forward = Forward(uses, endless=endless, tally=tally)
         self._running.add(forward)
+        if tally is not None:
+            tally.began(forward)
         self.quota.count += 1
         try:
             with forward.scope:
@@ -73,6 +178,8 @@ class Forwards:
         finally:
             self._running.remove(forward)
             self.quota.count -= 1
+            if tally is not None:
+                tally.ended(forward)
             if not self._running:
                 self._idle.unpark_all()
 

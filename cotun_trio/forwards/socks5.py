@@ -35,7 +35,7 @@ from cotun_trio.ssh import messages
 from cotun_trio.ssh.stream import ChannelStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from cotun_trio.forwards.link import Link
     from cotun_trio.logs import Context
@@ -171,11 +171,15 @@ async def _receive_answer(far: ChannelStream) -> tuple[Answer, bytes]:
 
 
 async def carry_in(
-    opening: Opening, may_reach: Callable[[Target], bool], *, timeout: float, log: Context
+    opening: Opening,
+    refusal: Callable[[Target], Awaitable[str | None]],
+    *,
+    timeout: float,
+    log: Context,
 ) -> None:
     """Serve the SOCKS client at the other end of a channel: dial for it, and relay.
 
-    `may_reach` says whether it may have a connection to what it asks for.
+    `refusal` says why it may not have a connection to what it asks for; None if it may.
     """
     channel = opening.confirm()
     far = ChannelStream(channel)
@@ -187,10 +191,11 @@ async def carry_in(
             await far.send_eof()
             return
         # Port 0 is no target; that it cannot be reached, the system says.
-        if request.port and not may_reach(Target(request.host, request.port)):
+        reason = await refusal(Target(request.host, request.port)) if request.port else None
+        if reason is not None:
             await far.send_all(reply(Reply.NOT_ALLOWED))
             await far.send_eof()
-            log.info("refused: access denied")
+            log.info("refused: %s", reason)
             return
         try:
             sock = await dial_tcp(request.host, request.port, timeout=timeout)

@@ -20,6 +20,7 @@ from trio.lowlevel import wait_readable
 
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.escape import escape
+from cotun_trio.forwards.running import Counted
 from cotun_trio.net.dial import address_family, resolve
 from cotun_trio.net.sockets import close
 from cotun_trio.protocol.addresses import join_host_port
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cotun_trio.forwards.link import Link
+    from cotun_trio.forwards.running import Forward
     from cotun_trio.logs import Context
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.ssh.channel import Channel
@@ -136,12 +138,13 @@ class UdpListener:
 
     async def _open(self, link: Link) -> None:
         """Open a session's channel, and keep it until it closes."""
-        with link.forwards.running(self._remote, endless=True):
-            await self._carry(link)
+        with link.forwards.running(self._remote, endless=True) as forward:
+            await self._carry(link, forward)
 
-    async def _carry(self, link: Link) -> None:
+    async def _carry(self, link: Link, forward: Forward) -> None:
         try:
-            channel = await link.connection.open_channel(self._remote.channel_target)
+            counted = Counted(link, forward)
+            channel = await counted.open_channel(self._remote.channel_target)
         except CotunError as error:
             self._log.info("refused: %s", error)
             # Still ours, so that not every datagram asks again; a new session is another link.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from cotun_trio.access.credentials import to_credentials
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError, clean_host, parse_port
@@ -72,7 +73,7 @@ class ServerSettings:
     """Where else to listen, for ``/health`` and ``/version`` only."""
     path: str = attrs.field(default="/")
     """Only requests for this path become tunnels, with or without a query; ``/``: all of them."""
-    auth: Credentials | None = None
+    auth: Credentials | None = attrs.field(default=None, converter=to_credentials)
     """A user who may do everything.  The password may be a hash."""
     authfile: str | None = None
     """The path of a file of users; without any user, everybody is let in."""

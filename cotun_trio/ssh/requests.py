@@ -39,6 +39,9 @@ class Opening:
     window: int
     """Bytes that we may send at first."""
     max_packet: int
+    answered: bool = False
+    opened: Callable[[Channel], None] | None = None
+    """To be told of the channel, once there is one."""
 
     @classmethod
     def read(cls, connection: Connection, payload: memoryview) -> Opening:
@@ -54,10 +57,15 @@ class Opening:
 
     def confirm(self) -> Channel:
         """Open the channel."""
-        return self._connection.confirm(self)
+        self.answered = True
+        channel = self._connection.confirm(self)
+        if self.opened is not None:
+            self.opened(channel)
+        return channel
 
     def refuse(self, code: int, reason: str) -> None:
         """Say no, with a reason code of RFC 4254 section 5.1."""
+        self.answered = True
         self._connection.refuse(self, code, reason)
 
 

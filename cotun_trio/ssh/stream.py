@@ -30,10 +30,12 @@ class ChannelStream(trio.abc.HalfCloseableStream):
     def __init__(self, channel: Channel) -> None:
         self.peer_closed = trio.Event()
         """Set when the peer takes nothing any more."""
+        self.over = trio.Event()
+        """Set when nothing can be sent any more, for whatever reason, and when it is closed."""
         self._channel = channel
         self._readable = trio.lowlevel.ParkingLot()
         self._sending = self._receiving = False
-        self._closed = self._eof_sent = self._ended = False
+        self._closed = self._eof_sent = self._ended = self._broken = False
         channel.attach(self)
 
     # ---- the sink of the channel: everything waits in the channel's backlog
@@ -54,6 +56,7 @@ class ChannelStream(trio.abc.HalfCloseableStream):
     def closed(self) -> None:
         """Wake the receiver: there may be no more."""
         self.peer_closed.set()
+        self.over.set()
         self._readable.unpark_all()
 
     # ---- the stream
@@ -108,7 +111,7 @@ class ChannelStream(trio.abc.HalfCloseableStream):
                     return data
                 if self._ended:
                     return b""
-                if self._channel.lost:
+                if self._channel.lost or self._broken:
                     raise trio.BrokenResourceError("the stream broke off")
                 await self._readable.park()
         finally:
@@ -118,9 +121,18 @@ class ChannelStream(trio.abc.HalfCloseableStream):
         """Close both directions.  The peer is told; nothing is awaited but a checkpoint."""
         if not self._closed:
             self._closed = True
-            self._channel.close()
-            self._readable.unpark_all()
+            self._end()
         await trio.lowlevel.checkpoint()
+
+    def break_off(self) -> None:
+        """End it from outside: whoever uses it sees that, as does the peer."""
+        self._broken = True
+        self._end()
+
+    def _end(self) -> None:
+        self._channel.close()
+        self.over.set()
+        self._readable.unpark_all()
 
     def _check_sending(self) -> None:
         if self._sending:

@@ -34,7 +34,14 @@ from cotun_trio.errors import (
     UpgradeRefused,
 )
 from cotun_trio.net.tls import MAX_LEFT
-from cotun_trio.websocket.frames import FrameError, FrameFilter, Framer, close_frame
+from cotun_trio.websocket.frames import (
+    GO_FRAMES,
+    MAX_MESSAGE,
+    FrameError,
+    FrameFilter,
+    Framer,
+    close_frame,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -128,6 +135,12 @@ class Wire(trio.abc.Stream):
         """Give what came behind the handshake, and all that is still to come, to `receiver`."""
         self._receiver = receiver
         self._attached.set()
+
+    def trust_peer(self, *, is_go: bool) -> None:
+        """Take larger messages: the peer has logged in.  A Go peer is sent frames as it reads them."""
+        self.frames.max_message = MAX_MESSAGE
+        if is_go:
+            self.framer.sizes = GO_FRAMES
 
     # ---- what trio-websocket calls
 

@@ -1,0 +1,204 @@
+"""A tunnel client, for programs that embed one."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Literal
+
+import trio
+
+from cotun_trio.access.credentials import to_credentials
+from cotun_trio.api.core import EmbeddedClient
+from cotun_trio.api.forwards import TunnelListener
+from cotun_trio.api.lifetime import running
+from cotun_trio.durations import format_duration
+from cotun_trio.errors import ConnectionLost, UsageError
+from cotun_trio.forwards.in_process import Inbox, TunnelStream
+from cotun_trio.protocol.addresses import RemoteError
+from cotun_trio.protocol.proxy_url import ProxyUrl
+from cotun_trio.protocol.remote import ANY_INTERFACE, Remote
+from cotun_trio.protocol.target import Target
+from cotun_trio.settings import (
+    DEFAULT_KEEPALIVE,
+    MAX_SESSION_CONNECTIONS,
+    ClientSettings,
+    ClientTls,
+    ServerUrl,
+    Timings,
+    Way,
+    parse_header,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from cotun_trio.api.events import Event
+    from cotun_trio.api.forwards import Forward
+
+CONNECT_TIMEOUT = 30.0
+"""Seconds for the first tunnel, unless it is told otherwise."""
+
+
+class TunnelClient:
+    """A client that stays connected: from `open_client`."""
+
+    def __init__(self, core: EmbeddedClient) -> None:
+        self._core = core
+
+    @property
+    def forwards(self) -> tuple[Forward, ...]:
+        """Those that there are: what it was opened with, in that order, then what came later."""
+        return tuple(item.forward for item in self._core.items if item.forward is not None)
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a tunnel at this moment."""
+        return self._core.connected
+
+    async def forward(self, remote: str) -> Forward:
+        """Forward what `remote` says, written as for the command line, but no stdio remote.
+
+        A local one listens when this returns, whether there is a tunnel or not; a reverse one
+        (``R:…``) when the server has said so.  A Go server is only asked when a session begins, and
+        has to find reverse remotes in `open_client`.  Raises `UsageError` for what makes no sense
+        or cannot be listened on here, `Refused` with the server's reason, `ConnectionLost` after
+        `Timings.ssh_wait` seconds without a tunnel.  When cancelled, nothing is left of it.
+        """
+        await trio.lowlevel.checkpoint()
+        item = await self._core.add(Remote.parse(remote))
+        assert item.forward is not None
+        return item.forward
+
+    async def open_tcp_stream(self, host: str, port: int) -> TunnelStream:
+        """Return a connection from the server to `host`, a name or an address without brackets.
+
+        It is a `trio.abc.HalfCloseableStream`, and takes no port here.  Raises `UsageError` for
+        what is no target, `Refused` with the server's reason, `ConnectionLost` after
+        `Timings.ssh_wait` seconds without a tunnel.  When cancelled, nothing is left open.
+        """
+        try:
+            target = Target(host, port)
+        except RemoteError as error:
+            raise UsageError(str(error)) from None
+        await trio.lowlevel.checkpoint()
+        session = await self._core.wait_session()
+        return TunnelStream(await session.connection.open_channel(str(target).encode()))
+
+    async def listen_tcp(self, port: int = 0, *, host: str = ANY_INTERFACE) -> TunnelListener:
+        """Have the server listen on `host` and `port` (0 for any free one), for this program.
+
+        The server has to allow reverse remotes, and to be a cotun-trio.  Raises and is cancelled as
+        `forward`.
+        """
+        inbox = Inbox()
+        try:
+            remote = Remote.build(
+                local_host=host,
+                local_port=port,
+                remote_host=self._core.inbox_name(),
+                remote_port=1,
+                reverse=True,
+            )
+        except RemoteError as error:
+            raise UsageError(str(error)) from None
+        await trio.lowlevel.checkpoint()
+        return TunnelListener(self._core, await self._core.add(remote, inbox))
+
+    def events(self) -> AsyncIterator[Event]:
+        """Return what happens from now on: `Connected`, `Lost` and `ForwardFailed`.
+
+        It begins with how things are, and ends with the client.  It never holds the client up: who
+        is 64 events behind loses the oldest of them.  Cancelling loses none.
+        """
+        return self._core.events.subscribe()
+
+
+@asynccontextmanager
+async def open_client(
+    server: str | Iterable[str],
+    *,
+    remotes: Iterable[str] = (),
+    auth: tuple[str, str] | None = None,
+    fingerprint: str | None = None,
+    proxy: str | None = None,
+    headers: Iterable[tuple[str, str]] = (),
+    hostname: str | None = None,
+    tls_ca: str | None = None,
+    tls_cert: str | None = None,
+    tls_key: str | None = None,
+    tls_skip_verify: bool = False,
+    sni: str | None = None,
+    keepalive: float = DEFAULT_KEEPALIVE,
+    max_retry_count: int | None = None,
+    max_retry_interval: float = 300.0,
+    max_connections: int = MAX_SESSION_CONNECTIONS,
+    protocol: Literal["auto", "chisel", "cotun"] = "auto",
+    connect_timeout: float | None = CONNECT_TIMEOUT,
+    timings: Timings | None = None,
+) -> AsyncIterator[TunnelClient]:
+    """Connect to `server`, the URL of one or those of several that are tried in turn.
+
+    The block begins when there is a tunnel, and the client stays connected as long as it runs; at
+    its end, whatever is open is cut.  The options are those of the command line; times are in
+    seconds, TLS files are paths, and `auth` is a user and a password.  With `connect_timeout` None,
+    the first tunnel is waited for without end.  `remotes` are there when the block begins, and a
+    server that does not allow one ends the client.
+
+    Raises `UsageError` for what makes no sense; `ConnectionLost` where there is no tunnel in time;
+    and `Refused`, `cotun_trio.errors.FingerprintMismatch` or `cotun_trio.errors.GaveUp` where it
+    makes no sense to try again: later in the block, too, which is cancelled then.  When cancelled,
+    the server is told, for which it takes up to a second.
+    """
+    urls = [server] if isinstance(server, str) else list(server)
+    if not urls:
+        raise UsageError("there is no server: write it like https://example.com")
+    way_out = None if proxy is None else ProxyUrl.parse(proxy)
+    ways = [Way(ServerUrl.parse(url), way_out) for url in urls]
+    settings = ClientSettings(
+        server=ways[0].server,
+        proxy=way_out,
+        alternatives=tuple(ways[1:]),
+        tls=ClientTls(ca=tls_ca, cert=tls_cert, key=tls_key, skip_verify=tls_skip_verify, sni=sni),
+        remotes=tuple(map(Remote.parse, remotes)),
+        fingerprint=fingerprint,
+        auth=to_credentials(auth),
+        keepalive=keepalive,
+        max_retry_count=max_retry_count,
+        max_retry_interval=max_retry_interval,
+        headers=tuple(parse_header(f"{name}: {value}") for name, value in headers),
+        hostname=hostname,
+        max_connections=max_connections,
+        protocol=protocol,
+        timings=timings or Timings(),
+    )
+    if any(remote.stdio for remote in settings.remotes):
+        raise UsageError("standard input and output are for the command line's stdio remotes")
+    core = EmbeddedClient(settings)
+    async with connected(core, connect_timeout):
+        yield TunnelClient(core)
+
+
+@asynccontextmanager
+async def connected(core: EmbeddedClient, timeout: float | None) -> AsyncIterator[None]:
+    """Run a client; the block begins when there is a tunnel.  See `open_client`."""
+
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await core.run(task_status=task_status)
+        finally:
+            core.ended()
+
+    async with running(run):
+        await _wait_connected(core, timeout)
+        yield
+
+
+async def _wait_connected(core: EmbeddedClient, timeout: float | None) -> None:
+    if timeout is None:
+        await core.wait_connected()
+        return
+    with trio.move_on_after(timeout):
+        await core.wait_connected()
+        return
+    reason = "" if core.last_failure is None else f": {core.last_failure}"
+    raise ConnectionLost(f"no tunnel in {format_duration(timeout)}{reason}")

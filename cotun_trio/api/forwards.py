@@ -1,0 +1,104 @@
+"""What a client forwards, as its owner sees it: remotes, and listeners whose end is here."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+if TYPE_CHECKING:
+    from cotun_trio.api.core import EmbeddedClient, Item
+    from cotun_trio.forwards.in_process import TunnelStream
+
+
+@attrs.frozen
+class ForwardStats:
+    """What a forward has carried so far."""
+
+    open: int
+    """Connections at present; the datagrams of a UDP forward are one."""
+    total: int
+    """Connections so far."""
+    bytes_in: int
+    """Received through the tunnel."""
+    bytes_out: int
+    """Sent through the tunnel."""
+
+
+class Forward:
+    """A remote of a client: from `TunnelClient.forward`, or given to `open_client`."""
+
+    def __init__(self, core: EmbeddedClient, item: Item) -> None:
+        self._core = core
+        self._item = item
+
+    def __repr__(self) -> str:
+        return f"<Forward {self._item.remote}>"
+
+    @property
+    def remote(self) -> str:
+        """The remote in full, all defaults included."""
+        return self._item.remote.encode()
+
+    @property
+    def address(self) -> str:
+        """Where it listens, ``host:port`` or ``unix:/path``: here, or at the server.
+
+        What the server chose can be another after a reconnect; and a Go server does not say what it
+        chose: the port is 0 then.
+        """
+        return self._core.address(self._item)
+
+    def stats(self) -> ForwardStats:
+        """Return what it has carried so far."""
+        tally = self._item.tally
+        return ForwardStats(tally.open, tally.total, tally.bytes_in, tally.bytes_out)
+
+    async def aclose(self) -> None:
+        """Stop listening, and cut its connections.  Can be called again.
+
+        Where the server listens, waits until it has stopped, or the tunnel is lost; cancelling ends
+        the wait only.
+        """
+        await self._core.remove(self._item)
+
+
+class TunnelListener(trio.abc.Listener["TunnelStream"]):
+    """A `trio.abc.Listener` that listens on the server: from `TunnelClient.listen_tcp`.
+
+    When the tunnel is lost, it listens again in the next one, and `accept` waits meanwhile; the
+    streams that there were break off.
+    """
+
+    def __init__(self, core: EmbeddedClient, item: Item) -> None:
+        self._core = core
+        self._item = item
+
+    def __repr__(self) -> str:
+        return f"<TunnelListener {self.address}>"
+
+    @property
+    def address(self) -> str:
+        """Where the server listens, ``host:port``; with port 0, another after a reconnect."""
+        return self._core.address(self._item)
+
+    def stats(self) -> ForwardStats:
+        """Return what it has carried so far."""
+        return Forward(self._core, self._item).stats()
+
+    async def accept(self) -> TunnelStream:
+        """Return the next connection, a `trio.abc.HalfCloseableStream`.
+
+        Raises `trio.ClosedResourceError` when the listener or the client is closed.  Cancelling
+        loses no connection.  Up to 1024 wait to be accepted; more are refused.
+        """
+        assert self._item.inbox is not None
+        return await self._item.inbox.accept()
+
+    async def aclose(self) -> None:
+        """Have the server stop listening, and break off what has come by it, accepted or not.
+
+        Waits and is cancelled as `Forward.aclose`.
+        """
+        await self._core.remove(self._item)

@@ -1,0 +1,123 @@
+"""A tunnel server, for programs that embed one."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from cotun_trio.api.lifetime import running
+from cotun_trio.server import Server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from cotun_trio.server_session import ServerSession
+    from cotun_trio.settings import ServerSettings
+
+
+@attrs.frozen(kw_only=True)
+class SessionInfo:
+    """A client that is connected, as it was when `TunnelServer.sessions` was called."""
+
+    user: str
+    """Who has logged in; what the client says where everybody may, and often nothing."""
+    peer: str
+    """The address that the client comes from."""
+    since: datetime
+    """When it was let in (UTC)."""
+    remotes: tuple[str, ...]
+    """What it forwards, each remote in full."""
+    channels: int
+    """Connections at present."""
+    bytes_in: int
+    """Received from it, as the network has them."""
+    bytes_out: int
+    """Sent to it."""
+
+
+class TunnelServer:
+    """A running server: from `open_server`."""
+
+    def __init__(self, core: Server, ended: trio.Event) -> None:
+        self._core = core
+        self.ended = ended
+        """Set when nothing of it runs any more."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where it listens, ``host:port`` each, with the real port."""
+        return tuple(self._core.addresses)
+
+    @property
+    def fingerprint(self) -> str:
+        """What clients know it by: SHA-256 of its host key, in base64."""
+        return self._core.fingerprint
+
+    def sessions(self) -> tuple[SessionInfo, ...]:
+        """Return who is connected at this moment."""
+        return tuple(map(_info, self._core.sessions))
+
+    async def drain(self) -> None:
+        """Accept nothing more, and wait until what is open has ended.
+
+        Clients are told, and those of our kind go elsewhere.  After `Timings.shutdown_grace`
+        seconds, what is still open is cut.  Cancelling ends the wait only.
+        """
+        self._core.shut_down()
+        await self.ended.wait()
+
+
+def _info(session: ServerSession) -> SessionInfo:
+    open_for = timedelta(seconds=trio.current_time() - session.open_since)
+    return SessionInfo(
+        user=session.login,
+        peer=session.host,
+        since=datetime.now(UTC) - open_for,
+        remotes=tuple(remote.encode() for remote in session.remotes),
+        channels=len(session.connection.channels),
+        bytes_in=session.wire.bytes_in,
+        bytes_out=session.wire.bytes_out,
+    )
+
+
+@asynccontextmanager
+async def open_server(
+    settings: ServerSettings,
+    *,
+    authorise: Callable[[str, str, str], Awaitable[str | None]] | None = None,
+) -> AsyncIterator[TunnelServer]:
+    """Serve as long as the block runs, which begins when it listens; its end cuts what is open.
+
+    ``await authorise(user, peer, remote)``, if given, is asked for each remote that a client
+    declares and for each connection that it makes, when the settings and the access list allow
+    that: `user` is who has logged in, `peer` the address that the client comes from, `remote` what
+    it wants in the form that access lists have, such as ``db:5432``, ``R:0.0.0.0:80`` or ``socks``.
+    It returns None to allow it, or the reason why not, which the client is told; or raises
+    `Refused` with that.  Whatever else it raises denies and is logged.  For a declared remote it
+    has the rest of the handshake's time (`Timings.ssh_timeout`), for a connection
+    `Timings.dial_timeout` seconds; it is cancelled when its client goes.
+
+    Raises `UsageError` where the server cannot listen or a file cannot be used.  When cancelled,
+    clients are told, for which it takes up to a second.
+    """
+    async with running_server(Server(settings, authorise=authorise)) as server:
+        yield server
+
+
+@asynccontextmanager
+async def running_server(core: Server) -> AsyncIterator[TunnelServer]:
+    """See `open_server`."""
+    ended = trio.Event()
+
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await core.run(task_status=task_status)
+        finally:
+            ended.set()
+
+    async with running(run):
+        yield TunnelServer(core, ended)

@@ -1,0 +1,83 @@
+"""Connections that end in this process: as streams, in place of sockets to somewhere else.
+
+They wait to be accepted as they would in the kernel: answered already, and with a window's worth of
+what they have sent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import trio
+
+from cotun_trio.ssh import messages
+from cotun_trio.ssh.stream import ChannelStream
+
+if TYPE_CHECKING:
+    from cotun_trio.logs import Context
+    from cotun_trio.ssh.requests import Opening
+
+BACKLOG = 1024
+"""Connections that wait to be accepted, as with `cotun_trio.net.dial.BACKLOG`."""
+
+
+class TunnelStream(ChannelStream):
+    """One connection through the tunnel, as a `trio.abc.HalfCloseableStream`.
+
+    Closing it ends what was sent, all of which still arrives, and drops what is still to come, as
+    with a socket.  Closed where that is cancelled already (`trio.aclose_forcefully`), it breaks
+    off, and the other end can tell.
+    """
+
+    async def aclose(self) -> None:
+        """Close both directions; nothing is awaited but a checkpoint."""
+        if not self._closed and trio.current_effective_deadline() > trio.current_time():
+            self._channel.send_eof()
+        await super().aclose()
+
+
+class Inbox:
+    """Where connections arrive that end here."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[TunnelStream] = deque()
+        self._news = trio.lowlevel.ParkingLot()
+        self._closed = False
+
+    async def deliver(self, opening: Opening, log: Context) -> None:
+        """Have a connection accepted, and stay until it is over; when cancelled, it breaks off."""
+        if self._closed or len(self._waiting) >= BACKLOG:
+            reason = "nobody accepts it" if self._closed else "too many wait to be accepted"
+            log.info("refused: %s", reason)
+            opening.refuse(messages.OPEN_CONNECT_FAILED, reason)
+            return
+        stream = TunnelStream(opening.confirm())
+        self._waiting.append(stream)
+        self._news.unpark()
+        log.debug("open")
+        try:
+            await stream.over.wait()
+        finally:
+            if not stream.over.is_set():
+                stream.break_off()
+        log.debug("closed")
+
+    async def accept(self) -> TunnelStream:
+        """Return the next connection, when there is one.
+
+        Raises `trio.ClosedResourceError`.  Any number of tasks may wait; cancelling loses nothing.
+        """
+        await trio.lowlevel.checkpoint()
+        while not self._waiting:
+            if self._closed:
+                raise trio.ClosedResourceError("this listener is closed")
+            await self._news.park()
+        return self._waiting.popleft()
+
+    def close(self) -> None:
+        """Accept nothing more, and break off what waits.  What was accepted goes on."""
+        self._closed = True
+        while self._waiting:
+            self._waiting.popleft().break_off()
+        self._news.unpark_all()

@@ -1,0 +1,143 @@
+"""What an end of a tunnel in memory has around it: ports that are listened on, and targets."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from cotun_trio.errors import CotunError, UsageError
+from cotun_trio.forwards.in_process import Inbox, TunnelStream
+from cotun_trio.forwards.listener import Listener
+from cotun_trio.forwards.running import Counted
+from cotun_trio.protocol.addresses import canonical_host, clean_host, join_host_port
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from cotun_trio.forwards.link import Link
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
+
+    Handler = Callable[[TunnelStream], Awaitable[object]]
+
+FIRST_PORT = 40_000
+"""What port 0 becomes first."""
+
+
+class MemoryListener(Listener):
+    """Where a remote listens, without a socket."""
+
+    def __init__(self, remote: Remote, port: int) -> None:
+        super().__init__(remote, [])
+        self.port = port
+        self.addresses = [join_host_port(remote.local_host, port)]
+        self.closed = trio.Event()
+
+    async def serve(self, *_: object, **__: Any) -> None:
+        """Wait for its end: who connects comes by `Places.connect`."""
+        await self.closed.wait()
+
+    def close(self) -> None:
+        """See `Listener.close`."""
+        self.closed.set()
+
+
+class Connecting:
+    """Somebody who connects to a port."""
+
+    def __init__(self) -> None:
+        self.stream: TunnelStream | None = None
+        self.settled = trio.Event()
+
+    async def carry(self, link: Link, remote: Remote) -> None:
+        """Open a channel, and stay until it is over."""
+        try:
+            with link.forwards.running(remote) as forward, suppress(CotunError):
+                channel = await Counted(link, forward).open_channel(remote.channel_target)
+                self.stream = TunnelStream(channel)
+                self.settled.set()
+                await self.stream.over.wait()
+        finally:
+            self.settled.set()
+            if self.stream is not None and not self.stream.over.is_set():
+                self.stream.break_off()
+
+
+class Places:
+    """The ports and the targets of one end.  Targets are served by tasks of `nursery`."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+        self._listeners: dict[int, MemoryListener] = {}
+        self._inboxes: dict[tuple[str, int], Inbox] = {}
+        self._nobody = Inbox()
+        self._nobody.close()
+
+    # ---- ports
+
+    async def open_listener(self, remote: Remote) -> Listener:
+        """Listen for `remote`.  Raises `UsageError`, also for what takes real sockets."""
+        await trio.lowlevel.checkpoint()
+        if remote.udp or remote.socks or remote.local_path or remote.remote_path:
+            raise UsageError(f"{remote}: in memory there is only TCP")
+        port = remote.local_port or FIRST_PORT
+        while not remote.local_port and self._is_taken(port):
+            port += 1
+        if self._is_taken(port):
+            where = join_host_port(remote.local_host, port)
+            raise UsageError(f"cannot listen on {where}: Address already in use")
+        listener = self._listeners[port] = MemoryListener(remote, port)
+        return listener
+
+    def _is_taken(self, port: int) -> bool:
+        return port in self._listeners and not self._listeners[port].closed.is_set()
+
+    async def connect(
+        self, address: str, link: Callable[[Remote], Awaitable[Link]]
+    ) -> TunnelStream:
+        """Connect to ``host:port`` here, and through the session that `link` gives.
+
+        Raises `OSError` where nobody listens, `trio.BrokenResourceError` where the other end
+        refuses.
+        """
+        await trio.lowlevel.checkpoint()
+        port = int(address.rpartition(":")[2])
+        if not self._is_taken(port):
+            raise ConnectionRefusedError(f"nobody listens on {address}")
+        remote = self._listeners[port].remote
+        connecting = Connecting()
+        session = await link(remote)
+        session.start_soon(connecting.carry, session, remote)
+        try:
+            await connecting.settled.wait()
+        except BaseException:
+            if connecting.stream is not None:
+                connecting.stream.break_off()
+            raise
+        if connecting.stream is None:
+            raise trio.BrokenResourceError("the connection was reset")
+        return connecting.stream
+
+    # ---- targets
+
+    def handle(self, host: str, port: int, handler: Handler) -> None:
+        """Run `handler` for each connection to a target."""
+        inbox = self._inboxes[(canonical_host(clean_host(host)), port)] = Inbox()
+        self._nursery.start_soon(self._serve, inbox, handler)
+
+    async def _serve(self, inbox: Inbox, handler: Handler) -> None:
+        while True:
+            self._nursery.start_soon(self._handle, await inbox.accept(), handler)
+
+    async def _handle(self, stream: TunnelStream, handler: Handler) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async with stream:
+                await handler(stream)
+
+    def inbox(self, target: Target) -> Inbox:
+        """Return who takes connections to `target`: nobody, perhaps."""
+        if not target.host or target.udp:
+            return self._nobody
+        return self._inboxes.get((canonical_host(target.host), target.port), self._nobody)
