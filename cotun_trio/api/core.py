@@ -137,8 +137,8 @@ class EmbeddedClient(Client):
 
     async def remove(self, item: Item) -> None:
         """End a remote and cut its connections; see `Forward.aclose`."""
+        self._drop(item)  # also when this is cancelled already
         await trio.lowlevel.checkpoint()
-        self._drop(item)
         while item in self._told:
             await self._wanted.park()
 

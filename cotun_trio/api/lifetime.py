@@ -32,9 +32,10 @@ class _Begun:
 
 
 @asynccontextmanager
-async def running(run: Run) -> AsyncIterator[None]:
+async def running(run: Run) -> AsyncIterator[trio.Nursery]:
     """Run `run` as long as the block runs, which begins when it has started; the end cancels it.
 
+    Gives the nursery, which does not close before the block has ended.
     A `CotunError` of its own cancels the block, and is raised in its place.  What the block raises
     comes out as it is, and not in a group, unless more than that has gone wrong.
     """
@@ -54,7 +55,7 @@ async def running(run: Run) -> AsyncIterator[None]:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(guarded, nursery.cancel_scope)
             await begun.event.wait()
-            yield
+            yield nursery
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         if len(group.exceptions) > 1:

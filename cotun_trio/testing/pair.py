@@ -173,8 +173,7 @@ async def tunnel_pair(
     Without `settings`, the server allows reverse remotes.  `remotes`, `auth` and `timings` are the
     client's, `authorise` is the server's.  Raises what `open_server` and `open_client` raise.
     """
-    nursery: trio.Nursery
-    async with _background() as nursery:
+    async with running(_nothing) as nursery:
         server_core = ServerCore(
             settings or ServerSettings(reverse=True), Places(nursery), authorise
         )
@@ -192,16 +191,6 @@ async def tunnel_pair(
             yield MemoryServer(server_core, server), MemoryClient(client_core)
 
 
-@asynccontextmanager
-async def _background() -> AsyncIterator[trio.Nursery]:
-    """Give a nursery whose tasks end with the block."""
-    given: list[trio.Nursery] = []
-
-    async def run(*, task_status: trio.TaskStatus[None]) -> None:
-        async with trio.open_nursery() as nursery:
-            given.append(nursery)
-            task_status.started()
-            await trio.sleep_forever()
-
-    async with running(run):
-        yield given[0]
+async def _nothing(*, task_status: trio.TaskStatus[None]) -> None:
+    """Only the nursery is wanted."""
+    task_status.started()

@@ -32,7 +32,7 @@ class MemoryWire:
         self.peer = self
         self._control: deque[bytes] = deque()  # for trio-websocket
         self._data = bytearray()
-        self._peer_is_done = self._peer_is_gone = False
+        self._peer_is_done = False
         self._receiver: Receiver | None = None
         self._attached = trio.Event()
         self._news = trio.lowlevel.ParkingLot()
@@ -127,18 +127,17 @@ class MemoryWire:
         self._end(error)
 
     async def part(self) -> None:
-        """Say that nothing more comes, and wait for the peer to go."""
+        """Say that nothing more comes, and wait for the peer to say the same."""
         if self.ended.is_set():
             return
         self._tell_peer()
-        while not self._peer_is_gone:
+        while not self._peer_is_done:
             await self._news.park()
 
     def close(self) -> None:
         """Let the peer see that this end has gone."""
         self._end(ConnectionLost("the connection was closed"))
         self._tell_peer()
-        self.peer._peer_is_gone = True  # noqa: SLF001
 
     async def aclose(self) -> None:
         """See `close`."""
