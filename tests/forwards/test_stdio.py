@@ -5,11 +5,9 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
-import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -17,7 +15,8 @@ import trio
 
 from tests.support.ends import listening_unix, quiet_port
 from tests.support.faults import fault_proxy
-from tests.support.programs import PATIENCE, running
+from tests.support.programs import PATIENCE
+from tests.support.sshd import SSH_MISSING, running_sshd
 from tests.support.targets import (
     MiB,
     answer_after_eof,
@@ -36,13 +35,13 @@ from tests.support.tunnel import running_server, switchable_server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.support.ends import Handler
 
 pytestmark = pytest.mark.slow
 
 CLIENT = (sys.executable, "-m", "cotun_trio", "client")
-SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
 
 
 async def run(
@@ -285,38 +284,8 @@ async def test_a_terminal_that_takes_nothing_does_not_hold_the_end_up() -> None:
 # ---- ssh
 
 
-@contextlib.asynccontextmanager
-async def running_sshd(directory: Path) -> AsyncIterator[tuple[int, list[str]]]:
-    """Run Debian's sshd; give its port, and the options with which ssh gets in."""
-    assert SSHD
-    for name in ("host", "user"):
-        await trio.run_process(
-            ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / name)]
-        )
-    shutil.copy(directory / "user.pub", directory / "authorized")
-    Path("/run/sshd").mkdir(exist_ok=True)  # it will not start without
-    port = quiet_port()
-    config = directory / "config"
-    config.write_text(
-        f"Port {port}\nListenAddress 127.0.0.1\nHostKey {directory}/host\nPidFile none\n"
-        f"AuthorizedKeysFile {directory}/authorized\nStrictModes no\nUsePAM no\n"
-        "PasswordAuthentication no\nPermitRootLogin yes\n"
-    )
-    async with running(SSHD, "-D", "-e", "-f", str(config)) as program:
-        await program.wait_for("Server listening on")
-        options = {
-            "IdentityFile": f"{directory}/user",
-            "IdentitiesOnly": "yes",
-            "StrictHostKeyChecking": "no",
-            "UserKnownHostsFile": "/dev/null",
-            "BatchMode": "yes",
-        }
-        yield port, [f"-o{name}={value}" for name, value in options.items()]
-
-
 @pytest.mark.interop
-@pytest.mark.skipif(not (SSHD and shutil.which("ssh")), reason="no OpenSSH client and server")
-@pytest.mark.skipif(os.geteuid() != 0, reason="sshd wants to be root")
+@pytest.mark.skipif(SSH_MISSING is not None, reason=str(SSH_MISSING))
 async def test_ssh_reaches_a_real_sshd_by_proxycommand(tmp_path: Path) -> None:
     data = random_bytes(MiB)
     async with running_sshd(tmp_path) as (port, options), running_server() as server:
