@@ -25,6 +25,7 @@ check: $(VENV)/installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_public_types.py
 
 format: $(VENV)/installed-check
 	$(BIN)/ruff check --fix .

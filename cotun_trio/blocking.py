@@ -21,6 +21,7 @@ import weakref
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
+import attrs
 import trio
 
 from cotun_trio.api import client as asynchronous
@@ -151,12 +152,12 @@ class _Thread:
             self._thread.join(PATIENCE)
 
 
+@attrs.frozen(eq=False, repr=False)
 class BlockingForward:
     """A remote of a client: from `BlockingClient.forward`."""
 
-    def __init__(self, thread: _Thread, forward: Forward) -> None:
-        self._thread = thread
-        self._forward = forward
+    _thread: _Thread
+    _forward: Forward
 
     def __repr__(self) -> str:
         return repr(self._forward)
@@ -179,15 +180,18 @@ class BlockingForward:
         self._thread.call(self._forward.aclose)
 
 
+@attrs.define(eq=False, repr=False)
 class BlockingClient:
     """A client that stays connected: from `open_client`."""
 
-    def __init__(self, thread: _Thread, client: asynchronous.TunnelClient) -> None:
-        self._thread = thread
-        self._client = client
-        self._forgotten = weakref.finalize(self, thread.ask_to_stop)
+    _thread: _Thread
+    _client: asynchronous.TunnelClient
+    _forgotten: weakref.finalize[..., BlockingClient] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._forgotten = weakref.finalize(self, self._thread.ask_to_stop)
         self._forgotten.atexit = False
-        atexit.register(thread.stop)
+        atexit.register(self._thread.stop)
 
     def __enter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Literal
 
+import attrs
 import trio
 
 from cotun_trio.access.credentials import to_credentials
@@ -39,11 +40,11 @@ CONNECT_TIMEOUT = 30.0
 """Seconds for the first tunnel, unless it is told otherwise."""
 
 
+@attrs.frozen(eq=False, repr=False)
 class TunnelClient:
     """A client that stays connected: from `open_client`."""
 
-    def __init__(self, core: EmbeddedClient) -> None:
-        self._core = core
+    _core: EmbeddedClient
 
     @property
     def forwards(self) -> tuple[Forward, ...]:
@@ -69,12 +70,13 @@ class TunnelClient:
         assert item.forward is not None
         return item.forward
 
-    async def open_tcp_stream(self, host: str, port: int) -> TunnelStream:
+    async def open_tcp_stream(self, host: str, port: int) -> trio.abc.HalfCloseableStream:
         """Return a connection from the server to `host`, a name or an address without brackets.
 
-        It is a `trio.abc.HalfCloseableStream`, and takes no port here.  Raises `UsageError` for
-        what is no target, `Refused` with the server's reason, `ConnectionLost` after
-        `Timings.ssh_wait` seconds without a tunnel.  When cancelled, nothing is left open.
+        It takes no port here.  Closing it ends what was sent, all of which still arrives; closed by
+        `trio.aclose_forcefully`, it breaks off.  Raises `UsageError` for what is no target,
+        `Refused` with the server's reason, `ConnectionLost` after `Timings.ssh_wait` seconds
+        without a tunnel.  When cancelled, nothing is left open.
         """
         try:
             target = Target(host, port)

@@ -9,7 +9,6 @@ import trio
 
 if TYPE_CHECKING:
     from cotun_trio.api.core import EmbeddedClient, Item
-    from cotun_trio.forwards.in_process import TunnelStream
 
 
 @attrs.frozen
@@ -26,12 +25,12 @@ class ForwardStats:
     """Sent through the tunnel."""
 
 
+@attrs.frozen(eq=False, repr=False)
 class Forward:
     """A remote of a client: from `TunnelClient.forward`, or given to `open_client`."""
 
-    def __init__(self, core: EmbeddedClient, item: Item) -> None:
-        self._core = core
-        self._item = item
+    _core: EmbeddedClient
+    _item: Item
 
     def __repr__(self) -> str:
         return f"<Forward {self._item.remote}>"
@@ -64,16 +63,16 @@ class Forward:
         await self._core.remove(self._item)
 
 
-class TunnelListener(trio.abc.Listener["TunnelStream"]):
+@attrs.frozen(eq=False, repr=False)
+class TunnelListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
     """A `trio.abc.Listener` that listens on the server: from `TunnelClient.listen_tcp`.
 
     When the tunnel is lost, it listens again in the next one, and `accept` waits meanwhile; the
     streams that there were break off.
     """
 
-    def __init__(self, core: EmbeddedClient, item: Item) -> None:
-        self._core = core
-        self._item = item
+    _core: EmbeddedClient
+    _item: Item
 
     def __repr__(self) -> str:
         return f"<TunnelListener {self.address}>"
@@ -87,8 +86,8 @@ class TunnelListener(trio.abc.Listener["TunnelStream"]):
         """Return what it has carried so far."""
         return Forward(self._core, self._item).stats()
 
-    async def accept(self) -> TunnelStream:
-        """Return the next connection, a `trio.abc.HalfCloseableStream`.
+    async def accept(self) -> trio.abc.HalfCloseableStream:
+        """Return the next connection.
 
         Raises `trio.ClosedResourceError` when the listener or the client is closed.  Cancelling
         loses no connection.  Up to 1024 wait to be accepted; more are refused.

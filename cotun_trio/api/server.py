@@ -39,13 +39,12 @@ class SessionInfo:
     """Sent to it."""
 
 
+@attrs.frozen(eq=False, repr=False)
 class TunnelServer:
     """A running server: from `open_server`."""
 
-    def __init__(self, core: Server, ended: trio.Event) -> None:
-        self._core = core
-        self.ended = ended
-        """Set when nothing of it runs any more."""
+    _core: Server
+    _ended: trio.Event
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -68,7 +67,7 @@ class TunnelServer:
         seconds, what is still open is cut.  Cancelling ends the wait only.
         """
         self._core.shut_down()
-        await self.ended.wait()
+        await self._ended.wait()
 
 
 def _info(session: ServerSession) -> SessionInfo:
@@ -104,13 +103,14 @@ async def open_server(
     Raises `UsageError` where the server cannot listen or a file cannot be used.  When cancelled,
     clients are told, for which it takes up to a second.
     """
-    async with running_server(Server(settings, authorise=authorise)) as server:
-        yield server
+    core = Server(settings, authorise=authorise)
+    async with running_server(core) as ended:
+        yield TunnelServer(core, ended)
 
 
 @asynccontextmanager
-async def running_server(core: Server) -> AsyncIterator[TunnelServer]:
-    """See `open_server`."""
+async def running_server(core: Server) -> AsyncIterator[trio.Event]:
+    """Run a server; the event that it gives is set when nothing of that runs any more."""
     ended = trio.Event()
 
     async def run(*, task_status: trio.TaskStatus[None]) -> None:
@@ -120,4 +120,4 @@ async def running_server(core: Server) -> AsyncIterator[TunnelServer]:
             ended.set()
 
     async with running(run):
-        yield TunnelServer(core, ended)
+        yield ended

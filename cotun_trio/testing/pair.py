@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+import attrs
 import trio
 
 from cotun_trio.access.credentials import to_credentials
@@ -23,7 +24,7 @@ from cotun_trio.testing.wire import memory_wires
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 
-    from cotun_trio.forwards.in_process import Inbox, TunnelStream
+    from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.link import Link
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.protocol.target import Target
@@ -106,12 +107,11 @@ class MemoryUplink:
         await trio.lowlevel.checkpoint()
 
 
+@attrs.frozen(eq=False, repr=False)
 class MemoryServer(TunnelServer):
     """A `TunnelServer` in memory: from `tunnel_pair`."""
 
-    def __init__(self, core: ServerCore, server: TunnelServer) -> None:
-        super().__init__(core, server.ended)
-        self._memory = core
+    _core: ServerCore
 
     def handle(self, host: str, port: int, handler: Handler) -> None:
         """Be a target: have ``await handler(stream)`` serve each connection to it.
@@ -119,44 +119,43 @@ class MemoryServer(TunnelServer):
         What a handler raises ends the pair, but for `trio.BrokenResourceError` and
         `trio.ClosedResourceError`.  Connections to anything else are refused.
         """
-        self._memory.places.handle(host, port, handler)
+        self._core.places.handle(host, port, handler)
 
-    async def connect(self, address: str) -> TunnelStream:
+    async def connect(self, address: str) -> trio.abc.HalfCloseableStream:
         """Connect to where the server listens for a client, ``host:port``.
 
         Raises `OSError` where it does not, and `trio.BrokenResourceError` where the client refuses.
         """
 
         async def session(remote: Remote) -> Link:
-            return next(s for s in self._memory.sessions if any(r is remote for r in s.listening))
+            return next(s for s in self._core.sessions if any(r is remote for r in s.listening))
 
-        return await self._memory.places.connect(address, session)
+        return await self._core.places.connect(address, session)
 
     def cut(self) -> None:
         """Lose all connections, as a network does; clients come back."""
-        for wire in self._memory.wires:
+        for wire in self._core.wires:
             for end in (wire, wire.peer):
                 end.fail(ConnectionLost("the connection was cut"))
 
 
+@attrs.frozen(eq=False, repr=False)
 class MemoryClient(TunnelClient):
     """A `TunnelClient` in memory: from `tunnel_pair`."""
 
-    def __init__(self, core: ClientCore) -> None:
-        super().__init__(core)
-        self._memory = core
+    _core: ClientCore
 
     def handle(self, host: str, port: int, handler: Handler) -> None:
         """Be a target of reverse remotes; see `MemoryServer.handle`."""
-        self._memory.places.handle(host, port, handler)
+        self._core.places.handle(host, port, handler)
 
-    async def connect(self, address: str) -> TunnelStream:
+    async def connect(self, address: str) -> trio.abc.HalfCloseableStream:
         """Connect to where the client listens, ``host:port``; see `MemoryServer.connect`."""
 
         async def session(_remote: Remote) -> Link:
-            return await self._memory.wait_session()
+            return await self._core.wait_session()
 
-        return await self._memory.places.connect(address, session)
+        return await self._core.places.connect(address, session)
 
 
 @asynccontextmanager
@@ -187,8 +186,8 @@ async def tunnel_pair(
             MemoryUplink(server_core),
             Places(nursery),
         )
-        async with running_server(server_core) as server, connected(client_core, None):
-            yield MemoryServer(server_core, server), MemoryClient(client_core)
+        async with running_server(server_core) as ended, connected(client_core, None):
+            yield MemoryServer(core=server_core, ended=ended), MemoryClient(client_core)
 
 
 async def _nothing(*, task_status: trio.TaskStatus[None]) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
 
-    Handler = Callable[[TunnelStream], Awaitable[object]]
+    Handler = Callable[[trio.abc.HalfCloseableStream], Awaitable[object]]
 
 FIRST_PORT = 40_000
 """What port 0 becomes first."""

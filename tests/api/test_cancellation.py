@@ -16,7 +16,6 @@ from tests.support.targets import receive_exactly
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cotun_trio.forwards.in_process import TunnelStream
     from cotun_trio.testing import MemoryClient, MemoryServer
 
 PROMPTLY = 0.01
@@ -45,7 +44,7 @@ class Steps(trio.abc.Instrument):
                 self.cancelled_at = trio.current_time()
 
 
-async def echo(stream: TunnelStream) -> None:
+async def echo(stream: trio.abc.HalfCloseableStream) -> None:
     async for chunk in stream:
         await stream.send_all(chunk)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 import trio
 import trio.testing
@@ -24,11 +22,8 @@ from cotun_trio.testing import tunnel_pair
 from tests.support.leaks import nothing_left
 from tests.support.targets import echoes, receive_all
 
-if TYPE_CHECKING:
-    from cotun_trio.forwards.in_process import TunnelStream
 
-
-async def echo(stream: TunnelStream) -> None:
+async def echo(stream: trio.abc.HalfCloseableStream) -> None:
     async for chunk in stream:
         await stream.send_all(chunk)
     await stream.send_eof()
@@ -48,7 +43,7 @@ async def test_closing_a_stream_ends_what_was_sent_and_loses_none_of_it(
 ) -> None:
     received: list[bytes] = []
 
-    async def collect(stream: TunnelStream) -> None:
+    async def collect(stream: trio.abc.HalfCloseableStream) -> None:
         received.append(await receive_all(stream))
 
     async with tunnel_pair() as (server, client):
@@ -79,7 +74,7 @@ async def test_a_stream_is_a_half_closeable_one_as_trio_has_it(
     async with tunnel_pair() as (server, client):
         listener = await client.listen_tcp()
 
-        async def make() -> tuple[TunnelStream, TunnelStream]:
+        async def make() -> tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]:
             return await server.connect(listener.address), await listener.accept()
 
         await trio.testing.check_half_closeable_stream(make, None)
@@ -243,7 +238,7 @@ async def test_a_reverse_port_that_another_has_taken_meanwhile_is_an_event_and_n
         await anext(events)
         server.cut()
         await trio.testing.wait_all_tasks_blocked()
-        await server._memory.places.open_listener(Remote.parse("R:7000:other:1"))  # somebody else's
+        await server._core.places.open_listener(Remote.parse("R:7000:other:1"))  # somebody else's
         assert isinstance(await anext(events), Lost)
         assert isinstance(await anext(events), Connected)
         failed = await anext(events)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
 
 import pytest
 import trio
@@ -16,11 +15,8 @@ from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.targets import LOOPBACK, connect, echo, echoes, listening, receive_all
 
-if TYPE_CHECKING:
-    from cotun_trio.forwards.in_process import TunnelStream
 
-
-async def swallow(stream: TunnelStream) -> None:
+async def swallow(stream: trio.abc.HalfCloseableStream) -> None:
     await receive_all(stream)
 
 
