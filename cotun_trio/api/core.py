@@ -157,6 +157,8 @@ class EmbeddedClient(Client):
             listener.close()
         for session in self._connector.sessions:
             session.forwards.cut(session.may_go_on)
+        if self._session is not None and not self._session.connection.peer_is_ours:
+            self._told.pop(item, None)  # it cannot be told, and listens on for nobody
         self._wanted.unpark_all()
 
     def _declare(self) -> None:

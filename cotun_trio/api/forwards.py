@@ -58,7 +58,7 @@ class Forward:
         """Stop listening, and cut its connections.  Can be called again.
 
         Where the server listens, waits until it has stopped, or the tunnel is lost; cancelling ends
-        the wait only.
+        the wait only.  A Go server listens on until then, and all that connects there is refused.
         """
         await self._core.remove(self._item)
 
