@@ -137,7 +137,7 @@ class Wire(trio.abc.Stream):
         self._attached.set()
 
     def trust_peer(self, *, is_go: bool) -> None:
-        """Take larger messages: the peer has logged in.  A Go peer is sent frames as it reads them."""
+        """Take larger messages, and send frames as a Go peer reads them: it has logged in."""
         self.frames.max_message = MAX_MESSAGE
         if is_go:
             self.framer.sizes = GO_FRAMES
