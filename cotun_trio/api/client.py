@@ -9,7 +9,7 @@ import attrs
 import trio
 
 from cotun_trio.access.credentials import to_credentials
-from cotun_trio.api.core import EmbeddedClient
+from cotun_trio.api.core import EmbeddedClient, inbox_remote
 from cotun_trio.api.forwards import TunnelListener
 from cotun_trio.api.lifetime import running
 from cotun_trio.durations import format_duration
@@ -89,22 +89,15 @@ class TunnelClient:
     async def listen_tcp(self, port: int = 0, *, host: str = ANY_INTERFACE) -> TunnelListener:
         """Have the server listen on `host` and `port` (0 for any free one), for this program.
 
-        The server has to allow reverse remotes, and to be a cotun-trio.  Raises and is cancelled as
+        The server has to allow reverse remotes.  A Go server has been asked when the session began,
+        or never: this returns what `open_client` was told by `listen`.  Raises and is cancelled as
         `forward`.
         """
-        inbox = Inbox()
-        try:
-            remote = Remote.build(
-                local_host=host,
-                local_port=port,
-                remote_host=self._core.inbox_name(),
-                remote_port=1,
-                reverse=True,
-            )
-        except RemoteError as error:
-            raise UsageError(str(error)) from None
         await trio.lowlevel.checkpoint()
-        return TunnelListener(self._core, await self._core.add(remote, inbox))
+        item = self._core.claim(host, port)
+        if item is None:
+            item = await self._core.add(inbox_remote(host, port), Inbox())
+        return TunnelListener(self._core, item)
 
     def events(self) -> AsyncIterator[Event]:
         """Return what happens from now on: `Connected`, `Lost` and `ForwardFailed`.
@@ -120,6 +113,7 @@ async def open_client(
     server: str | Iterable[str],
     *,
     remotes: Iterable[str] = (),
+    listen: Iterable[tuple[str, int]] = (),
     auth: tuple[str, str] | None = None,
     fingerprint: str | None = None,
     proxy: str | None = None,
@@ -144,7 +138,8 @@ async def open_client(
     its end, whatever is open is cut.  The options are those of the command line; times are in
     seconds, TLS files are paths, and `auth` is a user and a password.  With `connect_timeout` None,
     the first tunnel is waited for without end.  `remotes` are there when the block begins, and a
-    server that does not allow one ends the client.
+    server that does not allow one ends the client; so are the hosts and ports of `listen`, where
+    the server listens for this program, and which `TunnelClient.listen_tcp` then returns.
 
     Raises `UsageError` for what makes no sense; `ConnectionLost` where there is no tunnel in time;
     and `Refused`, `cotun_trio.errors.FingerprintMismatch` or `cotun_trio.errors.GaveUp` where it
@@ -156,12 +151,13 @@ async def open_client(
         raise UsageError("there is no server: write it like https://example.com")
     way_out = None if proxy is None else ProxyUrl.parse(proxy)
     ways = [Way(ServerUrl.parse(url), way_out) for url in urls]
+    inboxes = {inbox_remote(host, port): Inbox() for host, port in listen}
     settings = ClientSettings(
         server=ways[0].server,
         proxy=way_out,
         alternatives=tuple(ways[1:]),
         tls=ClientTls(ca=tls_ca, cert=tls_cert, key=tls_key, skip_verify=tls_skip_verify, sni=sni),
-        remotes=tuple(map(Remote.parse, remotes)),
+        remotes=(*map(Remote.parse, remotes), *inboxes),
         fingerprint=fingerprint,
         auth=to_credentials(auth),
         keepalive=keepalive,
@@ -175,7 +171,7 @@ async def open_client(
     )
     if any(remote.stdio for remote in settings.remotes):
         raise UsageError("standard input and output are for the command line's stdio remotes")
-    core = EmbeddedClient(settings)
+    core = EmbeddedClient(settings, inboxes=inboxes)
     async with connected(core, connect_timeout):
         yield TunnelClient(core)
 

@@ -10,6 +10,7 @@ wanted: whoever wants it only waits for that, so that a cancelled wait leaves no
 from __future__ import annotations
 
 import secrets
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import attrs
@@ -20,12 +21,15 @@ from cotun_trio.api.forwards import Forward
 from cotun_trio.client import Client
 from cotun_trio.errors import ConfigRefused, ConnectionLost, CotunError, UsageError
 from cotun_trio.forwards.running import Tally
+from cotun_trio.protocol.addresses import RemoteError
+from cotun_trio.protocol.remote import Remote
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cotun_trio.client_session import ClientSession
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
-    from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.settings import ClientSettings
     from cotun_trio.uplink import AnyUplink
@@ -60,18 +64,45 @@ class Item:
     """What the owner of the client has of it; none for what listens by `TunnelListener`."""
 
 
-class EmbeddedClient(Client):
-    """A `Client` with remotes that come and go, and events."""
+def inbox_remote(host: str, port: int) -> Remote:
+    """Return a reverse remote whose connections end in this process.
 
-    def __init__(self, settings: ClientSettings, uplink: AnyUplink | None = None) -> None:
+    Its target is a host that nobody has (RFC 6761 section 6.4).  Raises `UsageError`.
+    """
+    try:
+        return Remote.build(
+            local_host=host,
+            local_port=port,
+            remote_host=f"{secrets.token_hex(8)}.cotun-trio.invalid",
+            remote_port=1,
+            reverse=True,
+        )
+    except RemoteError as error:
+        raise UsageError(str(error)) from None
+
+
+class EmbeddedClient(Client):
+    """A `Client` with remotes that come and go, and events.
+
+    `inboxes` are for those remotes of `settings` whose connections end in this process.
+    """
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        uplink: AnyUplink | None = None,
+        inboxes: Mapping[Remote, Inbox] = MappingProxyType({}),
+    ) -> None:
         super().__init__(settings, uplink=uplink)
         self.events = Events()
         self.last_failure: CotunError | None = None
         """Why the last attempt or session ended."""
-        self.items = [Item(self.events, remote, None) for remote in settings.remotes]
+        self.items = [Item(self.events, remote, inboxes.get(remote)) for remote in settings.remotes]
         """What there is: what it was opened with, and then what came later."""
         for item in self.items:
-            item.forward = Forward(self, item)
+            if item.inbox is None:
+                item.forward = Forward(self, item)
+        self._unclaimed = [item for item in self.items if item.inbox is not None]
         self._base = frozenset(self.items)
         self._wanted = trio.lowlevel.ParkingLot()  # where the session's task waits for changes
         self._told: dict[Item, str] = {}  # what the session's server listens for, and where
@@ -86,9 +117,13 @@ class EmbeddedClient(Client):
         while self._session is None:
             await self._opened.wait()
 
-    def inbox_name(self) -> str:
-        """Return a host that nobody has (RFC 6761 section 6.4), for what ends in this process."""
-        return f"{secrets.token_hex(8)}.cotun-trio.invalid"
+    def claim(self, host: str, port: int) -> Item | None:
+        """Return what it was opened with to listen there, for this process; only once."""
+        for item in self._unclaimed:
+            if (item.remote.local_host, item.remote.local_port) == (host, port):
+                self._unclaimed.remove(item)
+                return item
+        return None
 
     # ---- coming and going
 

@@ -42,6 +42,24 @@ async def test_a_client_has_streams_and_local_forwards_and_reverse_ones_from_the
             assert client.forwards == (local,)
 
 
+async def test_a_go_server_listens_for_the_program_when_it_is_told_at_once() -> None:
+    port = free_port()
+    async with (
+        chisel_server("--reverse") as (_, url),
+        open_client(url, listen=[(LOOPBACK, port)]) as client,
+    ):
+        listener = await client.listen_tcp(port, host=LOOPBACK)
+        assert listener.address == f"{LOOPBACK}:{port}"
+        async with await connect(listener.address) as there:
+            await there.send_all(b"hello")
+            here = await listener.accept()
+            assert await here.receive_some() == b"hello"
+            await here.send_all(b"and back")
+            assert await there.receive_some() == b"and back"
+        with pytest.raises(Refused, match="only when"):
+            await client.listen_tcp(port, host=LOOPBACK)  # it has been taken
+
+
 async def test_a_hook_decides_about_a_go_client() -> None:
     asked = []
 
