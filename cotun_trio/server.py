@@ -27,7 +27,7 @@ from cotun_trio.logins import Logins
 from cotun_trio.logs import get_logger
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import open_listeners, show_address
-from cotun_trio.net.sockets import close
+from cotun_trio.net.sockets import close, tune
 from cotun_trio.reception import Reception
 from cotun_trio.reverse import Listeners
 from cotun_trio.settings import ServerTls
@@ -173,6 +173,8 @@ class Server:
     async def _listen(self) -> None:
         """Open all listeners.  Raises `UsageError`."""
         settings = self.settings
+        for listener in self._listeners:  # passed
+            tune(listener)
         if not self._listeners:
             self._listeners = await open_listeners(settings.host, settings.port)
         if settings.health_listen is not None and not self._health_listeners:

@@ -20,7 +20,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import wait_readable, wait_writable
+from trio.lowlevel import notify_closing, wait_readable, wait_writable
 
 from cotun_trio.net.sockets import close
 from cotun_trio.ssh.scratch import MAX_PACKET, SLOTS
@@ -44,11 +44,12 @@ class Relay:
     def __init__(self, channel: Channel, sock: socket.socket) -> None:
         self._channel = channel
         self._sock = sock
-        self._outward = trio.CancelScope()
+        self._outward_ended = False  # the socket's end of file was passed on
         self._inward_ended = trio.Event()
-        self._draining = False
+        self._stopped = False  # nothing more is taken from the socket
         self._broken = False
-        self._nursery: trio.Nursery | None = None
+        self._siblings: trio.Nursery | None = None  # while `run` does
+        self._draining: trio.CancelScope | None = None
 
     async def run(self) -> None:
         """Relay until both directions have ended, or one of the two ends is broken.
@@ -56,16 +57,18 @@ class Relay:
         When cancelled, and when either end breaks, the socket is reset.
         """
         clean = False
+        # A nursery of its own would be idle mostly, and costs a tenth of a short connection.
+        self._siblings = trio.lowlevel.current_task().parent_nursery
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                self._channel.attach(self)
-                with self._outward:
-                    await self._move_outwards()
+            self._channel.attach(self)
+            await self._move_outwards()
+            if not self._inward_ended.is_set():
                 await self._inward_ended.wait()
-                clean = True
+            clean = True
         finally:
-            self._nursery = None
+            self._siblings = None
+            if self._draining is not None:
+                self._draining.cancel()
             self._channel.close()
             close(self._sock, reset=self._broken or not clean)
 
@@ -76,7 +79,7 @@ class Relay:
         connection = channel.connection
         limit, calm, small_sends = MAX_PACKET, 0, 0
         try:
-            while True:
+            while not self._stopped:
                 await wait_readable(sock)
                 if not channel.sendable:
                     await channel.wait_sendable()
@@ -86,7 +89,8 @@ class Relay:
                 except BlockingIOError:
                     continue
                 if not count:
-                    channel.send_eof()
+                    self._outward_ended = True
+                    channel.send_eof(close=self._inward_ended.is_set())
                     return
                 if count < MAX_PACKET:
                     limit = MAX_PACKET
@@ -95,7 +99,7 @@ class Relay:
                 calm = calm + 1 if connection.small_sends == small_sends else 0
                 small_sends = connection.small_sends
                 limit = LONG_TURN if calm >= CALM else SHORT_TURN
-        except (OSError, trio.BrokenResourceError):
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             # The socket was reset, or the channel closed: what still comes inwards decides.
             if not channel.close_received:
                 self._break()
@@ -119,32 +123,46 @@ class Relay:
 
     def backlog_waits(self) -> None:
         """Wait for the socket to take more, in a task of its own."""
-        if not self._draining and self._nursery is not None:
-            self._draining = True
-            self._nursery.start_soon(self._drain)
+        if self._draining is None and self._siblings is not None:
+            self._draining = trio.CancelScope()
+            self._siblings.start_soon(self._drain, self._draining)
 
-    async def _drain(self) -> None:
-        done = False
-        while not done:
-            await wait_writable(self._sock)
-            done = self._channel.flush_backlog()
-        self._draining = False
+    async def _drain(self, scope: trio.CancelScope) -> None:
+        with scope:
+            done = False
+            while not done:
+                try:
+                    await wait_writable(self._sock)
+                except trio.ClosedResourceError:
+                    if self._siblings is None:
+                        return
+                    continue  # only the reading has stopped
+                done = self._channel.flush_backlog()
+        self._draining = None
 
     def end(self) -> None:
         """Pass the channel's EOF on."""
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._break()
+        if not self._outward_ended:  # or else the socket is closed in a moment, which says as much
+            try:
+                self._sock.shutdown(socket.SHUT_WR)
+            except OSError:
+                self._break()
         self._inward_ended.set()
 
     def closed(self) -> None:
         """Stop reading the socket: nobody takes it.  A backlog is still written."""
-        self._outward.cancel()
+        self._stop()
         if self._channel.lost:
             self._break()
 
+    def _stop(self) -> None:
+        if not (self._stopped or self._outward_ended):
+            self._stopped = True
+            if self._siblings is not None:
+                notify_closing(self._sock)  # wakes who waits for it
+
     def _break(self) -> None:
         self._broken = True
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel()
+        self._stop()
+        self._channel.close()  # wakes who waits to send
+        self._inward_ended.set()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 from typing import TYPE_CHECKING
 
 from cotun_trio.errors import CotunError, DialFailed
@@ -15,6 +14,8 @@ from cotun_trio.ssh import messages
 from cotun_trio.stats import show_bytes
 
 if TYPE_CHECKING:
+    import socket
+
     from cotun_trio.forwards.link import Link
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
@@ -56,15 +57,10 @@ async def carry_in(opening: Opening, target: Target, *, timeout: float, log: Log
 
 async def relay(channel: Channel, sock: socket.socket, log: Log) -> None:
     """Relay between a channel and a socket, and log it.  Owns both."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     log.debug("open")
     try:
         await Relay(channel, sock).run()
     finally:
-        log.debug(
-            "closed, %s sent and %s received",
-            show_bytes(channel.bytes_out),
-            show_bytes(channel.bytes_in),
-        )
+        if log.isEnabledFor(logging.DEBUG):
+            sent, received = show_bytes(channel.bytes_out), show_bytes(channel.bytes_in)
+            log.debug("closed, %s sent and %s received", sent, received)

@@ -16,6 +16,7 @@ from trio.lowlevel import wait_writable
 
 from cotun_trio.errors import DialFailed, UsageError
 from cotun_trio.escape import escape
+from cotun_trio.net.sockets import tune
 from cotun_trio.protocol.addresses import join_host_port
 
 BACKLOG = 1024
@@ -29,12 +30,13 @@ async def dial_tcp(host: str, port: int, *, timeout: float) -> socket.socket:
     """
     target = join_host_port(host, port)
     try:
+        if (family := address_family(host)) is not None:
+            return await _connect(family, host, port, timeout=timeout)
         with trio.fail_after(timeout):
-            family = address_family(host)
-            if family is not None:
-                return await _connect(family, host, port)
             stream = await trio.open_tcp_stream(host, port)
-            return detach(stream.socket)
+        sock = detach(stream.socket)
+        tune(sock)
+        return sock
     except trio.TooSlowError:
         reason, number = f"no answer in {timeout:g} s", errno.ETIMEDOUT
     except socket.gaierror as error:
@@ -69,12 +71,20 @@ def address_family(host: str) -> socket.AddressFamily | None:
     return None
 
 
-async def _connect(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+async def _connect(
+    family: socket.AddressFamily, host: str, port: int, *, timeout: float
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        result = sock.connect_ex((host, port))
+        tune(sock)
+        address = (host, port)
+        result = sock.connect_ex(address)
         if result == errno.EINPROGRESS:
-            await wait_writable(sock)
+            # To this same machine it is connected by now, but only a second call tells.
+            result = sock.connect_ex(address)
+        if result in (errno.EINPROGRESS, errno.EALREADY):
+            with trio.fail_after(timeout):
+                await wait_writable(sock)
             result = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if result:
             raise OSError(result, os.strerror(result))
@@ -138,6 +148,7 @@ def _listen(
     try:
         if stream:  # for UDP it would let two processes share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            tune(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))

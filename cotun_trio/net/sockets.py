@@ -1,4 +1,4 @@
-"""The end of a socket."""
+"""What sockets are to be like, and the end of one."""
 
 from __future__ import annotations
 
@@ -8,6 +8,16 @@ import struct
 from trio.lowlevel import notify_closing
 
 _RESET = struct.pack("ii", 1, 0)
+
+
+def tune(sock: socket.socket) -> None:
+    """Have a TCP socket send at once, and find out by itself when its peer is gone.
+
+    Of a listener, the connections have it from the start (tcp(7)).
+    """
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
 def close(sock: socket.socket, *, reset: bool = False) -> None:

@@ -170,11 +170,22 @@ class Channel:
         count = self.send_from(copier(memoryview(data)), len(data))
         assert count == len(data)
 
-    def send_eof(self) -> None:
-        """Say that we send no more data.  Does nothing once the channel is closing."""
-        if not (self.eof_sent or self.close_sent or self.close_received):
-            self.eof_sent = True
-            self._tell(messages.about_channel(messages.CHANNEL_EOF, self.peer_number))
+    def send_eof(self, *, close: bool = False) -> None:
+        """Say that we send no more data.  Does nothing once the channel is closing.
+
+        With `close`, the CLOSE goes out with it, in one piece; `close` has to be called all the
+        same.
+        """
+        if self.eof_sent or self.close_sent or self.close_received:
+            return
+        self.eof_sent = True
+        eof = messages.about_channel(messages.CHANNEL_EOF, self.peer_number)
+        if close:
+            self.close_sent = True
+            self._tell(eof, messages.about_channel(messages.CHANNEL_CLOSE, self.peer_number))
+            self._senders.unpark_all()
+        else:
+            self._tell(eof)
 
     def close(self) -> None:
         """End both directions and drop what was not taken.  Can be called again."""
@@ -188,8 +199,8 @@ class Channel:
                 self._tell(messages.about_channel(messages.CHANNEL_CLOSE, self.peer_number))
             self._senders.unpark_all()
 
-    def _tell(self, message: bytes) -> None:
-        self.connection.send_control(message)
+    def _tell(self, *messages: bytes) -> None:
+        self.connection.send_control(*messages)
 
     # ---- inwards
 

@@ -205,17 +205,18 @@ class Connection:
         if packetizer.need_rekey():
             self._after_traffic()
 
-    def send_control(self, message: bytes) -> None:
-        """Send any other message of the connection protocol, as soon as that is allowed."""
+    def send_control(self, *messages: bytes) -> None:
+        """Send other messages of the connection protocol, as soon as that is allowed."""
         if self.failure is not None:
             return
         if self.engine.may_send:
-            self._packetizer.send_payload(message)
+            for message in messages:
+                self._packetizer.send_payload(message)
             if not self._corked:
                 self._after_traffic()
             return
-        self._held.append(message)
-        self._held_size += len(message)
+        self._held += messages
+        self._held_size += sum(map(len, messages))
         if self._held_size > MAX_HELD_BYTES:
             # Not raised: whoever sends may be a forward, which has nothing to do with it.
             self._handler.fail(ProtocolError("a key exchange that does not come to its end"))

@@ -14,7 +14,7 @@ import trio.testing
 
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.forwards import streams
-from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.dial import dial_tcp, open_listeners
 from cotun_trio.protocol.target import Target
 from cotun_trio.ssh import messages
 from tests.support.leaks import descriptors
@@ -29,7 +29,7 @@ from tests.support.sockets import (
     until,
 )
 from tests.support.ssh_connection import ConnectionPair
-from tests.support.targets import free_port
+from tests.support.targets import LOOPBACK, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -155,7 +155,11 @@ async def test_a_target_that_refuses_is_a_refusal_that_says_so(
 async def test_a_target_that_does_not_answer_is_given_up(
     monkeypatch: pytest.MonkeyPatch, autojump: object
 ) -> None:
-    monkeypatch.setattr("cotun_trio.net.dial._connect", never)
+    async def connect(*_: object, timeout: float) -> Any:
+        with trio.fail_after(timeout):
+            await trio.sleep_forever()
+
+    monkeypatch.setattr("cotun_trio.net.dial._connect", connect)
     with unix_pair() as (sock, app):
         async with network() as (pair, nursery):
             nursery.start_soon(streams.carry_out, link(pair), sock, b"x", LOG)
@@ -270,8 +274,11 @@ async def test_a_target_found_after_the_session_was_lost_is_reset() -> None:
 
 
 async def test_the_sockets_at_both_ends_send_at_once_and_notice_who_has_died() -> None:
-    with tcp_pair() as (sock, _), tcp_listener() as listener:
+    (own,) = await open_listeners(LOOPBACK, 0)
+    with own, tcp_listener() as listener, socket.create_connection(own.getsockname()):
         host, port = listener.getsockname()
+        await trio.lowlevel.wait_readable(own)
+        sock, _ = own.accept()
         async with network() as (pair, nursery):
             nursery.start_soon(streams.carry_out, link(pair), sock, b"x", LOG)
             opening = await next_opening(pair)

@@ -161,7 +161,7 @@ async def test_what_is_shown_of_a_name_is_escaped_and_bounded() -> None:
 async def test_an_address_that_is_not_routed_fails_in_the_systems_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def unreachable(*_: object) -> socket.socket:
+    async def unreachable(*_: object, **__: object) -> socket.socket:
         raise OSError(errno.ENETUNREACH, "whatever")
 
     monkeypatch.setattr(dial, "_connect", unreachable)
@@ -172,24 +172,6 @@ async def test_an_address_that_is_not_routed_fails_in_the_systems_words(
 
 async def never(*_: object) -> Any:
     await trio.sleep_forever()
-
-
-async def test_an_address_that_does_not_answer_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, autojump: object
-) -> None:
-    monkeypatch.setattr(dial, "_connect", never)
-    error = await failure("192.0.2.1", 80)
-    assert trio.current_time() == pytest.approx(TIMEOUT)
-    assert str(error) == "192.0.2.1:80: no answer in 30 s"
-    assert error.errno == errno.ETIMEDOUT
-
-
-async def test_a_name_that_does_not_answer_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, autojump: object
-) -> None:
-    monkeypatch.setattr(trio, "open_tcp_stream", never)
-    assert str(await failure("silent", 80)) == "silent:80: no answer in 30 s"
-    assert trio.current_time() == pytest.approx(TIMEOUT)
 
 
 class Undecided(socket.socket):
@@ -207,6 +189,23 @@ def undecided(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         patch.setattr(socket, "socket", Undecided)
         patch.setattr(dial, "wait_writable", never)
         yield
+
+
+async def test_an_address_that_does_not_answer_is_given_up(
+    undecided: None, autojump: object
+) -> None:
+    error = await failure("192.0.2.1", 80)
+    assert trio.current_time() == pytest.approx(TIMEOUT)
+    assert str(error) == "192.0.2.1:80: no answer in 30 s"
+    assert error.errno == errno.ETIMEDOUT
+
+
+async def test_a_name_that_does_not_answer_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, autojump: object
+) -> None:
+    monkeypatch.setattr(trio, "open_tcp_stream", never)
+    assert str(await failure("silent", 80)) == "silent:80: no answer in 30 s"
+    assert trio.current_time() == pytest.approx(TIMEOUT)
 
 
 async def test_a_cancelled_dial_leaves_nothing_open(undecided: None) -> None:
