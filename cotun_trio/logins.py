@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -21,17 +21,48 @@ from cotun_trio.escape import escape
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from cotun_trio.access.penalties import Verdict
     from cotun_trio.access.users import User
     from cotun_trio.accounts import Accounts
     from cotun_trio.logs import Context
 
 
-class Logins:
-    """Judges logins.  `per_minute` failed ones bar their source; 0 is for no such limit."""
+class Failures(Protocol):
+    """Keeps account of failed logins."""
 
-    def __init__(self, accounts: Accounts, *, per_minute: int) -> None:
+    async def failed(self, source: str) -> Verdict:
+        """Note a failed login of `source`, and say what it costs."""
+
+    def barred(self, source: str) -> float:
+        """Return for how many seconds more `source` is barred; 0 if it is not."""
+
+
+class OwnFailures:
+    """An account that is shared with nobody: `Penalties`, by Trio's clock."""
+
+    def __init__(self, penalties: Penalties) -> None:
+        self._penalties = penalties
+
+    async def failed(self, source: str) -> Verdict:
+        """See `Failures`."""
+        return self._penalties.failed(source, trio.current_time())
+
+    def barred(self, source: str) -> float:
+        """See `Failures`."""
+        return self._penalties.barred(source, trio.current_time())
+
+
+class Logins:
+    """Judges logins.  `per_minute` failed ones bar their source; 0 is for no such limit.
+
+    `failures` keeps account of them, in place of one of our own.
+    """
+
+    def __init__(
+        self, accounts: Accounts, *, per_minute: int, failures: Failures | None = None
+    ) -> None:
         self._accounts = accounts
-        self._penalties = Penalties(per_minute)
+        self._failures = failures or OwnFailures(Penalties(per_minute))
         self._threads = trio.CapacityLimiter(os.cpu_count() or 1)
         self._turns: dict[str, trio.Lock] = {}  # of sources that have a login being judged
 
@@ -42,7 +73,7 @@ class Logins:
 
     def barred(self, host: str) -> float:
         """Return for how many seconds nobody is let in from `host`, an address."""
-        return self._penalties.barred(source_of(host), trio.current_time())
+        return self._failures.barred(source_of(host))
 
     async def judge(self, host: str, name: str, password: str, log: Context) -> User | None:
         """Return the user who logs in from the address `host`, or None, which takes a while."""
@@ -56,7 +87,7 @@ class Logins:
             if user is None:
                 # In the form that the README gives to fail2ban: what a client says comes last.
                 log.info("Authentication failed from %s for user '%s'", host, escape(name))
-                verdict = self._penalties.failed(source, trio.current_time())
+                verdict = await self._failures.failed(source)
                 if verdict.barred_for:
                     log.warning(
                         "Too many failures: %s is barred for %s",

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ROOT = "cotun"
 
+_process: dict[str, object] = {}  # the pairs that all lines of the process begin with
+
 
 class Context(logging.LoggerAdapter[logging.Logger]):
     """A logger that begins every line with ``key=value`` pairs."""
@@ -40,7 +42,8 @@ class Context(logging.LoggerAdapter[logging.Logger]):
     def prefix(self) -> str:
         """What lines begin with."""
         if self._prefix is None:
-            self._prefix = " ".join(f"{key}={value}" for key, value in self.pairs.items())
+            pairs = _process | dict(self.pairs)
+            self._prefix = " ".join(f"{key}={value}" for key, value in pairs.items())
         return self._prefix
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
@@ -51,7 +54,8 @@ class Context(logging.LoggerAdapter[logging.Logger]):
                 # A message without arguments is no format either.
                 form = msg if args else str(msg).replace("%", "%%")
                 msg, args = f"%s: {form}", (prefix, *args)
-                kwargs["extra"] = {"context": self.pairs, "context_size": len(prefix) + 2}
+                context = _process | dict(self.pairs)
+                kwargs["extra"] = {"context": context, "context_size": len(prefix) + 2}
             self.logger.log(level, msg, *args, **kwargs)
 
 
@@ -66,6 +70,7 @@ def configure(
     json_lines: bool = False,
     stream: TextIO | None = None,
     environment: Mapping[str, str] = os.environ,
+    process: Mapping[str, object] | None = None,
 ) -> None:
     """Send the lines to `stream`, which is standard error if None.
 
@@ -73,7 +78,11 @@ def configure(
     object.  What the stream is decides about the rest: a terminal gets colours, unless ``NO_COLOR``
     says otherwise (no-color.org), and systemd's journal gets the priority of each line
     (sd-daemon(3)), and no time, since it has its own.
+
+    `process` are pairs that tell this process from others that write to the same stream.
     """
+    _process.clear()
+    _process.update(process or {})
     stream = stream or sys.stderr
     journal = is_journal(stream, environment)
     formatter: logging.Formatter

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.access.startups import Startup
     from cotun_trio.certificates import Certificates
+    from cotun_trio.common import Common
     from cotun_trio.http.front import Request
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
@@ -67,7 +68,7 @@ UNRECOGNIZED_NAME = bytes((21, 3, 3, 0, 2, 2, 112))
 class Reception:
     """Receives the connections of a server, which is the `owner` of their sessions.
 
-    `certificates` are for TLS; without them, none is spoken.
+    `certificates` are for TLS; without them, none is spoken.  `common` is where they are counted.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Reception:
         owner: Owner,
         certificates: Certificates | AcmeCertificates | None,
         log: Context,
+        common: Common,
     ) -> None:
         settings = owner.settings
         self.sessions: set[ServerSession] = set()
@@ -88,7 +90,10 @@ class Reception:
         self._certificates = certificates
         self._log = log
         self._back_end = None if settings.backend is None else _back_end(settings)
-        self._startups = Startups(settings.max_startups, settings.max_startups_per_source)
+        self._startups = Startups(
+            settings.max_startups, settings.max_startups_per_source, common.startups
+        )
+        self._served = common.served
         self._numbers = itertools.count(1)
 
     @property
@@ -115,6 +120,7 @@ class Reception:
             startup = self._enter(host)
             if startup is None:
                 close(sock)
+                self._served.own += 1
             else:
                 nursery.start_soon(self._guard, sock, host, port, self._serve, startup)
 
@@ -163,6 +169,7 @@ class Reception:
             log.debug("what happened", exc_info=True)
         finally:
             close(sock)
+            self._served.own += 1
 
     async def _serve_health(self, sock: socket.socket, _host: str, _log: Context) -> None:
         """Answer one request as if there were no back end."""

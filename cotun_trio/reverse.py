@@ -6,10 +6,14 @@ everybody else; but the client itself gets them at once.  Who is the same client
 same identity, which every cotun-trio process makes for itself and never shows to anybody else: it
 cannot have two sessions.  Or else the same user, where there are users, and the old session does
 not answer any more: two programs may share a user, and shall not throw each other out.
+
+Where several processes serve the same port, the old session may be in another one: whoever cannot
+listen then asks `Elsewhere`.
 """
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -31,8 +35,21 @@ PATIENCE = 0.5
 shall have its port within a second."""
 
 
-class Owner(Protocol):
-    """A session that has reverse listeners, or wants some."""
+class Place(Protocol):
+    """Where one listens; a `Remote` says it."""
+
+    @property
+    def local_host(self) -> str: ...
+    @property
+    def local_port(self) -> int: ...
+    @property
+    def local_path(self) -> str: ...
+    @property
+    def udp(self) -> bool: ...
+
+
+class Claimant(Protocol):
+    """Who wants to listen."""
 
     @property
     def identity(self) -> str:
@@ -42,11 +59,34 @@ class Owner(Protocol):
     def user_name(self) -> str | None:
         """Who logged in; None where everybody may."""
 
+
+class Owner(Claimant, Protocol):
+    """A session that has reverse listeners, or wants some."""
+
     async def is_alive(self, timeout: float) -> bool:
         """Whether the client answers."""
 
     def replace(self) -> None:
         """End the session; its listeners are freed at once."""
+
+
+class Yielded(Enum):
+    """What has come of a claim."""
+
+    NOTHING = "nothing"
+    """There was nothing in the way."""
+    FREED = "freed"
+    """What was in the way is gone."""
+    KEPT = "kept"
+    """It stays: it is somebody else's."""
+
+
+class Elsewhere(Protocol):
+    """Listeners that sessions in other processes have."""
+
+    async def claim(self, claimant: Claimant, place: Place) -> Yielded:
+        """Have what is in the way of `place` freed, where it is an earlier session's of the same
+        client."""
 
 
 @attrs.frozen
@@ -62,12 +102,18 @@ class Change:
 
 
 class Listeners:
-    """What all sessions of a server listen on.  `open_listener` opens it."""
+    """What all sessions of a server listen on; `open_listener` opens it.
+
+    `elsewhere` is what sessions in other processes listen on.
+    """
 
     def __init__(
-        self, open_listener: Callable[[Remote], Awaitable[Listener]] = open_listener
+        self,
+        open_listener: Callable[[Remote], Awaitable[Listener]] = open_listener,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._open_listener = open_listener
+        self._elsewhere = elsewhere
         self._held: dict[Owner, list[Listener]] = {}
 
     async def open(self, owner: Owner, remotes: Sequence[Remote]) -> list[Listener]:
@@ -150,9 +196,15 @@ class Listeners:
         try:
             return await self._open_listener(remote)
         except UsageError as error:
-            holders = [o for o, listeners in self._held.items() if _overlap(remote, listeners)]
-            if not holders or not await _may_replace(owner, holders):
-                raise ConfigRefused(f"Server {error}") from None
+            refusal = ConfigRefused(f"Server {error}")
+        holders = self._holders(remote)
+        if not await _may_replace(owner, holders):
+            raise refusal
+        others = Yielded.NOTHING
+        if self._elsewhere is not None:
+            others = await self._elsewhere.claim(owner, remote)
+        if others is Yielded.KEPT or not (holders or others is Yielded.FREED):
+            raise refusal
         for old in holders:
             old.replace()
         try:
@@ -160,13 +212,31 @@ class Listeners:
         except UsageError as error:
             raise ConfigRefused(f"Server {error}") from None
 
+    async def claimed(self, claimant: Claimant, place: Place) -> Yielded:
+        """Free what is in the way of `place`, which somebody in another process wants to have.
 
-def _overlap(remote: Remote, listeners: Sequence[Listener]) -> bool:
+        All of it, or nothing; but what yields here may have yielded for nothing, where something
+        in a third process does not.  It was somebody's who does not answer any more.
+        """
+        holders = self._holders(place)
+        if not holders:
+            return Yielded.NOTHING
+        if not await _may_replace(claimant, holders):
+            return Yielded.KEPT
+        for old in holders:
+            old.replace()
+        return Yielded.FREED
+
+    def _holders(self, place: Place) -> list[Owner]:
+        return [owner for owner, listeners in self._held.items() if _overlap(place, listeners)]
+
+
+def _overlap(remote: Place, listeners: Sequence[Listener]) -> bool:
     """Return whether one of `listeners` may be what stands in the way of `remote`."""
     return any(_same_place(remote, listener.remote) for listener in listeners)
 
 
-def _same_place(one: Remote, other: Remote) -> bool:
+def _same_place(one: Place, other: Place) -> bool:
     if one.local_path or other.local_path:
         return one.local_path == other.local_path
     if (one.local_port, one.udp) != (other.local_port, other.udp):
@@ -176,7 +246,7 @@ def _same_place(one: Remote, other: Remote) -> bool:
     return len(hosts) == 1 or any(address_family(h) is None or h in _ALL for h in hosts)
 
 
-async def _may_replace(owner: Owner, holders: Sequence[Owner]) -> bool:
+async def _may_replace(owner: Claimant, holders: Sequence[Owner]) -> bool:
     """Return whether all of `holders` are earlier sessions of the same client."""
     replaceable = []
 

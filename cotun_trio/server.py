@@ -19,6 +19,7 @@ from cotun_trio.accounts import Accounts
 from cotun_trio.acme_certificates import HTTP_PORT, AcmeCertificates
 from cotun_trio.authorisation import Authorisation
 from cotun_trio.certificates import Certificates
+from cotun_trio.common import Common
 from cotun_trio.durations import format_duration
 from cotun_trio.errors import CotunError, UsageError
 from cotun_trio.forwards.listener import open_listener
@@ -54,7 +55,7 @@ class Server:
     """A tunnel server with one host key, that of its settings or one made for this run.
 
     `passed` are listening sockets that are there already, `notifier` knows who wants to hear how it
-    is, and `authorise` is asked who may have what.
+    is, `authorise` is asked who may have what, and `common` is what it shares with other servers.
     """
 
     def __init__(
@@ -63,7 +64,9 @@ class Server:
         passed: Passed | None = None,
         notifier: Notifier | None = None,
         authorise: Hook | None = None,
+        common: Common | None = None,
     ) -> None:
+        common = common or Common()
         self.settings = settings
         self.notifier = notifier or Notifier({})
         key = settings.host_key
@@ -80,17 +83,19 @@ class Server:
         elif settings.tls is not None:
             self._certificates = AcmeCertificates(settings.tls, self.log)
         self.accounts = Accounts(settings.auth, settings.authfile, self.log)
-        self.logins = Logins(self.accounts, per_minute=settings.max_auth_failures)
-        self.listeners = Listeners(self.open_listener)
+        self.logins = Logins(
+            self.accounts, per_minute=settings.max_auth_failures, failures=common.failures
+        )
+        self.listeners = Listeners(self.open_listener, common.elsewhere)
         self.authorisation = None if authorise is None else Authorisation(authorise)
         self.scratch = Scratch()
-        self.quota = Quota(settings.max_connections)
+        self.quota = Quota(settings.max_connections, common.forwards)
         self._listeners = list(passed.main if passed else ())
         self._health_listeners = list(passed.health if passed else ())
         self._challenge_listeners: list[socket.socket] = []  # on port 80
         self._reload = trio.Event()
         self._shutdown = trio.Event()
-        self._reception = Reception(self, self._certificates, self.log)
+        self._reception = Reception(self, self._certificates, self.log, common)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until `shut_down`, and until that is done, or until cancelled.
@@ -100,8 +105,7 @@ class Server:
         failure: CotunError | None = None
         try:
             await self._listen()
-            self.log.info("Fingerprint %s", self.fingerprint)
-            self.accounts.announce()
+            self._announce()
             async with trio.open_nursery() as process:
                 try:
                     await self._watch_files(process)
@@ -168,6 +172,10 @@ class Server:
         count = len(self._reception.open_sessions)
         return f"Listening on {', '.join(self.addresses)}; {count} sessions"
 
+    def _announce(self) -> None:
+        self.log.info("Fingerprint %s", self.fingerprint)
+        self.accounts.announce()
+
     # ---- listening
 
     async def _listen(self) -> None:
@@ -231,9 +239,13 @@ class Server:
             await self._reload.wait()
             self._reload = trio.Event()
             with self.notifier.reloading():
-                await self.accounts.reload(self._users_changed)
-                if isinstance(self._certificates, Certificates):
-                    await self._certificates.reload()
+                await self.read_again()
+
+    async def read_again(self) -> None:
+        """Read the users file and the certificate again, now."""
+        await self.accounts.reload(self._users_changed)
+        if isinstance(self._certificates, Certificates):
+            await self._certificates.reload()
 
     async def _watch_accounts(self, *, task_status: trio.TaskStatus[None]) -> None:
         await self.accounts.watch(self._users_changed, task_status=task_status)

@@ -38,30 +38,68 @@ class Past:
         self.bytes_out += session.wire.bytes_out
 
 
+@attrs.frozen(kw_only=True)
+class Figures:
+    """What one process is doing, or several together."""
+
+    sessions: int = 0
+    """Those that there are."""
+    ended: int = 0
+    """Those that there were."""
+    channels: int = 0
+    bytes_out: int = 0
+    bytes_in: int = 0
+    tasks: int = 0
+    descriptors: int = 0
+    """0 where the system does not say; so is the memory."""
+    memory: int = 0
+    """Bytes."""
+
+    def __add__(self, other: Figures) -> Figures:
+        mine, others = attrs.asdict(self), attrs.asdict(other)
+        return Figures(**{name: mine[name] + others[name] for name in mine})
+
+    def show(self, uptime: float) -> str:
+        """Return the line, after `uptime` seconds."""
+        words = [
+            f"up {format_duration(round(uptime))}",
+            f"{self.sessions} sessions ({self.ended + self.sessions} so far)",
+            f"{self.channels} channels",
+            f"{show_bytes(self.bytes_out)} sent",
+            f"{show_bytes(self.bytes_in)} received",
+            f"{self.tasks} tasks",
+        ]
+        if self.memory:
+            words.append(f"{self.descriptors} descriptors")
+            words.append(f"{show_bytes(self.memory)} of memory")
+        return ", ".join(words)
+
+
+def figures(past: Past, present: Collection[Session]) -> Figures:
+    """Return those of this process, for sessions that have ended and those that there are."""
+    descriptors, memory = _resources()
+    return Figures(
+        sessions=len(present),
+        ended=past.sessions,
+        channels=sum(len(session.connection.channels) for session in present),
+        bytes_out=past.bytes_out + sum(session.wire.bytes_out for session in present),
+        bytes_in=past.bytes_in + sum(session.wire.bytes_in for session in present),
+        tasks=trio.lowlevel.current_statistics().tasks_living,
+        descriptors=descriptors,
+        memory=memory,
+    )
+
+
 def snapshot(past: Past, present: Collection[Session]) -> str:
     """Return the line, for sessions that have ended and those that there are."""
-    sent = past.bytes_out + sum(session.wire.bytes_out for session in present)
-    received = past.bytes_in + sum(session.wire.bytes_in for session in present)
-    channels = sum(len(session.connection.channels) for session in present)
-    words = [
-        f"up {format_duration(round(time.monotonic() - past.began))}",
-        f"{len(present)} sessions ({past.sessions + len(present)} so far)",
-        f"{channels} channels",
-        f"{show_bytes(sent)} sent",
-        f"{show_bytes(received)} received",
-        f"{trio.lowlevel.current_statistics().tasks_living} tasks",
-    ]
-    return ", ".join(words + _resources())
+    return figures(past, present).show(time.monotonic() - past.began)
 
 
-def _resources() -> list[str]:
-    """Return what the process takes, where the system says so (proc(5))."""
+def _resources() -> tuple[int, int]:
+    """Return what the process takes, descriptors and bytes, where the system says so (proc(5))."""
     try:
         descriptors = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208  one is of the listing
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except (OSError, ValueError, IndexError):
-        return []
-    return [
-        f"{descriptors} descriptors",
-        f"{show_bytes(pages * os.sysconf('SC_PAGE_SIZE'))} of memory",
-    ]
+        return 0, 0
+    return descriptors, pages * os.sysconf("SC_PAGE_SIZE")

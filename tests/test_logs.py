@@ -67,6 +67,19 @@ def test_context_nests(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, get_logger("server"), "up") == "server: up"
 
 
+def test_a_process_among_others_says_which_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(verbose=False, process={"worker": 2})
+    get_logger("server").info("ready")
+    get_logger("server").within(session=3).info("open")
+    assert lines(capsys) == ["server: worker=2: ready", "server: worker=2 session=3: open"]
+    configure(verbose=False, json_lines=True, process={"worker": 2})
+    get_logger("server").within(session=3).info("open")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["worker"], line["session"], line["message"]) == (2, 3, "open")
+    configure(verbose=False)
+    assert said(capsys, get_logger("server"), "ready") == "server: ready"
+
+
 @pytest.mark.parametrize("user", ["100%", "%s", "%d%n", "%%", "%(x)s", "fe80::1%eth0"])
 def test_a_percent_sign_in_the_context_is_itself(
     user: str, capsys: pytest.CaptureFixture[str]

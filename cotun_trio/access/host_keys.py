@@ -71,3 +71,15 @@ def as_host_key(key: PrivateKeyTypes) -> HostKey:
         text = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         return paramiko.Ed25519Key(file_obj=io.StringIO(text.decode("ascii")))
     raise UsageError("the private key is of a kind that SSH does not have: EC, RSA, Ed25519 work")
+
+
+def encode_host_key(key: HostKey) -> bytes:
+    """Return a whole host key as PEM, without a password; `decode_host_key` reads it."""
+    private: PrivateKeyTypes
+    if isinstance(key, paramiko.Ed25519Key):
+        # A key of another library, whose bytes are the seed; paramiko does not give it away.
+        seed = bytes(key._signing_key)  # noqa: SLF001
+        private = ed25519.Ed25519PrivateKey.from_private_bytes(seed)
+    else:
+        private = key.signing_key if isinstance(key, paramiko.ECDSAKey) else key.key
+    return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

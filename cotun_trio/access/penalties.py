@@ -88,6 +88,15 @@ class Penalties:
         record = self._records[":" in source].get(source)
         return 0.0 if record is None else max(record.barred_until - now, 0.0)
 
+    def all_barred(self, now: float) -> list[tuple[str, float]]:
+        """Return every source that is barred, and for how many seconds more."""
+        return [
+            (source, record.barred_until - now)
+            for records in self._records.values()
+            for source, record in records.items()
+            if record.barred_until > now
+        ]
+
     @staticmethod
     def _make_room(records: dict[str, _Record], now: float) -> None:
         """Forget who failed so long ago that it does not matter, or at least the first of all."""

@@ -11,6 +11,7 @@ import attrs
 import trio
 
 from cotun_trio.errors import CotunError
+from cotun_trio.stats import OwnCount
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
+    from cotun_trio.stats import Count
 
 
 class Tally:
@@ -126,17 +128,19 @@ class Counted:
 
 
 class Quota:
-    """How many forwards there may be in all sessions together.  `limit` 0 is for no limit."""
+    """How many forwards there may be in all sessions together.  `limit` 0 is for no limit.
 
-    def __init__(self, limit: int) -> None:
+    `count` is where those are counted that there are.
+    """
+
+    def __init__(self, limit: int, count: Count | None = None) -> None:
         self._limit = limit
-        self.count = 0
-        """Those that there are."""
+        self.count = OwnCount() if count is None else count
 
     @property
     def used_up(self) -> bool:
         """Whether there may be no more."""
-        return 0 < self._limit <= self.count
+        return 0 < self._limit <= self.count.total
 
 
 class Forwards:
@@ -171,13 +175,13 @@ class Forwards:
         self._running.add(forward)
         if tally is not None:
             tally.began(forward)
-        self.quota.count += 1
+        self.quota.count.own += 1
         try:
             with forward.scope:
                 yield forward
         finally:
             self._running.remove(forward)
-            self.quota.count -= 1
+            self.quota.count.own -= 1
             if tally is not None:
                 tally.ended(forward)
             if not self._running:

@@ -13,6 +13,7 @@ from cotun_trio.access.host_keys import (
     RSA_BITS,
     as_host_key,
     decode_host_key,
+    encode_host_key,
     generate_host_key,
 )
 from cotun_trio.errors import UsageError
@@ -34,6 +35,16 @@ ALGORITHMS = {
     "Ed25519": ["ssh-ed25519"],
 }
 NAMES = {**{kind: names[0] for kind, names in ALGORITHMS.items()}, "RSA": "ssh-rsa"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_whole_key_becomes_text_and_again_the_same_key(kind: str) -> None:
+    key = as_host_key(private_key(kind))
+    again = decode_host_key(encode_host_key(key))
+    assert again.asbytes() == key.asbytes()
+    signature = again.sign_ssh_data(b"data", ALGORITHMS[kind][0])
+    signature.rewind()
+    assert type(key)(data=key.asbytes()).verify_ssh_sig(b"data", signature)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -110,3 +110,11 @@ def test_the_table_is_bounded_and_a_bar_does_not_shrink(steps: list[tuple[str, f
             )  # of a float
             assert 0.1 <= verdict.delay <= MAX_DELAY
             assert len(penalties) <= 3
+
+
+def test_who_is_barred_can_be_listed() -> None:
+    penalties = Penalties(1)
+    penalties.failed("192.0.2.1", 0.0)
+    penalties.failed("2001:db8::", 30.0)
+    assert penalties.all_barred(40.0) == [("192.0.2.1", 20.0), ("2001:db8::", 50.0)]
+    assert penalties.all_barred(70.0) == [("2001:db8::", 20.0)]

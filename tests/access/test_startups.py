@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotun_trio.access.startups import Startups
+from cotun_trio.access.startups import MAX_TOLD, OwnTally, Startups
 
 if TYPE_CHECKING:
     from cotun_trio.access.startups import Startup
@@ -17,7 +17,8 @@ class Door:
     """Startups, and what they have said."""
 
     def __init__(self, limit: int, per_source: int) -> None:
-        self.startups = Startups(limit, per_source)
+        self.tally = OwnTally()
+        self.startups = Startups(limit, per_source, self.tally)
         self.said: list[str] = []
 
     def enter(self, source: str) -> Startup | None:
@@ -100,5 +101,18 @@ def test_whatever_happens_it_counts_right_and_remembers_no_more_than_that(
         assert (place is not None) == room
         if place is not None:
             inside.append((source, place))
-    assert set(door.startups._counts) == {source for source, _ in inside}
-    assert len(door.startups._told) <= len(door.startups._counts)
+    assert len(door.tally) == len({source for source, _ in inside})
+    assert len(door.startups._told) <= len(door.tally)
+
+
+def test_sources_that_only_others_have_are_not_remembered_for_ever() -> None:
+    class Full(OwnTally):
+        def of(self, source: str) -> int:
+            return 1
+
+    said: list[str] = []
+    startups = Startups(0, 1, Full())
+    for number in range(3 * MAX_TOLD):
+        assert not startups.enter(f"source {number}", said.append)
+    assert len(said) == 3 * MAX_TOLD
+    assert len(startups._told) <= MAX_TOLD

@@ -1,0 +1,34 @@
+"""What a server has in common with others that serve the same port (`cotun_trio.workers`): limits,
+the account of failed logins, reverse listeners.  By default it shares nothing with anybody.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from cotun_trio.access.startups import OwnTally
+from cotun_trio.stats import OwnCount
+
+if TYPE_CHECKING:
+    from cotun_trio.access.startups import Tally
+    from cotun_trio.logins import Failures
+    from cotun_trio.reverse import Elsewhere
+    from cotun_trio.stats import Count
+
+
+@attrs.frozen(kw_only=True)
+class Common:
+    """What a server has in common with others."""
+
+    forwards: Count = attrs.field(factory=OwnCount)
+    """The connections that are carried."""
+    startups: Tally = attrs.field(factory=OwnTally)
+    """The connections that have not logged in."""
+    served: Count = attrs.field(factory=OwnCount)
+    """The connections that have been accepted and have ended since."""
+    failures: Failures | None = None
+    """The account of failed logins, in place of the server's own."""
+    elsewhere: Elsewhere | None = None
+    """The reverse listeners of the others."""
