@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
-import resource
 import signal
 import sys
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio import logs
 from cotun_trio.errors import (
     AuthenticationFailed,
     ConfigRefused,
@@ -22,6 +19,7 @@ from cotun_trio.errors import (
     GaveUp,
 )
 from cotun_trio.pidfile import pid_file
+from cotun_trio.process import prepare
 from cotun_trio.systemd import Notifier, Passed
 
 if TYPE_CHECKING:
@@ -30,10 +28,7 @@ if TYPE_CHECKING:
     from cotun_trio.client import Client
     from cotun_trio.server import Server
     from cotun_trio.settings import ClientSettings, ProcessSettings, ServerSettings
-
-GC_THRESHOLD = 50_000
-"""Allocations between two looks for cycles.  The data path makes objects without end and hardly a
-cycle; the default of 700 costs a sixth of the connections per second."""
+    from cotun_trio.workers.supervisor import Supervisor
 
 STATUSES = {
     FingerprintMismatch: 3,
@@ -46,11 +41,25 @@ STATUSES = {
 
 def run_server(settings: ServerSettings, process: ProcessSettings) -> int:
     """Be a server until a signal says otherwise; return the exit status."""
+    if process.workers > 1:
+        return _run_supervisor(settings, process)
     from cotun_trio.server import Server  # a client does not wait for it to be imported
 
     server = Server(settings, Passed.take(os.environ), Notifier(os.environ))
     handlers = {signal.SIGHUP: server.reload, signal.SIGUSR2: server.log_snapshot}
     return _run(server, handlers, process)
+
+
+def _run_supervisor(settings: ServerSettings, process: ProcessSettings) -> int:
+    from cotun_trio.workers.supervisor import Supervisor
+
+    supervisor = Supervisor(settings, process, Passed.take(os.environ), Notifier(os.environ))
+    handlers = {
+        signal.SIGHUP: supervisor.reload,
+        signal.SIGUSR1: supervisor.replace_all,
+        signal.SIGUSR2: supervisor.log_snapshot,
+    }
+    return _run(supervisor, handlers, process)
 
 
 def run_client(
@@ -71,14 +80,11 @@ def run_client(
 
 
 def _run(
-    main: Server | Client,
+    main: Server | Client | Supervisor,
     handlers: dict[signal.Signals, Callable[[], None]],
     process: ProcessSettings,
 ) -> int:
-    _raise_descriptor_limit()
-    logs.configure(verbose=process.verbose, json_lines=process.log_format == "json")
-    gc.freeze()  # what is imported lives as long as the process
-    gc.set_threshold(GC_THRESHOLD, 20, 100)
+    prepare(process)
     try:
         trio.run(_until_signal, main, handlers, process.pid)
     except CotunError as error:
@@ -87,16 +93,10 @@ def _run(
     return 0
 
 
-def _raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the system does: the usual 1024 are for programs of 1983."""
-    # Not in a sandbox; and on macOS, "unlimited" is more than it takes.
-    with contextlib.suppress(ValueError, OSError):
-        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 async def _until_signal(
-    main: Server | Client, handlers: dict[signal.Signals, Callable[[], None]], pid: str | None
+    main: Server | Client | Supervisor,
+    handlers: dict[signal.Signals, Callable[[], None]],
+    pid: str | None,
 ) -> None:
     """Run `main`; SIGINT and SIGTERM end it, a second one at once; the others have a handler."""
     failure: CotunError | None = None

@@ -264,7 +264,8 @@ async def activated(listener: socket.socket, *options: str) -> AsyncIterator[Pro
 
 
 @pytest.mark.slow
-async def test_a_restart_behind_a_socket_of_systemds_loses_no_connection() -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_restart_behind_a_socket_of_systemds_loses_no_connection(workers: str) -> None:
     with socket.create_server((LOOPBACK, 0), backlog=1024) as listener:
         address = f"{LOOPBACK}:{listener.getsockname()[1]}"
         lost: list[str] = []
@@ -300,7 +301,7 @@ async def test_a_restart_behind_a_socket_of_systemds_loses_no_connection() -> No
 
         async with (
             listening(echo) as target,
-            activated(listener) as first,
+            activated(listener, "--workers", workers) as first,
             our_client(f"http://{address}", target=target) as (client, local),
         ):
             await client.wait_for("Connected")
@@ -310,7 +311,7 @@ async def test_a_restart_behind_a_socket_of_systemds_loses_no_connection() -> No
                     nursery.start_soon(carry, address)
                 await until(300)
                 assert await first.stop() == 0
-                async with activated(listener):
+                async with activated(listener, "--workers", workers):
                     await client.wait_for("Connected", times=2)
                     await until(done + 700)
                     enough.set()

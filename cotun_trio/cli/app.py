@@ -119,13 +119,13 @@ def warn(line: str) -> None:
 
 
 def process_settings(
-    *, verbose: bool, log_format: Literal["text", "json"], pid: str | None
+    *, verbose: bool, log_format: Literal["text", "json"], pid: str | None, workers: int = 1
 ) -> ProcessSettings:
     """Return what the options that both commands have say."""
     # In a configuration file, it may be true or false as well as a path.
     switch = {"true": pidfile.NAME, "false": None}
     path = pid if pid is None else switch.get(pid.lower(), pid)
-    return ProcessSettings(verbose=verbose, log_format=log_format, pid=path)
+    return ProcessSettings(verbose=verbose, log_format=log_format, pid=path, workers=workers)
 
 
 def credentials(text: str | None) -> Credentials | None:

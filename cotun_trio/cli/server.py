@@ -58,8 +58,12 @@ cotun-trio hash-password; cotun-trio check-auth says what a file allows.
 
 A SIGHUP has the file read again, and the TLS certificate; a SIGUSR2 logs what
 is going on.  SIGINT and SIGTERM let what is open end, for a while; a second one
-does not.  The exit status is 0 then, 1 where the server cannot listen, and 2
-where the command line or the configuration file makes no sense.
+does not.  With --workers, signals are for the first process, which does the same
+in all of them; a SIGUSR1 has it start a new worker for each of them, one after
+the other, and let the old one end.
+
+The exit status is 0 after SIGINT or SIGTERM, 1 where the server cannot listen,
+and 2 where the command line or the configuration file makes no sense.
 
 For --tls-domain, there are in the environment:
 
@@ -247,6 +251,14 @@ def server(
             show_default=False, help="Let clients name Unix sockets of the server's (unix:)."
         ),
     ] = False,
+    workers: Annotated[
+        int,
+        Parameter(
+            metavar="COUNT",
+            help="Be so many processes on one port, to use as many processors; each takes some "
+            "50 MB, and another one watches them.",
+        ),
+    ] = 1,
     keepalive: Keepalive = KEEPALIVE,
     config: Config = None,
     pid: Pid = None,
@@ -263,6 +275,11 @@ def server(
         return 0
     if force:
         raise UsageError("--force is for --keygen only")
+    if tls_domain and workers > 1:
+        raise UsageError(
+            "--tls-domain answers an authority's challenges in one process: leave out --workers, "
+            "or give --tls-cert"
+        )
     warnings = warnings_about(config)
     settings = ServerSettings(
         host=host,
@@ -294,7 +311,7 @@ def server(
         )
     return Plan(
         settings,
-        process_settings(verbose=verbose, log_format=log_format, pid=pid),
+        process_settings(verbose=verbose, log_format=log_format, pid=pid, workers=workers),
         warnings=tuple(warnings),
         from_file=config is not None,
     )

@@ -6,6 +6,11 @@ from typing import Literal
 
 import attrs
 
+from cotun_trio.errors import UsageError
+
+MAX_WORKERS = 256
+"""More than there are processors anywhere, and what a mistyped number may do to a machine."""
+
 
 @attrs.frozen(kw_only=True)
 class ProcessSettings:
@@ -16,3 +21,10 @@ class ProcessSettings:
     log_format: Literal["text", "json"] = "text"
     pid: str | None = None
     """The path of a file to keep the process's number in."""
+    workers: int = attrs.field(default=1)
+    """How many processes a server is; with 1, there is no other but this one."""
+
+    @workers.validator
+    def _check_workers(self, _attribute: object, workers: int) -> None:
+        if not 1 <= workers <= MAX_WORKERS:
+            raise UsageError(f"--workers is a number between 1 and {MAX_WORKERS}, not {workers}")

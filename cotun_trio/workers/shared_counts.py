@@ -1,0 +1,122 @@
+"""Counts in memory that several processes have in common, for limits on all of them together.
+
+Each process has a slot that nobody else writes to, and everybody reads the sum of all: there is
+nothing to lock, and what a process has counted that dies is gone with its slot.  A number is eight
+or four aligned bytes, which are written and read as one by the processors that we know of.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+import os
+import tempfile
+
+CELLS = 65_536
+"""Numbers for the sources, by a hash of 16 bits: 256 KiB a slot, of which only what is used takes
+any memory.  The hash has a key, so that nobody can choose to share a cell with somebody else."""
+FORWARDS, STARTUPS, SERVED = range(3)
+"""The other numbers of a slot."""
+_HEAD = 64  # bytes for those: a line of the processor's cache
+_SLOT = _HEAD + 4 * CELLS
+
+
+def allocate(slots: int) -> int:
+    """Return a descriptor of such memory, all zero, for so many slots.  It has no name."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("cotun-trio")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    os.ftruncate(descriptor, slots * _SLOT)
+    return descriptor
+
+
+class SharedCounts:
+    """The memory behind `descriptor`, which stays the caller's.  `key` is that of the hash.
+
+    `close` it.
+    """
+
+    def __init__(self, descriptor: int, slots: int, key: bytes) -> None:
+        self._map = mmap.mmap(descriptor, slots * _SLOT)
+        self._view = memoryview(self._map)
+        self._numbers = self._view.cast("q")
+        self._cells = self._view.cast("I")
+        self._slots = slots
+        self._key = key
+
+    def count(self, which: int, slot: int) -> SharedCount:
+        """Return the count of one thing, as the owner of `slot` sees it."""
+        return SharedCount(self._numbers, range(which, self._slots * _SLOT // 8, _SLOT // 8), slot)
+
+    def tally(self, slot: int) -> SharedTally:
+        """Return that of connections that have not logged in, as the owner of `slot` sees it."""
+        return SharedTally(self._cells, self._slots, slot, self.count(STARTUPS, slot), self._key)
+
+    def clear(self, slot: int) -> None:
+        """Forget what the owner of `slot` has counted: it is dead."""
+        start = slot * _SLOT
+        self._view[start : start + _SLOT] = bytes(_SLOT)
+
+    def close(self) -> None:
+        """Let go of the memory.  Counts that were given out must not be used any more."""
+        for view in (self._numbers, self._cells, self._view):
+            view.release()
+        self._map.close()
+
+
+class SharedCount:
+    """See `cotun_trio.stats.Count`."""
+
+    def __init__(self, numbers: memoryview[int], places: range, slot: int) -> None:
+        self._numbers = numbers
+        self._places = places
+        self._mine = places[slot]
+
+    @property
+    def own(self) -> int:
+        """What is in our slot."""
+        return self._numbers[self._mine]
+
+    @own.setter
+    def own(self, value: int) -> None:
+        self._numbers[self._mine] = value
+
+    @property
+    def total(self) -> int:
+        """The sum over all slots."""
+        numbers = self._numbers
+        return sum([numbers[place] for place in self._places])
+
+
+class SharedTally:
+    """See `cotun_trio.access.startups.Tally`."""
+
+    def __init__(
+        self, cells: memoryview[int], slots: int, slot: int, count: SharedCount, key: bytes
+    ) -> None:
+        self._cells = cells
+        self._starts = range(_HEAD // 4, slots * _SLOT // 4, _SLOT // 4)
+        self._mine = self._starts[slot]
+        self._count = count
+        self._key = key
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self._count.total
+
+    def of(self, source: str) -> int:
+        """Return how many there are of a source, or of another with the same hash."""
+        cell, cells = self._cell(source), self._cells
+        return sum([cells[start + cell] for start in self._starts])
+
+    def change(self, source: str, by: int) -> None:
+        """Count one, or no longer."""
+        self._count.own += by
+        self._cells[self._mine + self._cell(source)] += by
+
+    def _cell(self, source: str) -> int:
+        digest = hashlib.blake2b(source.encode(), digest_size=2, key=self._key).digest()
+        return int.from_bytes(digest)

@@ -1,0 +1,252 @@
+"""A worker: a server that is given its connections, and shares its limits.
+
+It ends when the supervisor says so, when that is gone, and otherwise never: signals are the
+supervisor's.  Of SIGTERM, which systemd sends to everybody, it tells the supervisor, which starts
+another worker first unless it is about to end itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import signal
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from cotun_trio.access.penalties import Verdict
+from cotun_trio.common import Common
+from cotun_trio.errors import CotunError
+from cotun_trio.process import prepare
+from cotun_trio.reverse import Yielded
+from cotun_trio.server import Server
+from cotun_trio.snapshot import figures
+from cotun_trio.workers import control
+from cotun_trio.workers.link import Link, LinkLost
+from cotun_trio.workers.shared_counts import FORWARDS, SERVED, SharedCounts
+from cotun_trio.workers.spawn import Start
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cotun_trio.reverse import Claimant, Place
+    from cotun_trio.workers.link import Received
+
+IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""What is sent to all processes of a service may be meant for its first one alone."""
+PARTING = 1.0
+"""Seconds for the supervisor to take the last message."""
+GONE = Verdict(2.0)
+"""What a failed login costs when there is nobody to count it any more."""
+
+
+class Failures:
+    """The supervisor's account of failed logins; see `cotun_trio.logins.Failures`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._barred: dict[str, float] = {}  # until when, by Trio's clock
+
+    async def failed(self, source: str) -> Verdict:
+        """Ask the supervisor what it costs."""
+        try:
+            penalty = await self._link.ask(control.LoginFailed(source), control.Penalty)
+        except LinkLost:
+            return GONE
+        return Verdict(penalty.delay, penalty.barred_for)
+
+    def bar(self, source: str, seconds: float) -> None:
+        """Let nobody from `source` in for so long."""
+        now = trio.current_time()
+        self._barred = {other: until for other, until in self._barred.items() if until > now}
+        self._barred[source] = now + seconds
+
+    def barred(self, source: str) -> float:
+        """Return for how many seconds more `source` is barred; 0 if it is not."""
+        until = self._barred.get(source)
+        return 0.0 if until is None else max(until - trio.current_time(), 0.0)
+
+
+class Elsewhere:
+    """The listeners of other workers; see `cotun_trio.reverse.Elsewhere`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def claim(self, claimant: Claimant, place: Place) -> Yielded:
+        """Ask the supervisor, which asks the others."""
+        claim = control.Claim(
+            place.local_host,
+            place.local_port,
+            place.local_path,
+            place.udp,
+            claimant.identity,
+            claimant.user_name,
+        )
+        try:
+            return (await self._link.ask(claim, control.Yield)).outcome
+        except LinkLost:
+            return Yielded.KEPT
+
+
+class Worker(Server):
+    """A server that accepts by its `link`."""
+
+    def __init__(self, start: Start, link: Link, counts: SharedCounts) -> None:
+        self._link = link
+        self._failures = Failures(link)
+        common = Common(
+            forwards=counts.count(FORWARDS, start.slot),
+            startups=counts.tally(start.slot),
+            served=counts.count(SERVED, start.slot),
+            failures=self._failures,
+            elsewhere=Elsewhere(link),
+        )
+        self._served = common.served
+        self._take_over: dict[bool, Callable[[socket.socket, object], None]] = {}
+        super().__init__(attrs.evolve(start.settings, host_key=start.host_key), common=common)
+
+    # ---- what a server does otherwise
+
+    async def _listen(self) -> None:
+        """The supervisor does that."""
+
+    def _announce(self) -> None:
+        """The supervisor has done that."""
+
+    def _accept(self, accepting: trio.Nursery, connections: trio.Nursery) -> None:  # noqa: ARG002
+        self._take_over = {
+            False: self._reception.acceptor(connections),
+            True: self._reception.health_acceptor(connections),
+        }
+
+    def sessions_changed(self) -> None:
+        """See `Server.sessions_changed`."""
+        self._link.send(control.Sessions(len(self._reception.open_sessions)))
+
+    # ---- what the supervisor says
+
+    async def serve(self) -> None:
+        """Serve until the supervisor says otherwise, and until that is done.
+
+        Where it cannot serve at all, the supervisor is told.
+        """
+        with contextlib.closing(self._link):
+            await self._serve_by_link()
+
+    async def _serve_by_link(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._link.run)
+            nursery.start_soon(self._obey, nursery)
+            nursery.start_soon(self._report_signals)
+            try:
+                await self.run(task_status=_Ready(self._link))
+            except CotunError as error:
+                self._link.send(control.CannotServe(str(error)))
+            else:
+                self._link.send(control.Farewell(figures(self._reception.past, ())))
+            await self._link.all_sent(PARTING)
+            nursery.cancel_scope.cancel()
+
+    async def _obey(self, nursery: trio.Nursery) -> None:
+        """Do what the supervisor says, and end when it is gone."""
+        await self._link.hear(functools.partial(self._hear, nursery))
+        self.shut_down()
+
+    def _hear(self, nursery: trio.Nursery, received: Received) -> None:
+        message, number = received.message, received.number
+        if isinstance(message, control.Connection):
+            self._serve_connection(message, received.descriptor)
+        elif isinstance(message, control.Ping):
+            self._link.send(control.Done(), number=number)
+        elif isinstance(message, control.Count):
+            counted = figures(self._reception.past, self._reception.open_sessions)
+            self._link.send(control.Counted(counted), number=number)
+        elif isinstance(message, control.Barred):
+            self._failures.bar(message.source, message.seconds)
+        elif isinstance(message, control.Reload):
+            nursery.start_soon(self._reload_for, number)
+        elif isinstance(message, control.Claim):
+            nursery.start_soon(self._yield_to, message, number)
+        elif isinstance(message, control.Drain):
+            self.shut_down()
+
+    def _serve_connection(self, connection: control.Connection, descriptor: int) -> None:
+        if descriptor < 0:
+            self.log.warning("a connection is lost: out of file descriptors")
+            self._served.own += 1
+            return
+        sock = socket.socket(fileno=descriptor)
+        sock.setblocking(False)
+        self._take_over[connection.health](sock, (connection.host, connection.port))
+
+    async def _reload_for(self, number: int) -> None:
+        await self.read_again()
+        self._link.send(control.Done(), number=number)
+
+    async def _yield_to(self, claim: control.Claim, number: int) -> None:
+        outcome = await self.listeners.claimed(claim, claim)
+        self._link.send(control.Yield(outcome), number=number)
+
+    async def _report_signals(self) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM) as signals:
+            async for _ in signals:
+                self._link.send(control.Leaving())
+
+
+class _Ready:
+    """Tells the supervisor when the server has started (a `trio.TaskStatus`)."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    def started(self, _value: None = None) -> None:
+        self._link.send(control.Ready())
+
+
+def begin(sock: socket.socket) -> Start | None:
+    """Wait for the first message, and return what it says; None where the supervisor has gone.
+
+    Raises `ValueError` where the supervisor is another version.
+    """
+    # Never more than that message: the next one may come with a descriptor.
+    head = sock.recv(control.HEAD.size, socket.MSG_WAITALL)
+    if len(head) < control.HEAD.size:
+        return None
+    size = control.HEAD.unpack(head)[0]
+    payload = sock.recv(size, socket.MSG_WAITALL)
+    return Start.unpack(payload) if len(payload) == size else None
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Be the worker whose link and whose shared memory are the descriptors of `arguments`."""
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    sock, memory = socket.socket(fileno=int(arguments[0])), int(arguments[1])
+    sock.set_inheritable(False)
+    os.set_inheritable(memory, False)
+    try:
+        start = begin(sock)
+    except ValueError as error:
+        sock.sendall(control.encode(control.CannotServe(str(error))))
+        return
+    if start is None:
+        return
+    prepare(start.process, worker=start.number)
+    counts = SharedCounts(memory, start.slots, start.key)
+    link = Link(sock, control.Connection)
+    try:
+        worker = Worker(start, link, counts)
+    except CotunError as error:  # a file is not any more what it was
+        sock.setblocking(True)
+        sock.sendall(control.encode(control.CannotServe(str(error))))
+        return
+    trio.run(worker.serve)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,62 @@
+"""Who gets the next connection."""
+
+from __future__ import annotations
+
+import attrs
+
+from cotun_trio.workers.roster import Roster
+
+
+@attrs.define(eq=False)
+class Someone:
+    load: int = 0
+    answers: bool = True
+
+
+def roster(*workers: Someone) -> Roster[Someone]:
+    result: Roster[Someone] = Roster()
+    for worker in workers:
+        result.add(worker)
+    return result
+
+
+def test_who_has_fewest() -> None:
+    one, two, three = Someone(3), Someone(1), Someone(2)
+    assert roster(one, two, three).choose() is two
+
+
+def test_equals_take_turns() -> None:
+    workers = [Someone(), Someone(), Someone()]
+    everybody = roster(*workers)
+    assert [everybody.choose() for _ in range(6)] == workers * 2
+
+
+def test_load_is_balanced_when_connections_end() -> None:
+    one, two = Someone(), Someone()
+    both = roster(one, two)
+    for _ in range(10):
+        chosen = both.choose()
+        assert chosen
+        chosen.load += 1
+    assert (one.load, two.load) == (5, 5)
+    one.load = 0
+    for _ in range(5):
+        assert both.choose() is one
+        one.load += 1
+
+
+def test_who_does_not_answer_comes_last_but_comes() -> None:
+    dumb, busy = Someone(0, answers=False), Someone(100)
+    both = roster(dumb, busy)
+    assert both.choose() is busy
+    both.remove(busy)
+    assert both.choose() is dumb
+
+
+def test_there_may_be_nobody() -> None:
+    worker = Someone()
+    everybody = roster(worker)
+    everybody.remove(worker)
+    everybody.remove(worker)
+    assert everybody.choose() is None
+    assert len(everybody) == 0

@@ -1,0 +1,96 @@
+"""Counts that several processes have in common."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from cotun_trio.access.startups import Startups
+from cotun_trio.forwards.running import Quota
+from cotun_trio.workers.shared_counts import FORWARDS, SERVED, SharedCounts, allocate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+KEY = bytes(16)
+SLOTS = 3
+
+
+@pytest.fixture
+def both() -> Iterator[tuple[SharedCounts, SharedCounts]]:
+    """Give the same memory twice, as two processes have it."""
+    descriptor = allocate(SLOTS)
+    one, two = (SharedCounts(descriptor, SLOTS, KEY) for _ in range(2))
+    os.close(descriptor)
+    yield one, two
+    one.close()
+    two.close()
+
+
+def test_everybody_counts_for_himself_and_sees_the_sum(
+    both: tuple[SharedCounts, SharedCounts],
+) -> None:
+    one, two = both[0].count(FORWARDS, 0), both[1].count(FORWARDS, 2)
+    one.own += 5
+    two.own += 2**40
+    assert (one.own, two.own) == (5, 2**40)
+    assert one.total == two.total == 2**40 + 5
+    assert both[0].count(SERVED, 0).total == 0
+    one.own -= 5
+    assert two.total == two.own == 2**40
+
+
+def test_who_is_dead_counts_no_more(both: tuple[SharedCounts, SharedCounts]) -> None:
+    one, two = both[0].count(FORWARDS, 0), both[1].count(FORWARDS, 1)
+    one.own, two.own = 3, 4
+    both[0].tally(0).change("a", 1)
+    both[1].tally(1).change("a", 1)
+    both[1].clear(0)
+    assert (one.own, two.total) == (0, 4)
+    assert both[0].tally(0).total == both[0].tally(0).of("a") == 1
+
+
+def test_a_quota_is_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
+    one = Quota(3, both[0].count(FORWARDS, 0))
+    two = Quota(3, both[1].count(FORWARDS, 1))
+    one.count.own += 2
+    assert not two.used_up
+    two.count.own += 1
+    assert one.used_up
+    assert two.used_up
+    one.count.own -= 1
+    assert not two.used_up
+
+
+def test_startups_are_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
+    said: list[str] = []
+    one = Startups(4, 2, both[0].tally(0))
+    two = Startups(4, 2, both[1].tally(1))
+    first, second = one.enter("a", said.append), two.enter("a", said.append)
+    assert first
+    assert second
+    for startups in (one, two):
+        assert not startups.enter("a", said.append)
+    assert one.enter("b", said.append)
+    assert two.enter("b", said.append)
+    assert not one.enter("c", said.append)
+    second.leave()
+    assert one.enter("a", said.append)
+    assert not two.enter("c", said.append)
+
+
+def test_sources_have_cells_of_their_own_that_nobody_can_choose(
+    both: tuple[SharedCounts, SharedCounts],
+) -> None:
+    tally = both[0].tally(0)
+    tally.change("10.0.0.1", 1)
+    others = [f"10.0.{n // 256}.{n % 256}" for n in range(2, 500)]
+    assert sum(tally.of(other) for other in others) <= 2  # 1 in 65536 each
+    descriptor = allocate(1)
+    other_key = SharedCounts(descriptor, 1, b"another one")
+    os.close(descriptor)
+    cells = {tally._cell(source) == other_key.tally(0)._cell(source) for source in others}
+    other_key.close()
+    assert False in cells
