@@ -81,7 +81,12 @@ class Crew:
 
     async def start(self, nursery: trio.Nursery) -> None:
         """Start all workers, in tasks of `nursery`.  Raises `CotunError` where one cannot serve."""
-        members = [await nursery.start(self._live, nursery) for _ in range(self._process.workers)]
+        try:
+            members = [
+                await nursery.start(self._live, nursery) for _ in range(self._process.workers)
+            ]
+        except OSError as error:
+            raise CotunError(f"cannot start a worker: {error.strerror}") from None
         for member in members:
             await member.settled.wait()
             if member.ended.is_set():
@@ -114,7 +119,7 @@ class Crew:
         Where it does not get ready, all stays as it was, and the result is false.
         """
         async with self._replacing:
-            if self._ending or not member.kept:
+            if self._ending or not member.kept or member.ended.is_set():
                 return True
             member.kept = False
             successor: Member = await nursery.start(self._live, nursery)
@@ -147,11 +152,12 @@ class Crew:
 
         `failures` are how many before it have died young.
         """
-        slot, number, began = self._slots.pop(0), next(self._numbers), trio.current_time()
+        slot, began = self._slots.pop(0), trio.current_time()
         try:
             async with worker_process(self._memory) as (process, sock):
                 with contextlib.closing(Link(sock, None)) as link:
                     served = self._counts.count(SERVED, slot)
+                    number = next(self._numbers)
                     member = Member(number, slot, process, link, served)
                     self._begin(member)
                     task_status.started(member)

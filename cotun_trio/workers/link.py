@@ -106,7 +106,10 @@ class Link:
             await self._not_empty.wait()
             self._not_empty = trio.Event()
             while self._waiting and not self._lost:
-                await wait_writable(self._sock)
+                try:
+                    await wait_writable(self._sock)
+                except trio.ClosedResourceError:
+                    return
                 self._flush()
 
     async def all_sent(self, timeout: float) -> None:
@@ -140,7 +143,7 @@ class Link:
     # ---- receiving
 
     async def hear(self, heard: Callable[[Received], None]) -> None:
-        """Call `heard` with what comes, but for answers, up to the end of the other side.
+        """Call `heard` with what comes, but for answers, up to the end of the other side, or ours.
 
         Raises `ProtocolError`.
         """
@@ -165,7 +168,10 @@ class Link:
             try:
                 data, along, flags, _ = self._sock.recvmsg(READ_SIZE, self._room, _CLOEXEC)
             except BlockingIOError:
-                await wait_readable(self._sock)
+                try:
+                    await wait_readable(self._sock)
+                except trio.ClosedResourceError:
+                    return b""
                 continue
             except OSError:
                 return b""
