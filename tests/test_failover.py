@@ -44,6 +44,8 @@ from tests.support.tunnel import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cotun_trio.websocket.wire import Wire
+
 
 @pytest.fixture
 def autojump() -> trio.testing.MockClock:
@@ -218,27 +220,30 @@ async def test_a_thousand_clients_do_not_come_back_all_at_once(
 
 @pytest.mark.slow
 async def test_a_hundred_real_clients_do_not_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = random.Random(2)
+    generator = random.Random(29)
     monkeypatch.setattr("cotun_trio.connector.random.uniform", generator.uniform)
-    back: list[float] = []
+    attempts: list[float] = []
+    dial = Uplink.dial
 
-    class Watched(WatchedClient):
-        def session_opened(self, session: Any) -> None:
-            super().session_opened(session)
-            if len(self.sessions) == 2:
-                back.append(trio.current_time())
+    async def noting(uplink: Uplink, way: Way) -> Wire:
+        attempts.append(trio.current_time())
+        return await dial(uplink, way)
 
+    monkeypatch.setattr(Uplink, "dial", noting)
     async with switchable_server() as server, background() as nursery:
-        clients = [Watched(client_settings(server.address)) for _ in range(100)]
+        clients = [WatchedClient(client_settings(server.address)) for _ in range(100)]
         for client in clients:
             await nursery.start(client.run)
         for client in clients:
             await client.opened()
         await server.stop()
         await server.start()
+        del attempts[:100]
         for client in clients:
             await client.opened(2)
-    assert max(Counter(int(at * 10) for at in back).values()) <= 10
+    assert len(attempts) >= 100
+    # When they try is up to them; how long the rest takes, to the machine.
+    assert max(Counter(int(at * 10) for at in attempts).values()) <= 10
 
 
 # ---- a network that comes back

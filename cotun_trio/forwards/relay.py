@@ -84,6 +84,9 @@ class Relay:
                 if not channel.sendable:
                     await channel.wait_sendable()
                     continue  # the socket may have been reset meanwhile
+                turn = connection.turn
+                if limit > turn:
+                    limit = turn
                 try:
                     count = channel.send_from(self._fill, limit)
                 except BlockingIOError:
@@ -92,10 +95,10 @@ class Relay:
                     self._outward_ended = True
                     channel.send_eof(close=self._inward_ended.is_set())
                     return
-                if count < MAX_PACKET:
+                if count < limit and count < MAX_PACKET:
                     limit = MAX_PACKET
                     continue
-                # Whoever fills a packet has more to send.
+                # Whoever fills a packet, or its turn, has more to send.
                 calm = calm + 1 if connection.small_sends == small_sends else 0
                 small_sends = connection.small_sends
                 limit = LONG_TURN if calm >= CALM else SHORT_TURN

@@ -74,6 +74,7 @@ class Channel:
         "_growth",
         "_senders",
         "_sink",
+        "_urgent",
         "_views",
         "bytes_in",
         "bytes_out",
@@ -116,6 +117,7 @@ class Channel:
         self._backlog = Backlog()
         self._sink: Sink | None = None
         self._senders = trio.lowlevel.ParkingLot()
+        self._urgent = True  # it has not sent much at once, and goes before those that have
         self._end_told = self._closed_told = False
         self._discard = False  # we have closed: nobody wants what still comes
 
@@ -133,7 +135,7 @@ class Channel:
             if not self.out_window:
                 await self._senders.park()
             elif not connection.can_send:
-                await connection.wait_can_send()
+                await connection.wait_can_send(urgent=self._urgent)
             else:
                 return
 
@@ -155,7 +157,8 @@ class Channel:
         if count:
             self.out_window = window - count
             self.bytes_out += count
-            if count < SMALL:
+            self._urgent = count < SMALL
+            if self._urgent:
                 connection.small_sends += 1
             connection.send_data(self.peer_number, count)
         return count

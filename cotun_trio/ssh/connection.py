@@ -186,13 +186,21 @@ class Connection:
         """Whether data may be sent now: no key exchange is under way, and the carrier is idle."""
         return self.engine.may_send and not self._carrier.busy
 
-    async def wait_can_send(self) -> None:
-        """Wait until `can_send`.  Raises `trio.BrokenResourceError` when the connection is lost."""
+    @property
+    def turn(self) -> int:
+        """How many bytes one channel should send before others have their turn."""
+        return self._carrier.turn
+
+    async def wait_can_send(self, *, urgent: bool) -> None:
+        """Wait until `can_send`; who is `urgent` goes first.
+
+        Raises `trio.BrokenResourceError` when the connection is lost.
+        """
         while not self.can_send:
             if self.failure is not None:
                 raise trio.BrokenResourceError("the connection is lost")
             if self.engine.may_send:
-                await self._carrier.wait_idle()
+                await self._carrier.wait_idle(urgent=urgent)
             else:
                 await self._keys.park()
 

@@ -16,8 +16,15 @@ class Carrier(Protocol):
     def busy(self) -> bool:
         """Whether the network has not taken all that was sent so far."""
 
-    async def wait_idle(self) -> None:
-        """Wait until it has.  Raises `trio.BrokenResourceError` when it never will."""
+    @property
+    def turn(self) -> int:
+        """How many bytes one sender may send before others have their turn."""
+
+    async def wait_idle(self, *, urgent: bool = False) -> None:
+        """Wait until it has; who is `urgent` goes first.
+
+        Raises `trio.BrokenResourceError` when it never will.
+        """
 
     def send(self, data: memoryview | bytearray) -> None:
         """Send `data`, or keep a copy: the caller uses the memory again at once."""

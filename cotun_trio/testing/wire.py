@@ -9,6 +9,7 @@ import trio
 
 from cotun_trio.errors import ConnectionLost, CotunError
 from cotun_trio.ssh.scratch import READ
+from cotun_trio.websocket.pace import MAX_TURN
 
 if TYPE_CHECKING:
     from cotun_trio.websocket.wire import Receiver
@@ -91,7 +92,12 @@ class MemoryWire:
         """See `cotun_trio.ssh.neighbours.Carrier`."""
         return len(self.peer._data) > CAPACITY  # noqa: SLF001
 
-    async def wait_idle(self) -> None:
+    @property
+    def turn(self) -> int:
+        """See `cotun_trio.ssh.neighbours.Carrier`."""
+        return MAX_TURN
+
+    async def wait_idle(self, *, urgent: bool = False) -> None:  # noqa: ARG002
         """See `cotun_trio.ssh.neighbours.Carrier`."""
         while self.busy and not self.ended.is_set():
             await self._idle.park()

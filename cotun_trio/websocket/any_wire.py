@@ -40,7 +40,11 @@ class AnyWire(Protocol):
     def busy(self) -> bool:
         """See `cotun_trio.ssh.neighbours.Carrier`."""
 
-    async def wait_idle(self) -> None:
+    @property
+    def turn(self) -> int:
+        """See `cotun_trio.ssh.neighbours.Carrier`."""
+
+    async def wait_idle(self, *, urgent: bool = False) -> None:
         """See `cotun_trio.ssh.neighbours.Carrier`."""
 
     def send(self, data: memoryview | bytearray) -> None:

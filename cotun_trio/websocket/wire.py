@@ -17,7 +17,9 @@ The wire ends by `Wire.fail` (somebody broke a rule), by the peer, by the networ
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import re
 import socket
 from typing import TYPE_CHECKING, Protocol
@@ -42,6 +44,7 @@ from cotun_trio.websocket.frames import (
     Framer,
     close_frame,
 )
+from cotun_trio.websocket.pace import Pace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,12 +56,12 @@ MAX_HEAD = 8 * 1024
 MAX_BACKLOG = 8 * 1024 * 1024
 """Bytes that may wait for a peer that does not read.  Data does not get near it, since producers
 wait; a peer that asks and asks and never reads the answers does."""
-NOTSENT_LOWAT = 512 * 1024
-"""Bytes in the kernel that are not sent yet, above which the socket is not writable: enough to keep
-the link busy, and not so many that an interactive channel queues behind megabytes."""
+SIOCOUTQNSD = 0x894B
+"""The request for the bytes in the kernel that are not sent yet (linux/sockios.h)."""
 SMALL = 4096
 """Bytes up to which a frame in one piece is cheaper than a gathering write."""
 
+_NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 # As h11 sees them: it takes bare line feeds, and a status without a reason.
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?: |\r?\n)")
@@ -130,6 +133,10 @@ class Wire(trio.abc.Stream):
         self._backlog = Backlog()
         self._work = ParkingLot()  # where the writer waits for a backlog
         self._idle = ParkingLot()  # where producers wait for its end
+        self._urgent = ParkingLot()  # the same for those who go first
+        self._pace = Pace()
+        self._busy_since = (0.0, 0)  # when, and how many bytes were in the network's hands by then
+        self._set_turn()
 
     def attach(self, receiver: Receiver) -> None:
         """Give what came behind the handshake, and all that is still to come, to `receiver`."""
@@ -272,13 +279,18 @@ class Wire(trio.abc.Stream):
 
     # ---- sending
 
-    async def wait_idle(self) -> None:
-        """Wait until the kernel has taken all of the backlog.
+    @property
+    def turn(self) -> int:
+        """How many bytes one sender may send before others have their turn."""
+        return self._pace.turn
+
+    async def wait_idle(self, *, urgent: bool = False) -> None:
+        """Wait until the kernel has taken all of the backlog; who is `urgent` goes first.
 
         Raises `trio.BrokenResourceError` when that will never be.
         """
         while self.busy:
-            await self._idle.park()
+            await (self._urgent if urgent else self._idle).park()
         if self.ended.is_set():
             raise trio.BrokenResourceError("the connection is lost")
 
@@ -318,10 +330,15 @@ class Wire(trio.abc.Stream):
                 self._end(ConnectionLost(f"connection lost: {error.strerror}"))
                 return
             self.bytes_out += written
-        if written < size:
+        if written == size:
+            if size >= self._pace.turn and self._pace.taken_at_once(size):
+                self._set_turn()
+        else:
             self._backlog.append_rest(parts, written)
-            self.busy = True
-            self._work.unpark()
+            if not self.busy:
+                self.busy = True
+                self._busy_since = (trio.current_time(), self._sent())
+                self._work.unpark()
             if len(self._backlog) > MAX_BACKLOG:
                 self.fail(ProtocolError("the peer does not read what it asks for"))
 
@@ -330,10 +347,16 @@ class Wire(trio.abc.Stream):
         backlog, sock = self._backlog, self._sock
         while not self.ended.is_set():
             if not backlog:
+                if self.busy:
+                    self._follow_pace()
                 self.busy = False
-                # All of the producers: the first one may go and wait for its own socket.
-                self._idle.unpark_all()
-                await self._work.park()
+                if self._urgent:
+                    self._urgent.unpark_all()
+                    await checkpoint()
+                if not self.busy:
+                    # All of the producers: the first one may go and wait for its own socket.
+                    self._idle.unpark_all()
+                    await self._work.park()
                 continue
             try:
                 await wait_writable(sock)
@@ -345,6 +368,25 @@ class Wire(trio.abc.Stream):
                 return
             self.bytes_out += written
             backlog.advance(written)
+
+    def _follow_pace(self) -> None:
+        """Learn from the time that the backlog took."""
+        since, sent = self._busy_since
+        if self._pace.taken_in(trio.current_time() - since, self._sent() - sent):
+            self._set_turn()
+
+    def _sent(self) -> int:
+        """Return how many bytes have left the kernel: all, where it does not tell."""
+        unsent = array.array("i", [0])
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(self._sock.fileno(), SIOCOUTQNSD, unsent)
+        return self.bytes_out - unsent[0]
+
+    def _set_turn(self) -> None:
+        """Have the kernel keep no more than a turn of what is not sent yet."""
+        if _NOTSENT_LOWAT is not None and self._sock.family in (socket.AF_INET, socket.AF_INET6):
+            with contextlib.suppress(OSError):  # it is closed
+                self._sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, self._pace.turn)
 
     # ---- ending
 
@@ -401,13 +443,12 @@ class Wire(trio.abc.Stream):
         self._backlog.clear()
         self.busy = False
         self._work.unpark_all()
+        self._urgent.unpark_all()
         self._idle.unpark_all()
 
 
 def tune(sock: socket.socket) -> None:
-    """Prepare a socket: non-blocking, no delay, and little kept in the kernel."""
+    """Prepare a socket: non-blocking, and no delay."""
     sock.setblocking(False)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT)

@@ -244,7 +244,9 @@ async def test_everything_at_once_is_woken_by_the_end() -> None:
     async with trio.open_nursery() as nursery:
         for i in range(4):
             nursery.start_soon(expect, asked.wait_sendable(), trio.BrokenResourceError)
-            nursery.start_soon(expect, pair.client.wait_can_send(), trio.BrokenResourceError)
+            nursery.start_soon(
+                expect, pair.client.wait_can_send(urgent=False), trio.BrokenResourceError
+            )
             nursery.start_soon(expect, pair.client.request(f"{i}"), ConnectionLost)
             nursery.start_soon(expect, pair.client.open_channel(b"x"), ConnectionLost)
         await trio.testing.wait_all_tasks_blocked()

@@ -140,12 +140,12 @@ async def test_all_who_wait_to_send_are_woken_by_the_new_keys() -> None:
 async def test_waiting_to_send_is_over_when_both_the_keys_and_the_carrier_allow_it() -> None:
     dialogue = Dialogue()
     with trio.testing.assert_no_checkpoints():
-        await dialogue.connection.wait_can_send()
+        await dialogue.connection.wait_can_send(urgent=False)
     begin(dialogue)
     steps = []
 
     async def wait() -> None:
-        await dialogue.connection.wait_can_send()
+        await dialogue.connection.wait_can_send(urgent=False)
         steps.append(dialogue.connection.can_send)
 
     async with trio.open_nursery() as nursery:
@@ -173,7 +173,7 @@ async def test_who_waits_for_new_keys_learns_that_they_never_come() -> None:
             with pytest.raises(trio.BrokenResourceError):
                 await channel.wait_sendable()
             with pytest.raises(trio.BrokenResourceError):
-                await dialogue.connection.wait_can_send()
+                await dialogue.connection.wait_can_send(urgent=False)
 
         nursery.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()

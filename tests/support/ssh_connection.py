@@ -61,7 +61,10 @@ class MemoryCarrier:
         """See `Carrier`."""
         return self.clogged or bool(self.backlog)
 
-    async def wait_idle(self) -> None:
+    turn = 512 * 1024
+    """See `Carrier`."""
+
+    async def wait_idle(self, *, urgent: bool = False) -> None:
         """See `Carrier`."""
         while self.busy:
             if self.broken:

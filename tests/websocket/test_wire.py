@@ -12,7 +12,7 @@ import trio.testing
 
 from cotun_trio.errors import ConnectionLost, ProtocolError, UpgradeRefused
 from cotun_trio.websocket import wire as wire_module
-from cotun_trio.websocket.wire import MAX_HEAD, NOTSENT_LOWAT
+from cotun_trio.websocket.wire import MAX_HEAD
 from tests.support.frames import BINARY, CLOSE, PING, PONG, frame, payload_of, read_by_wsproto
 from tests.support.sockets import receive, receive_rest, send_all, tcp_pair, unix_pair, waiting
 from tests.support.wires import ACCEPTED, Collector, key_for, shrink_buffers, wire_and_peer, wire_on
@@ -380,5 +380,3 @@ def test_a_tcp_socket_is_tuned_for_the_wire() -> None:
         wire_module.tune(sock)
         assert not sock.getblocking()
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        lowat = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
-        assert lowat == NOTSENT_LOWAT
