@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import select
-import signal
 import socket
 import time
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-from bench.processes import PATIENCE, BenchError
-from bench.targets import CHUNK, LOOPBACK, STEP
+from bench.processes import LOOPBACK, PATIENCE, BenchError, child
+from bench.targets import CHUNK, STEP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,48 +106,40 @@ def measure_bulk(
     with Streams(ports, up=up, down=down) as streams:
         streams.start()
         streams.run(seconds * WARM_UP)
-        start, up_before, down_before, cpu_before = (
-            time.perf_counter(),
-            streams.up,
-            streams.down,
-            cpu(),
-        )
+        before = Moved(time.perf_counter(), streams.up, streams.down, cpu())
         streams.run(seconds)
-        took = time.perf_counter() - start
-        taken = tuple(b - a for a, b in zip(cpu_before, cpu(), strict=True))
-        return Moved(took, streams.up - up_before, streams.down - down_before, taken)
+        after = Moved(time.perf_counter(), streams.up, streams.down, cpu())
+        return Moved(
+            after.seconds - before.seconds,
+            after.up - before.up,
+            after.down - before.down,
+            tuple(b - a for a, b in zip(before.cpu, after.cpu, strict=True)),
+        )
 
 
 @contextlib.contextmanager
 def saturating_upload(ports: Ports) -> Iterator[Callable[[], float]]:
     """Upload in a process of its own meanwhile; the function given ends it and returns its MB/s."""
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=upload, args=(ports, there), daemon=True)
-    process.start()
+    with child(upload, ports) as pipe:
 
-    def answer() -> float:
-        if not here.poll(PATIENCE):
-            raise BenchError("the upload does not flow")
-        said: float | str = here.recv()
-        if isinstance(said, str):
-            raise BenchError(f"the upload beside it: {said}")
-        return said
+        def answer() -> float:
+            if not pipe.poll(PATIENCE):
+                raise BenchError("the upload beside it does not flow")
+            said: float | str = pipe.recv()
+            if isinstance(said, str):
+                raise BenchError(f"the upload beside it: {said}")
+            return said
 
-    def finish() -> float:
-        here.send("enough")
-        return answer()
+        def finish() -> float:
+            pipe.send("enough")
+            return answer()
 
-    try:
         answer()
         yield finish
-    finally:
-        process.kill()
-        process.join()
 
 
-def upload(ports: Ports, parent: Connection) -> None:
+def upload(parent: Connection, ports: Ports) -> None:
     """Upload until the parent says something; say when it flows, and its MB/s at the end."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Streams(ports, up=1, down=0) as streams:
             streams.start()

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from bench.openssh import Ssh
-from bench.targets import LOOPBACK
+from bench.processes import LOOPBACK
 from bench.ways import Direct, Tls, Tunnel
 
 if TYPE_CHECKING:
@@ -42,33 +42,27 @@ def find_ways(directory: Path) -> tuple[list[Way], list[str]]:
     """Return the ways that can be gone here, and why the others cannot."""
     ours = [sys.executable, "-m", "cotun_trio"]
     ways: list[Way] = [Direct(), Tunnel(name="cotun-trio", client=ours, server=ours)]
-    missing = []
     go = [path] if (path := find_chisel()) else None
+    tls = make_certificate(directory)
     if go is not None:
         ways += [
             Tunnel(name="chisel", client=go, server=go),
             Tunnel(name="ours to chisel", client=ours, server=go),
             Tunnel(name="chisel to ours", client=go, server=ours),
         ]
-    else:
-        missing.append("chisel: it is not on PATH, and $CHISEL does not name it")
     ssh, sshd = shutil.which("ssh"), find_sshd()
     if ssh and sshd:
         ways.append(Ssh(ssh=ssh, sshd=sshd))
-    else:
-        missing.append(f"ssh -L: there is no {'sshd' if ssh else 'ssh'} here")
-    tls = make_certificate(directory)
-    if tls is None:
-        missing.append("TLS: trustme is not installed (make .venv/installed-test)")
-    else:
-        ways.append(
-            Tunnel(name="cotun-trio tls", client=ours, server=ours, tls=tls, against="chisel tls")
-        )
-        if go is not None:
+    for name, program in (("cotun-trio tls", ours), ("chisel tls", go)):
+        if program is not None and tls is not None:
             ways.append(
-                Tunnel(name="chisel tls", client=go, server=go, tls=tls, against="chisel tls")
+                Tunnel(name=name, client=program, server=program, tls=tls, against="chisel tls")
             )
-    return ways, missing
+    return ways, [
+        *([] if go else ["chisel: it is not on PATH, and $CHISEL does not name it"]),
+        *([] if ssh and sshd else [f"ssh -L: there is no {'sshd' if ssh else 'ssh'} here"]),
+        *([] if tls else ["TLS: trustme is not installed (make .venv/installed-test)"]),
+    ]
 
 
 def make_certificate(directory: Path) -> Tls | None:

@@ -6,9 +6,8 @@ import select
 import socket
 import time
 
-from bench.processes import PATIENCE, BenchError
+from bench.processes import LOOPBACK, PATIENCE, BenchError
 from bench.roundtrips import connect, receive
-from bench.targets import LOOPBACK
 
 AT_A_TIME = 50
 MOST = 20_000

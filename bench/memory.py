@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.connections import open_connections
-from bench.processes import BenchError, resident_bytes
-from bench.targets import LOOPBACK
+from bench.processes import LOOPBACK, BenchError, resident_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +73,11 @@ def open_sessions(url: str, count: int, ca: str | None) -> Iterator[None]:
     """Have a process of its own open sessions at a server, until left.  Raises `BenchError`."""
     command = [sys.executable, "-m", "bench.sessions", url, str(count), *([ca] if ca else [])]
     with subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=Path(__file__).parent.parent
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parent.parent,
+        start_new_session=True,
     ) as process:
         try:
             assert process.stdout is not None

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from bench.processes import BenchError, free_ports
-from bench.targets import LOOPBACK, Ports
+from bench.processes import LOOPBACK, BenchError, free_ports
+from bench.targets import Ports
 from bench.ways import Way, pair
 
 if TYPE_CHECKING:

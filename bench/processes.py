@@ -1,8 +1,10 @@
-"""The programs at a tunnel's ends as processes: how they start and end, and what they take."""
+"""Processes: our own children, and the programs at a tunnel's ends: how they start and end, and what
+they take."""
 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import random
 import re
@@ -13,11 +15,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.targets import LOOPBACK
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from multiprocessing.connection import Connection
 
+LOOPBACK = "127.0.0.1"
 PATIENCE = 20.0
 """Seconds for a program to start, or for a byte to come through a tunnel: many times the usual."""
 PAUSE = 0.001
@@ -80,6 +82,28 @@ def running(command: Sequence[str], log: Path) -> Iterator[Program]:
         yield program
     finally:
         program.kill()
+
+
+@contextlib.contextmanager
+def child(function: Callable[..., None], *arguments: object) -> Iterator[Connection]:
+    """Run a function in a process, until left; it gets the other end of the pipe, and `arguments`."""
+    context = multiprocessing.get_context("fork")  # there are no threads here
+    here, there = context.Pipe()
+    process = context.Process(target=be_child, args=(function, there, *arguments), daemon=True)
+    process.start()
+    there.close()
+    try:
+        yield here
+    finally:
+        process.kill()
+        process.join()
+
+
+def be_child(function: Callable[..., None], *arguments: object) -> None:
+    """Run `function`, and leave Ctrl-C and termination to the parent, which ends this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    function(*arguments)
 
 
 def parent_of(process: Path) -> int:

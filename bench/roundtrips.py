@@ -8,8 +8,7 @@ import struct
 import time
 from typing import NamedTuple
 
-from bench.processes import PATIENCE, BenchError
-from bench.targets import LOOPBACK
+from bench.processes import LOOPBACK, PATIENCE, BenchError
 
 SIZE = 64
 """Bytes of a round trip."""

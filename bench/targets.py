@@ -6,17 +6,16 @@ Each is a process with a loop of its own, so that none of them waits for another
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import select
-import signal
 import socket
 from typing import TYPE_CHECKING, NamedTuple
+
+from bench.processes import LOOPBACK, child
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
-LOOPBACK = "127.0.0.1"
 CHUNK = bytes(256 * 1024)
 STEP = 1024 * 1024
 """Bytes for which the sink sends back one: what has arrived counts, not what has been sent."""
@@ -36,31 +35,9 @@ class Ports(NamedTuple):
 def running_targets() -> Iterator[Ports]:
     """Run the targets; give their ports."""
     with contextlib.ExitStack() as stack:
-        ports = [
-            stack.enter_context(in_process(target))
-            for target in (be_sink, be_source, be_echo, be_datagram_echo)
-        ]
-        yield Ports(*ports)
-
-
-@contextlib.contextmanager
-def in_process(target: Callable[[Connection], None]) -> Iterator[int]:
-    """Run `target` in a process; give the port that it says."""
-    here, there = multiprocessing.Pipe()
-    process = multiprocessing.Process(target=run_target, args=(target, there), daemon=True)
-    process.start()
-    try:
-        port: int = here.recv()
-        yield port
-    finally:
-        process.kill()
-        process.join()
-
-
-def run_target(target: Callable[[Connection], None], port: Connection) -> None:
-    """Be `target`, and leave Ctrl-C to the parent, which ends this process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    target(port)
+        targets = (be_sink, be_source, be_echo, be_datagram_echo)
+        pipes = [stack.enter_context(child(target)) for target in targets]
+        yield Ports(*(pipe.recv() for pipe in pipes))
 
 
 def be_sink(port: Connection) -> None:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import attrs
 
 from bench.processes import (
+    LOOPBACK,
     cpu_seconds,
     free_ports,
     running,
     wait_for_first_byte,
     wait_until_listening,
 )
-from bench.targets import LOOPBACK, Ports
+from bench.targets import Ports
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
