@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Throughput and round trips of cotun-trio, beside a direct connection and, when it is on PATH (or
-# $CHISEL names it), chisel: all interleaved in one run.  See `bench/run.sh --help`.
+# How fast cotun-trio is, beside a direct connection, ssh -L and, when it is on PATH (or $CHISEL names
+# it), chisel: all interleaved in one run.  See `bench/run.sh --help`.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
-make --silent -C "$here" .venv/installed
-exec "$here/.venv/bin/python" "$here/bench/measure.py" "$@"
+make --silent -C "$here" .venv/installed-test
+PYTHONPATH="$here" exec "$here/.venv/bin/python" -m bench.measure "$@"
