@@ -1,5 +1,5 @@
-"""Processes: our own children, and the programs at a tunnel's ends: how they start and end, and what
-they take."""
+"""Processes, our own children and the programs at a tunnel's ends: how they start and end, and
+what they take."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def running(command: Sequence[str], log: Path) -> Iterator[Program]:
 
 @contextlib.contextmanager
 def child(function: Callable[..., None], *arguments: object) -> Iterator[Connection]:
-    """Run a function in a process, until left; it gets the other end of the pipe, and `arguments`."""
+    """Run a function in a process, until left; it gets the pipe's other end, and `arguments`."""
     context = multiprocessing.get_context("fork")  # there are no threads here
     here, there = context.Pipe()
     process = context.Process(target=be_child, args=(function, there, *arguments), daemon=True)

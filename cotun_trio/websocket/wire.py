@@ -58,6 +58,8 @@ MAX_BACKLOG = 8 * 1024 * 1024
 wait; a peer that asks and asks and never reads the answers does."""
 SIOCOUTQNSD = 0x894B
 """The request for the bytes in the kernel that are not sent yet (linux/sockios.h)."""
+MAX_TLS_TURN = 256 * 1024
+"""Bytes of a turn through TLS, which makes new copies of it: from here on they cost more each."""
 SMALL = 4096
 """Bytes up to which a frame in one piece is cheaper than a gathering write."""
 
@@ -134,7 +136,7 @@ class Wire(trio.abc.Stream):
         self._work = ParkingLot()  # where the writer waits for a backlog
         self._idle = ParkingLot()  # where producers wait for its end
         self._urgent = ParkingLot()  # the same for those who go first
-        self._pace = Pace()
+        self._pace = Pace() if tls is None else Pace(MAX_TLS_TURN)
         self._busy_since = (0.0, 0)  # when, and how many bytes were in the network's hands by then
         self._set_turn()
 
