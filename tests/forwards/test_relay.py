@@ -15,7 +15,7 @@ import trio
 import trio.testing
 
 from cotun_trio.errors import ConnectionLost
-from cotun_trio.forwards.relay import Relay
+from cotun_trio.forwards.relay import SHORT_TURN, Relay
 from cotun_trio.net.sockets import close
 from cotun_trio.ssh.window import WINDOW
 from tests.support.leaks import descriptors
@@ -347,6 +347,34 @@ async def test_a_reader_that_stalls_costs_a_window_and_nobody_else_notices() -> 
             assert await receive_exactly(other.app, 3) == b"yes"
             assert await receive_exactly(stalled.app, len(data)) == data
             await until(lambda: not stalled.near._backlog)
+        nursery.cancel_scope.cancel()
+
+
+async def test_bulk_takes_long_turns_alone_and_short_ones_beside_who_sends_little() -> None:
+    pair = ConnectionPair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pair.pump_forever)
+        async with relayed(connections=pair) as bulk, relayed(connections=pair) as other:
+            sizes = pair.carriers["client"].sizes
+            data = bytes(8 * MiB)
+            for chatty in (False, True):
+                sizes.clear()
+                async with trio.open_nursery() as transfer:
+                    transfer.start_soon(send_all, bulk.app, data)
+
+                    async def chat() -> None:
+                        while True:
+                            await send_all(other.app, b"x")
+                            await receive_exactly(other.target, 1)
+
+                    if chatty:
+                        transfer.start_soon(chat)
+                    assert await receive_exactly(bulk.target, len(data)) == data
+                    transfer.cancel_scope.cancel()
+                if chatty:
+                    assert max(sizes[len(sizes) // 2 :]) <= SHORT_TURN + 4096
+                else:
+                    assert max(sizes) > SHORT_TURN + 4096
         nursery.cancel_scope.cancel()
 
 
