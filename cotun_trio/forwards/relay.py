@@ -76,7 +76,7 @@ class Relay:
 
     async def _move_outwards(self) -> None:
         channel, sock = self._channel, self._sock
-        connection = channel.connection
+        connection, carrier = channel.connection, channel.connection.carrier
         limit, calm, small_sends = MAX_PACKET, 0, 0
         try:
             while not self._stopped:
@@ -84,9 +84,8 @@ class Relay:
                 if not channel.sendable:
                     await channel.wait_sendable()
                     continue  # the socket may have been reset meanwhile
-                turn = connection.turn
-                if limit > turn:
-                    limit = turn
+                if limit > carrier.turn:
+                    limit = carrier.turn
                 try:
                     count = channel.send_from(self._fill, limit)
                 except BlockingIOError:

@@ -64,8 +64,7 @@ class Connection:
         self.failure: CotunError | None = None
         """Why the connection ended, once it has."""
         self.link = Link()
-        self.small_sends = 0
-        """How often a channel has sent so little that somebody may be waiting for it."""
+        self.small_sends = 0  # of channels, so small that somebody may be waiting for them
         self._host_key = b""
         self._keys_agreed = trio.Event()
         self.logged_in = trio.Event()
@@ -73,7 +72,7 @@ class Connection:
         self._packetizer = engine.packetizer
         self.data_slots = engine.packetizer.data_slots
         """See `Packetizer.data_slots`."""
-        self._carrier = carrier
+        self.carrier = carrier
         self._handler = handler
         self._channel_type = channel_type
         self._opens: dict[int, PendingOpen] = {}
@@ -184,23 +183,15 @@ class Connection:
     @property
     def can_send(self) -> bool:
         """Whether data may be sent now: no key exchange is under way, and the carrier is idle."""
-        return self.engine.may_send and not self._carrier.busy
-
-    @property
-    def turn(self) -> int:
-        """How many bytes one channel should send before others have their turn."""
-        return self._carrier.turn
+        return self.engine.may_send and not self.carrier.busy
 
     async def wait_can_send(self, *, urgent: bool) -> None:
-        """Wait until `can_send`; who is `urgent` goes first.
-
-        Raises `trio.BrokenResourceError` when the connection is lost.
-        """
+        """Wait until `can_send`; who is `urgent` goes first.  Raises `trio.BrokenResourceError`."""
         while not self.can_send:
             if self.failure is not None:
                 raise trio.BrokenResourceError("the connection is lost")
             if self.engine.may_send:
-                await self._carrier.wait_idle(urgent=urgent)
+                await self.carrier.wait_idle(urgent=urgent)
             else:
                 await self._keys.park()
 
@@ -209,7 +200,7 @@ class Connection:
         packetizer = self._packetizer
         if packetizer.out:
             self._flush()
-        self._carrier.send(packetizer.seal_data(recipient, count))
+        self.carrier.send(packetizer.seal_data(recipient, count))
         if packetizer.need_rekey():
             self._after_traffic()
 
@@ -246,7 +237,7 @@ class Connection:
     def _flush(self) -> None:
         out = self._packetizer.out
         if out:
-            self._carrier.send(out)
+            self.carrier.send(out)
             out.clear()
 
     # ---- login
@@ -374,7 +365,7 @@ class Connection:
         return channel
 
     async def wait_no_channels(self) -> None:
-        """Wait until no channel is open, and the peer knows that of each."""
+        """Wait until no channel is open, which the peer knows of each."""
         while self.channels:
             await self._no_channels.park()
 
@@ -465,9 +456,7 @@ class Connection:
             raise ProtocolError("a channel data message of the wrong length")
         channel = self.channels.get(number) or self._channel(number)
         channel.on_data(payload[DATA_HEAD.size :])
-        if not channel.pending:
-            channel.pending = True
-            self._touched.append(channel)
+        self._touch(channel)
 
     def _on_extended_data(self, payload: memoryview) -> None:
         reader = Reader(payload)
