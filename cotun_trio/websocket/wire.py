@@ -5,8 +5,9 @@ connection sends on.  Reading happens where trio-websocket's reader task calls `
 read into a shared buffer, payload straight to the receiver, control frames to trio-websocket.
 Sending happens where the data is produced, on the spot; only what the kernel does not take is
 copied into a backlog, for the one task that waits for the socket to become writable.  Producers
-of data wait for that backlog to be gone.  Readers never do: two ends that both waited for the
-other to read would wait for ever.
+of data wait for that backlog to be gone, those that send little going first, and take turns of a
+length that the link decides (`cotun_trio.websocket.pace`).  Readers never wait: two ends that both
+waited for the other to read would wait for ever.
 
 Plain sockets and `trio.lowlevel.wait_readable` are used rather than Trio's own streams, which cost
 a quarter of the throughput and of the round trip here.
