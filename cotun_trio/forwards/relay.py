@@ -132,7 +132,7 @@ class Relay:
     async def _drain(self, scope: trio.CancelScope) -> None:
         with scope:
             done = False
-            while not done:
+            while not done and self._siblings is not None:  # or else the socket is closed
                 try:
                     await wait_writable(self._sock)
                 except trio.ClosedResourceError:

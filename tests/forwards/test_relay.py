@@ -421,6 +421,28 @@ async def test_what_came_before_the_relay_is_delivered() -> None:
             nursery.cancel_scope.cancel()
 
 
+async def test_one_that_is_cancelled_at_once_leaves_those_beside_it_alone() -> None:
+    pair = ConnectionPair()
+    near, far = await pair.open()
+    for _ in range(16):
+        send_on(far, bytes(65536))
+    pair.pump()
+    with tcp_pair() as (sock, app):
+        keep_little(sock)
+        keep_little(app)
+        async with trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+            scope.cancel()
+
+            async def run() -> None:
+                with scope:
+                    await Relay(near, sock).run()
+
+            nursery.start_soon(run)
+            await trio.testing.wait_all_tasks_blocked()
+        assert sock.fileno() < 0
+
+
 # ---- closing a socket
 
 
