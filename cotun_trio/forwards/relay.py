@@ -136,9 +136,7 @@ class Relay:
                 try:
                     await wait_writable(self._sock)
                 except trio.ClosedResourceError:
-                    if self._siblings is None:
-                        return
-                    continue  # only the reading has stopped
+                    continue  # perhaps only the reading has stopped
                 done = self._channel.flush_backlog()
         self._draining = None
 
