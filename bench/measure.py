@@ -80,11 +80,11 @@ def measure(plan: Plan, results: Results, directory: Path) -> None:
                         subject.opened.check()
                         for figure, value in row.measure(subject).items():
                             results.add(figure, way.name, number, value)
-                        subject.opened.settle()
                     except (OSError, BenchError) as error:
                         results.missing.append(
                             f"{way.name}, {row.name}, round {number + 1}: {error}"
                         )
+                    subject.opened.settle()
 
 
 def parse() -> argparse.Namespace:

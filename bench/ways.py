@@ -70,13 +70,14 @@ class Opened:
         For `LONGEST_SETTLE` at most; the next measurement, and the next way, are not to pay for it.
         """
         deadline = time.perf_counter() + LONGEST_SETTLE
-        before = sum(self.cpu())
-        while time.perf_counter() < deadline:
-            time.sleep(SETTLE)
-            now = sum(self.cpu())
-            if now - before < SETTLE * QUIET:
-                return
-            before = now
+        with contextlib.suppress(OSError):  # one of them has ended, which `check` tells
+            before = sum(self.cpu())
+            while time.perf_counter() < deadline:
+                time.sleep(SETTLE)
+                now = sum(self.cpu())
+                if now - before < SETTLE * QUIET:
+                    return
+                before = now
 
     def cpu(self) -> tuple[float, ...]:
         """Return the CPU seconds of client and server so far; of the direct way, nothing."""
