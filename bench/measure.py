@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from bench.rows import Row
     from bench.ways import Opened, Way
 
+INTERRUPTED = 128 + signal.SIGINT
 JSON = Path(__file__).parent.parent / "build" / "bench.json"
 
 
@@ -119,10 +120,14 @@ def parse() -> argparse.Namespace:
     return options
 
 
-def run(options: argparse.Namespace) -> Results:
-    """Measure what the command line asks for."""
+def run(options: argparse.Namespace) -> tuple[Results, int]:
+    """Measure what the command line asks for; return an exit status, too.
+
+    After Ctrl-C or SIGTERM it is what there was until then.
+    """
     raise_descriptor_limit()
-    signal.signal(signal.SIGTERM, terminated)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    status = 0
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
@@ -141,15 +146,15 @@ def run(options: argparse.Namespace) -> Results:
             against={way.name: way.against for way in plan.ways},
             missing=missing,
         )
-        measure(plan, results, directory)
+        try:
+            measure(plan, results, directory)
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+            results.missing.append("everything after an interruption")
     results.machine["took"] = f"{time.perf_counter() - started:.0f} s"
-    results.save(options.json)
-    return results
-
-
-def terminated(*_: object) -> NoReturn:
-    """End as after Ctrl-C, so that all children end, too."""
-    sys.exit(143)
+    if results.rounds:
+        results.save(options.json)
+    return results, status
 
 
 def main() -> None:
@@ -158,17 +163,18 @@ def main() -> None:
     if options.plot:
         load_matplotlib()
     try:
-        results = Results.load(options.source) if options.source else run(options)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        results, status = (Results.load(options.source), 0) if options.source else run(options)
+    except KeyboardInterrupt:  # before there was anything to measure with
+        sys.exit(INTERRUPTED)
     for line in (*head(results), *table(results)):
         print(line)
     if options.targets:
         print()
         for line in goal_lines(results):
             print(line)
-    if options.plot:
+    if options.plot and results.rounds:
         plot(results, options.plot)
+    sys.exit(status)
 
 
 if __name__ == "__main__":
