@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from cotun_trio import unused_imports
 from cotun_trio.cli import (  # they register their commands
     check_auth,  # noqa: F401
     client,  # noqa: F401
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line, and exit."""
     words = sys.argv[1:] if argv is None else argv
+    unused_imports.leave_out()
     for name in ("HOST", "PORT", "AUTH"):
         if not os.environ.get(name, "unset"):  # empty is unset, as to the Go programs
             del os.environ[name]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import truststore
-from cryptography import x509
 
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
@@ -100,6 +99,8 @@ def load_authorities(context: ssl.SSLContext, path: str) -> None:
 
 def _check_validity(path: str) -> None:
     """Raise `UsageError` unless the first certificate in a file is valid now."""
+    from cryptography import x509  # a server's only: no client has to wait 10 ms for it
+
     try:
         certificate = x509.load_pem_x509_certificate(_read(path))
     except ValueError:

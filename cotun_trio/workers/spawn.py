@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from cotun_trio.access.host_keys import HostKey
     from cotun_trio.settings import ProcessSettings, ServerSettings
 
-MODULE = "cotun_trio.workers.worker"
+MODULE = "cotun_trio.workers"
 DEATH = 5.0
 """Seconds for a process to be gone that has been killed, or has closed its end of the link."""
 _SETTINGS = re.compile("HOST|PORT|AUTH|COTUN_.*|PYTHONPATH")

@@ -12,7 +12,6 @@ import functools
 import os
 import signal
 import socket
-import sys
 from typing import TYPE_CHECKING
 
 import attrs
@@ -246,7 +245,3 @@ def main(arguments: Sequence[str]) -> None:
         sock.sendall(control.encode(control.CannotServe(str(error))))
         return
     trio.run(worker.serve)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
