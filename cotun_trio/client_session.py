@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.settings import ClientSettings, ServerUrl
-    from cotun_trio.ssh.requests import GlobalRequest
+    from cotun_trio.ssh.global_requests import GlobalRequest
     from cotun_trio.ssh.scratch import Scratch
     from cotun_trio.websocket.any_wire import AnyWire
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.target import Target
     from cotun_trio.reverse import Listeners
     from cotun_trio.settings import ServerSettings
-    from cotun_trio.ssh.requests import GlobalRequest
+    from cotun_trio.ssh.global_requests import GlobalRequest
     from cotun_trio.ssh.scratch import Scratch
     from cotun_trio.websocket.any_wire import AnyWire
 
@@ -332,6 +332,11 @@ class ServerSession(Session):
         if not self._may_reach(target):
             return f"access to '{target.access_address}' denied"
         return None
+
+    @property
+    def asks_first(self) -> bool:
+        """See `Session.asks_first`: there is a hook."""
+        return self._owner.authorisation is not None
 
     async def refusal(self, target: Target, log: Context) -> str | None:
         """See `Session.refusal`: ask the hook."""

@@ -21,6 +21,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -39,15 +40,17 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable
 
+    from cotun_trio.forwards.carry import Rest
     from cotun_trio.forwards.in_process import Inbox
-    from cotun_trio.forwards.running import Quota, Tally
+    from cotun_trio.forwards.running import Forward, Quota, Tally
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.settings import Timings
     from cotun_trio.ssh.engine import Engine
-    from cotun_trio.ssh.requests import GlobalRequest, Opening
+    from cotun_trio.ssh.global_requests import GlobalRequest
+    from cotun_trio.ssh.openings import Opening
     from cotun_trio.websocket.any_wire import AnyWire
 
 
@@ -128,8 +131,13 @@ class Session(abc.ABC):
     def may_reach_by_socks(self, target: Target) -> bool:
         """Return whether the peer's SOCKS clients may have a connection to `target`."""
 
+    @property
+    def asks_first(self) -> bool:
+        """Whether `refusal` has to be asked, which may take time."""
+        return False
+
     async def refusal(self, target: Target, log: Context) -> str | None:  # noqa: ARG002
-        """Return why the peer may not have a connection, where it takes time to find out."""
+        """Return why the peer may not have a connection to `target`; None if it may."""
         return None
 
     @abc.abstractmethod
@@ -268,30 +276,38 @@ class Session(abc.ABC):
             close(sock, reset=True)
             return
         self._measure_link()
-        self.start_soon(self._carry_out, sock, remote, log)
+        forward = self.forwards.begin(remote)
+        link = self if forward.tally is None else Counted(self, forward)
+        self.start_soon(self._carry_out, forward, carry_out(link, sock, remote, log))
 
-    async def _carry_out(self, sock: socket.socket, remote: Remote, log: Context) -> None:
-        with self.forwards.running(remote) as forward:
-            link = self if forward.tally is None else Counted(self, forward)
-            await carry_out(link, sock, remote, log)
+    async def _carry_out(self, forward: Forward, rest: Rest) -> None:
+        with forward:
+            await rest()
 
-    async def _carry_in(self, opening: Opening, target: Target, log: Context) -> None:
-        with self.forwards.running(target, endless=target.udp) as forward:
+    def _begin_in(self, opening: Opening, forward: Forward, target: Target, log: Context) -> Rest:
+        """Begin with a connection to `target`, which the peer may have; return the rest."""
+        if (inbox := self.inbox(target)) is not None:
+            return partial(inbox.deliver, opening, log)
 
-            async def refusal(by_socks: Target) -> str | None:
-                forward.by_socks = by_socks
-                if not self.may_reach_by_socks(by_socks):
-                    return "access denied"
-                return await self.refusal(by_socks, log)
+        async def refusal(by_socks: Target) -> str | None:
+            forward.by_socks = by_socks
+            if not self.may_reach_by_socks(by_socks):
+                return "access denied"
+            return await self.refusal(by_socks, log)
 
-            opening.opened = forward.carries
-            if (reason := await self.refusal(target, log)) is not None:
+        return carry_in(opening, target, refusal, self.timings, log)
+
+    async def _carry_in(
+        self, opening: Opening, forward: Forward, target: Target, log: Context, rest: Rest | None
+    ) -> None:
+        with forward:
+            if rest is not None:
+                await rest()
+            elif (reason := await self.refusal(target, log)) is not None:
                 log.info("refused: %s", reason)
                 opening.refuse(messages.OPEN_PROHIBITED, reason)
-            elif (inbox := self.inbox(target)) is not None:
-                await inbox.deliver(opening, log)
             else:
-                await carry_in(opening, target, refusal, self.timings, log)
+                await self._begin_in(opening, forward, target, log)()
         if not opening.answered:  # it was cut before
             opening.refuse(messages.OPEN_PROHIBITED, "not allowed any more")
 
@@ -344,7 +360,10 @@ class Session(abc.ABC):
             opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, TOO_MANY)
             return
         self._measure_link()
-        self.start_soon(self._carry_in, opening, target, log)
+        forward = self.forwards.begin(target, endless=target.udp)
+        opening.opened = forward.carries
+        rest = None if self.asks_first else self._begin_in(opening, forward, target, log)
+        self.start_soon(self._carry_in, opening, forward, target, log, rest)
 
     def request_received(self, request: GlobalRequest) -> None:
         """Answer a global request."""

@@ -46,8 +46,6 @@ from tests.support.tunnel import (
 )
 
 if TYPE_CHECKING:
-    import socket
-
     from tests.support.log_watch import LogWatch
 
 
@@ -375,13 +373,13 @@ async def test_the_local_port_never_refuses_while_sessions_come_and_go(
 async def test_an_error_of_our_own_costs_the_client_its_session_only(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
-    async def broken(_connection: object, sock: socket.socket, *_args: object) -> None:
+    async def broken(outgoing: streams.Outgoing) -> None:
         monkeypatch.undo()
-        sock.close()
+        outgoing._sock.close()
         raise RuntimeError("ours")
 
     async with watch_logs() as log, echo_tunnel() as both:
-        monkeypatch.setattr(streams, "carry_out", broken)
+        monkeypatch.setattr(streams.Outgoing, "run", broken)
         async with await both.connect():
             await both.client.opened(2)
         assert "internal error, the session is closed" in log.lines("client")

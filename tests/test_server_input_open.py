@@ -412,6 +412,6 @@ async def test_an_error_of_our_own_ends_one_session_with_one_line(
 
     lines = "closed after .*: internal error", "internal error, the connection is closed"
     async with bystander(*lines) as address, peer_of(address, "open") as peer:
-        monkeypatch.setattr(streams, "carry_in", broken)
+        monkeypatch.setattr(streams.Incoming, "run", broken)
         await peer.send(channel_open(b"chisel", 0, 1, 1, b"127.0.0.1:1"))
         assert await peer.gone()

@@ -1,47 +1,54 @@
 """Which kind of forward a connection gets: by its remote where it enters, by its target where it
-leaves."""
+leaves.
+
+Both begin to carry it at once, as far as that goes without waiting, and return what does the rest;
+somebody has to run that.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from cotun_trio.forwards import socks5, streams, udp
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable
 
     from cotun_trio.forwards.link import Link
     from cotun_trio.logs import Context
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.settings import Timings
-    from cotun_trio.ssh.requests import Opening
+    from cotun_trio.ssh.openings import Opening
+
+Rest: TypeAlias = Callable[[], Awaitable[None]]
 
 
-async def carry_out(link: Link, sock: socket.socket, remote: Remote, log: Context) -> None:
+def carry_out(link: Link, sock: socket.socket, remote: Remote, log: Context) -> Rest:
     """Carry a connection that was accepted here for `remote`.  Owns `sock`."""
     if remote.socks:
-        await socks5.carry_out(link, sock, remote.socks_auth, log)
-    else:
-        await streams.carry_out(link, sock, remote.channel_target, log)
+        return partial(socks5.carry_out, link, sock, remote.socks_auth, log)
+    return streams.Outgoing(link, sock, remote.channel_target, log).run
 
 
-async def carry_in(
+def carry_in(
     opening: Opening,
     target: Target,
     refusal: Callable[[Target], Awaitable[str | None]],
     timings: Timings,
     log: Context,
-) -> None:
+) -> Rest:
     """Open a channel to `target`, which the peer may have, and carry it.
 
     `refusal` says why a SOCKS client may not have a connection to what it asks for; None if it may.
     """
     if target.socks:
-        await socks5.carry_in(opening, refusal, timeout=timings.dial_timeout, log=log)
-    elif target.udp:
-        await udp.carry_in(
+        return partial(socks5.carry_in, opening, refusal, timeout=timings.dial_timeout, log=log)
+    if target.udp:
+        return partial(
+            udp.carry_in,
             opening,
             target.host,
             target.port,
@@ -49,5 +56,4 @@ async def carry_in(
             max_size=timings.udp_max_size,
             log=log,
         )
-    else:
-        await streams.carry_in(opening, target, timeout=timings.dial_timeout, log=log)
+    return streams.Incoming(opening, target, timeout=timings.dial_timeout, log=log).run

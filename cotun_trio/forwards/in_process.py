@@ -16,7 +16,7 @@ from cotun_trio.ssh.stream import ChannelStream
 
 if TYPE_CHECKING:
     from cotun_trio.logs import Context
-    from cotun_trio.ssh.requests import Opening
+    from cotun_trio.ssh.openings import Opening
 
 BACKLOG = 1024
 """Connections that wait to be accepted, as with `cotun_trio.net.dial.BACKLOG`."""

@@ -10,10 +10,17 @@ if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
     from cotun_trio.forwards.running import Forwards
     from cotun_trio.ssh.channel import Channel
+    from cotun_trio.ssh.openings import PendingOpen
 
 
 class Opener(Protocol):
     """What opens channels: an SSH connection."""
+
+    def ask(self, extra: bytes, opened: Callable[[Channel], None] | None = None) -> PendingOpen:
+        """See `cotun_trio.ssh.connection.Connection.ask`."""
+
+    async def answer(self, pending: PendingOpen) -> Channel:
+        """See `cotun_trio.ssh.connection.Connection.answer`."""
 
     async def open_channel(self, extra: bytes) -> Channel:
         """See `cotun_trio.ssh.connection.Connection.open_channel`."""

@@ -42,14 +42,34 @@ class Relay:
     """Carries one connection.  Owns the channel and the socket, and closes both at its end."""
 
     def __init__(self, channel: Channel, sock: socket.socket) -> None:
-        self._channel = channel
+        self.channel = channel
         self._sock = sock
+        self._begun = False
+        self._owes_drain = False  # the socket was full before there was a task to wait for it
         self._outward_ended = False  # the socket's end of file was passed on
         self._inward_ended = trio.Event()
         self._stopped = False  # nothing more is taken from the socket
         self._broken = False
         self._siblings: trio.Nursery | None = None  # while `run` does
         self._draining: trio.CancelScope | None = None
+
+    def begin(self) -> None:
+        """Take the channel, and send what has come on the socket by now; `run` has to follow.
+
+        Who connects to us and speaks first has spoken by the time that there is a channel.  Called
+        in the read that brings it, this saves a turn of Trio's loop, 3 % of a short connection.
+        """
+        self._begun = True
+        channel = self.channel
+        channel.attach(self)
+        if channel.sendable and not self._stopped:
+            try:
+                if not channel.send_from(self._fill, MAX_PACKET):
+                    self._pass_end_on()
+            except BlockingIOError:
+                pass
+            except OSError:
+                self._break()
 
     async def run(self) -> None:
         """Relay until both directions have ended, or one of the two ends is broken.
@@ -60,7 +80,10 @@ class Relay:
         # A nursery of its own would be idle mostly, and costs a tenth of a short connection.
         self._siblings = trio.lowlevel.current_task().parent_nursery
         try:
-            self._channel.attach(self)
+            if not self._begun:
+                self.channel.attach(self)
+            elif self._owes_drain:
+                self.backlog_waits()
             await self._move_outwards()
             if not self._inward_ended.is_set():
                 await self._inward_ended.wait()
@@ -69,17 +92,17 @@ class Relay:
             self._siblings = None
             if self._draining is not None:
                 self._draining.cancel()
-            self._channel.close()
+            self.channel.close()
             close(self._sock, reset=self._broken or not clean)
 
     # ---- outwards: from the socket to the channel
 
     async def _move_outwards(self) -> None:
-        channel, sock = self._channel, self._sock
+        channel, sock = self.channel, self._sock
         connection, carrier = channel.connection, channel.connection.carrier
         limit, calm, small_sends = MAX_PACKET, 0, 0
         try:
-            while not self._stopped:
+            while not (self._stopped or self._outward_ended):
                 await wait_readable(sock)
                 if not channel.sendable:
                     await channel.wait_sendable()
@@ -91,8 +114,7 @@ class Relay:
                 except BlockingIOError:
                     continue
                 if not count:
-                    self._outward_ended = True
-                    channel.send_eof(close=self._inward_ended.is_set())
+                    self._pass_end_on()
                     return
                 if count < limit and count < MAX_PACKET:
                     limit = MAX_PACKET
@@ -105,6 +127,10 @@ class Relay:
             # The socket was reset, or the channel closed: what still comes inwards decides.
             if not channel.close_received:
                 self._break()
+
+    def _pass_end_on(self) -> None:
+        self._outward_ended = True
+        self.channel.send_eof(close=self._inward_ended.is_set())
 
     def _fill(self, slots: list[memoryview]) -> int:
         if len(slots) == 1:
@@ -125,7 +151,9 @@ class Relay:
 
     def backlog_waits(self) -> None:
         """Wait for the socket to take more, in a task of its own."""
-        if self._draining is None and self._siblings is not None:
+        if self._siblings is None:
+            self._owes_drain = True
+        elif self._draining is None:
             self._draining = trio.CancelScope()
             self._siblings.start_soon(self._drain, self._draining)
 
@@ -137,7 +165,7 @@ class Relay:
                     await wait_writable(self._sock)
                 except trio.ClosedResourceError:
                     continue  # perhaps only the reading has stopped
-                done = self._channel.flush_backlog()
+                done = self.channel.flush_backlog()
         self._draining = None
 
     def end(self) -> None:
@@ -152,7 +180,7 @@ class Relay:
     def closed(self) -> None:
         """Stop reading the socket: nobody takes it.  A backlog is still written."""
         self._stop()
-        if self._channel.lost:
+        if self.channel.lost:
             self._break()
 
     def _stop(self) -> None:
@@ -164,5 +192,5 @@ class Relay:
     def _break(self) -> None:
         self._broken = True
         self._stop()
-        self._channel.close()  # wakes who waits to send
+        self.channel.close()  # wakes who waits to send
         self._inward_ended.set()

@@ -3,9 +3,8 @@ they run, and then those have to end that are not allowed any more, and no other
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import attrs
 import trio
@@ -15,11 +14,13 @@ from cotun_trio.stats import OwnCount
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from types import TracebackType
 
     from cotun_trio.forwards.link import Link
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
+    from cotun_trio.ssh.openings import PendingOpen
     from cotun_trio.stats import Count
 
 
@@ -72,8 +73,9 @@ class Tally:
 
 @attrs.define(eq=False)
 class Forward:
-    """One connection, or the datagrams of one remote."""
+    """One connection, or the datagrams of one remote: it runs until its ``with`` block ends."""
 
+    _forwards: Forwards
     uses: Target | Remote
     """The target that the peer named; or the remote that it came in by here."""
     by_socks: Target | None = None
@@ -83,6 +85,19 @@ class Forward:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     tally: Tally | None = None
     """Where it counts."""
+
+    def __enter__(self) -> Self:
+        self.scope.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._forwards.ended(self)
+        return self.scope.__exit__(kind, error, traceback)
 
     def carries(self, channel: Channel) -> None:
         """Note that it uses `channel`."""
@@ -107,10 +122,18 @@ class Counted:
         """See `Link`."""
         return self.link.forwards
 
+    def ask(self, extra: bytes, opened: Callable[[Channel], None] | None = None) -> PendingOpen:
+        """See `Connection.ask`."""
+        return self.link.connection.ask(extra, opened)
+
     async def open_channel(self, extra: bytes) -> Channel:
         """See `Connection.open_channel`."""
+        return await self.answer(self.ask(extra))
+
+    async def answer(self, pending: PendingOpen) -> Channel:
+        """See `Connection.answer`."""
         try:
-            channel = await self.link.connection.open_channel(extra)
+            channel = await self.link.connection.answer(pending)
         except CotunError as error:
             if self.forward.tally is not None:
                 self.forward.tally.failed(str(error))
@@ -167,25 +190,27 @@ class Forwards:
         while self._running:
             await self._idle.park()
 
-    @contextlib.contextmanager
-    def running(self, uses: Target | Remote, *, endless: bool = False) -> Iterator[Forward]:
-        """Count a forward for as long as the block runs; `cut` cancels that."""
+    def begin(self, uses: Target | Remote, *, endless: bool = False) -> Forward:
+        """Count a forward from now on; what it does is the ``with`` block that has to follow.
+
+        `cut` cancels that.
+        """
         tally = None if self._tally_of is None else self._tally_of(uses)
-        forward = Forward(uses, endless=endless, tally=tally)
+        forward = Forward(self, uses, endless=endless, tally=tally)
         self._running.add(forward)
         if tally is not None:
             tally.began(forward)
         self.quota.count.own += 1
-        try:
-            with forward.scope:
-                yield forward
-        finally:
-            self._running.remove(forward)
-            self.quota.count.own -= 1
-            if tally is not None:
-                tally.ended(forward)
-            if not self._running:
-                self._idle.unpark_all()
+        return forward
+
+    def ended(self, forward: Forward) -> None:
+        """Count it no longer."""
+        self._running.remove(forward)
+        self.quota.count.own -= 1
+        if forward.tally is not None:
+            forward.tally.ended(forward)
+        if not self._running:
+            self._idle.unpark_all()
 
     def cut(self, allowed: Callable[[Forward], bool]) -> int:
         """Cancel those that are not `allowed`; return how many."""

@@ -18,7 +18,8 @@ import trio
 
 from cotun_trio.errors import ConnectionLost, CotunError, DialFailed, OpenRefused, ProtocolError
 from cotun_trio.forwards.association import associate
-from cotun_trio.forwards.streams import relay
+from cotun_trio.forwards.relay import Relay
+from cotun_trio.forwards.streams import carry
 from cotun_trio.net.dial import dial_tcp
 from cotun_trio.net.sockets import close
 from cotun_trio.protocol.socks5 import (
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
         Answer,
         Request,
     )
-    from cotun_trio.ssh.requests import Opening
+    from cotun_trio.ssh.openings import Opening
 
 GREETING_TIMEOUT = 10.0
 """Seconds for everything up to the request."""
@@ -151,7 +152,7 @@ async def _connect_through(
             return
         if early:
             await far.send_all(early)
-        await relay(channel, sock, log)
+        await carry(Relay(channel, sock), log)
     finally:
         channel.close()
 
@@ -210,7 +211,7 @@ async def carry_in(
         except BaseException:
             close(sock, reset=True)
             raise
-        await relay(channel, sock, log)
+        await carry(Relay(channel, sock), log)
     except (CotunError, trio.BrokenResourceError) as error:
         log.info("%s", error)
     finally:

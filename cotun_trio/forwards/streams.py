@@ -1,4 +1,10 @@
-"""The two ends of a stream: TCP and Unix sockets, in any combination."""
+"""The two ends of a stream: TCP and Unix sockets, in any combination.
+
+Both begin in the callback that brings them their connection, and leave the rest to a task: the wish
+for a channel goes out with the accepting, and a target on the same machine is dialled, and its
+channel accepted, in the read that brought the wish.  To wait for the task's turn first would cost
+each connection two turns of Trio's loop at either end, a tenth of the time until the first byte.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from cotun_trio.errors import CotunError, DialFailed
 from cotun_trio.forwards.relay import Relay
-from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.dial import dial_at_once, dial_tcp
 from cotun_trio.net.sockets import close
 from cotun_trio.net.unix import dial_unix
 from cotun_trio.ssh import messages
@@ -19,48 +25,78 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.link import Link
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
-    from cotun_trio.ssh.requests import Opening
+    from cotun_trio.ssh.openings import Opening
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
 
-async def carry_out(link: Link, sock: socket.socket, target: bytes, log: Log) -> None:
-    """Carry a connection that was accepted here to `target` at the peer.  Owns `sock`.
+class Outgoing:
+    """A connection that was accepted here, on its way to `target` at the peer.  Owns `sock`."""
 
-    Where the peer refuses, the socket is reset, and the reason logged.
-    """
-    try:
-        channel = await link.connection.open_channel(target)
-    except CotunError as error:
-        log.info("refused: %s", error)
-        close(sock, reset=True)
+    def __init__(self, link: Link, sock: socket.socket, target: bytes, log: Log) -> None:
+        self._link = link
+        self._sock = sock
+        self._log = log
+        self._relay: Relay | None = None
+        self._pending = link.connection.ask(target, self._opened)
+
+    def _opened(self, channel: Channel) -> None:
+        self._relay = Relay(channel, self._sock)
+        self._relay.begin()
+
+    async def run(self) -> None:
+        """Carry it; where the peer refuses, the socket is reset, and the reason logged."""
+        try:
+            await self._link.connection.answer(self._pending)
+        except CotunError as error:
+            self._log.info("refused: %s", error)
+            close(self._sock, reset=True)
+            return
+        except BaseException:
+            close(self._sock, reset=True)
+            raise
+        assert self._relay is not None
+        await carry(self._relay, self._log)
+
+
+class Incoming:
+    """A connection that the peer wants to `target`: its channel is accepted once it is there."""
+
+    def __init__(self, opening: Opening, target: Target, *, timeout: float, log: Log) -> None:
+        self._opening = opening
+        self._target = target
+        self._timeout = timeout
+        self._log = log
+        self._relay: Relay | None = None
+        if not target.path and (sock := dial_at_once(target.host, target.port)) is not None:
+            self._relay = Relay(opening.confirm(), sock)
+
+    async def run(self) -> None:
+        """Dial, unless that is done, and carry it."""
+        target = self._target
+        if self._relay is None:
+            try:
+                if target.path:
+                    sock = await dial_unix(target.path, timeout=self._timeout)
+                else:
+                    sock = await dial_tcp(target.host, target.port, timeout=self._timeout)
+            except DialFailed as error:
+                self._log.info("%s", error)
+                self._opening.refuse(messages.OPEN_CONNECT_FAILED, str(error))
+                return
+            self._relay = Relay(self._opening.confirm(), sock)
+        await carry(self._relay, self._log)
+
+
+async def carry(relay: Relay, log: Log) -> None:
+    """Run `relay`, and log its beginning and its end."""
+    if not log.isEnabledFor(logging.DEBUG):
+        await relay.run()
         return
-    except BaseException:
-        close(sock, reset=True)
-        raise
-    await relay(channel, sock, log)
-
-
-async def carry_in(opening: Opening, target: Target, *, timeout: float, log: Log) -> None:
-    """Dial a target for the peer, and only then accept its channel."""
-    try:
-        if target.path:
-            sock = await dial_unix(target.path, timeout=timeout)
-        else:
-            sock = await dial_tcp(target.host, target.port, timeout=timeout)
-    except DialFailed as error:
-        log.info("%s", error)
-        opening.refuse(messages.OPEN_CONNECT_FAILED, str(error))
-        return
-    await relay(opening.confirm(), sock, log)
-
-
-async def relay(channel: Channel, sock: socket.socket, log: Log) -> None:
-    """Relay between a channel and a socket, and log it.  Owns both."""
     log.debug("open")
     try:
-        await Relay(channel, sock).run()
+        await relay.run()
     finally:
-        if log.isEnabledFor(logging.DEBUG):
-            sent, received = show_bytes(channel.bytes_out), show_bytes(channel.bytes_in)
-            log.debug("closed, %s sent and %s received", sent, received)
+        channel = relay.channel
+        sent, received = show_bytes(channel.bytes_out), show_bytes(channel.bytes_in)
+        log.debug("closed, %s sent and %s received", sent, received)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cotun_trio.logs import Context
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.ssh.channel import Channel
-    from cotun_trio.ssh.requests import Opening
+    from cotun_trio.ssh.openings import Opening
 
 MAX_FLOWS = 65_536
 """Sources of one channel at a time: as many as one address has ports."""
@@ -138,7 +138,7 @@ class UdpListener:
 
     async def _open(self, link: Link) -> None:
         """Open a session's channel, and keep it until it closes."""
-        with link.forwards.running(self._remote, endless=True) as forward:
+        with link.forwards.begin(self._remote, endless=True) as forward:
             await self._carry(link, forward)
 
     async def _carry(self, link: Link, forward: Forward) -> None:

@@ -13,7 +13,6 @@ stays where it is, since `can_send` is false, and control messages are kept in o
 from __future__ import annotations
 
 import struct
-from collections import deque
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,12 +23,15 @@ from cotun_trio.protocol.dialect import is_cotun_trio
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.channel import Channel
 from cotun_trio.ssh.engine import KeysAgreed, KeysRenewed, LoggedIn, LoginRequested
+from cotun_trio.ssh.global_requests import GlobalRequests
 from cotun_trio.ssh.messages import Reader
-from cotun_trio.ssh.requests import Opening, PendingOpen, PendingRequest, RequestQueue
+from cotun_trio.ssh.openings import Opening, PendingOpen
 from cotun_trio.ssh.scratch import MAX_PACKET
 from cotun_trio.ssh.window import WINDOW, Link
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cotun_trio.errors import CotunError
     from cotun_trio.ssh.engine import Engine, Event
     from cotun_trio.ssh.neighbours import Carrier, Handler
@@ -78,8 +80,7 @@ class Connection:
         self._opens: dict[int, PendingOpen] = {}
         self._openings = 0  # of the peer's, not answered yet
         self._next_number = 0
-        self._requests: deque[PendingRequest] = deque()
-        self._answers = RequestQueue(self.send_control)
+        self._requests = GlobalRequests(self.send_control, handler)
         self._touched: list[Channel] = []
         self._corked = self._disconnected = False
         self._held: list[bytes] = []  # control messages that wait for the end of a key exchange
@@ -88,9 +89,9 @@ class Connection:
         self._keys = trio.lowlevel.ParkingLot()  # who waits for the end of a key exchange
         self._resumed = trio.lowlevel.ParkingLot()  # where the carrier waits for a verdict
         self._handle = {
-            messages.GLOBAL_REQUEST: self._on_global_request,
-            messages.REQUEST_SUCCESS: self._on_request_answer,
-            messages.REQUEST_FAILURE: self._on_request_answer,
+            messages.GLOBAL_REQUEST: self._requests.on_request,
+            messages.REQUEST_SUCCESS: self._requests.on_answer,
+            messages.REQUEST_FAILURE: self._requests.on_answer,
             messages.CHANNEL_OPEN: self._on_open,
             messages.CHANNEL_OPEN_CONFIRMATION: self._on_open_confirmation,
             messages.CHANNEL_OPEN_FAILURE: self._on_open_failure,
@@ -171,9 +172,8 @@ class Connection:
         self.channels.clear()
         self._no_channels.unpark_all()
         for pending in self._opens.values():
-            pending.answered.set()
-        for request in self._requests:
-            request.answered.set()
+            pending.fail(failure)
+        self._requests.on_lost()
         self._keys_agreed.set()
         self.logged_in.set()
         self._keys.unpark_all()
@@ -309,9 +309,7 @@ class Connection:
         When cancelled, the answer is awaited silently: it must not be taken for the next one's.
         """
         self._check_alive()
-        pending = PendingRequest()
-        self._requests.append(pending)
-        self.send_control(messages.global_request(kind.encode(), payload, want_reply=True))
+        pending = self._requests.make(kind, payload)
         await pending.answered.wait()
         self._check_alive()
         return pending.success, pending.payload
@@ -322,36 +320,37 @@ class Connection:
         await self.request("ping")
         self.link.measured(trio.current_time() - since)
 
-    def _on_global_request(self, payload: memoryview) -> None:
-        reader = Reader(payload)
-        kind, want_reply, rest = reader.text(), reader.boolean(), reader.rest()
-        if want_reply:
-            self._handler.request_received(self._answers.add(kind, bytes(rest)))
-
-    def _on_request_answer(self, payload: memoryview) -> None:
-        if not self._requests:
-            raise ProtocolError("an answer to a request that nobody made")
-        pending = self._requests.popleft()
-        pending.success = payload[0] == messages.REQUEST_SUCCESS
-        pending.payload = bytes(payload[1:])
-        pending.answered.set()
-
     # ---- channels
 
     async def open_channel(self, extra: bytes) -> Channel:
-        """Open a channel to what `extra` names.
+        """Open a channel to what `extra` names: `ask`, and `answer`."""
+        return await self.answer(self.ask(extra))
+
+    def ask(self, extra: bytes, opened: Callable[[Channel], None] | None = None) -> PendingOpen:
+        """Ask for a channel to what `extra` names; `answer` has to follow.
+
+        `opened` is called with the channel in the very read that brings it.
+        """
+        pending = PendingOpen(Channel(self, self._new_number()), opened)
+        if self.failure is not None:
+            pending.fail(self.failure)
+        elif self._too_many_channels():
+            pending.fail(OpenRefused(messages.OPEN_RESOURCE_SHORTAGE, "too many channels"))
+        else:
+            number = pending.channel.number
+            self._opens[number] = pending
+            self.send_control(
+                messages.channel_open(self._channel_type, number, WINDOW, MAX_PACKET, extra)
+            )
+        return pending
+
+    async def answer(self, pending: PendingOpen) -> Channel:
+        """Wait for the peer's answer, and return the open channel.
 
         Raises `OpenRefused`, or whatever ended the connection.  When cancelled, the channel is
         closed as soon as the peer has opened it.
         """
-        self._check_alive()
-        if self._too_many_channels():
-            raise OpenRefused(messages.OPEN_RESOURCE_SHORTAGE, "too many channels")
-        channel = Channel(self, self._new_number())
-        pending = self._opens[channel.number] = PendingOpen(channel)
-        self.send_control(
-            messages.channel_open(self._channel_type, channel.number, WINDOW, MAX_PACKET, extra)
-        )
+        channel = pending.channel
         try:
             await pending.answered.wait()
         except trio.Cancelled:
@@ -359,8 +358,8 @@ class Connection:
             if not channel.lost and channel.number in self.channels:
                 channel.close()  # it was opened while we were being cancelled
             raise
-        if pending.refusal is not None:
-            raise pending.refusal
+        if pending.failure is not None:
+            raise pending.failure
         self._check_alive()
         return channel
 
@@ -392,9 +391,7 @@ class Connection:
         channel.set_peer(reader.u32(), reader.u32(), reader.u32())
         del self._opens[channel.number]
         self.channels[channel.number] = channel
-        if pending.abandoned:
-            channel.close()
-        pending.answered.set()
+        pending.succeed()
 
     def _on_open_failure(self, payload: memoryview) -> None:
         reader = Reader(payload)
@@ -403,8 +400,7 @@ class Connection:
         reader.string()  # the language of the reason
         reader.end()
         del self._opens[pending.channel.number]
-        pending.refusal = OpenRefused(code, escape(reason))
-        pending.answered.set()
+        pending.fail(OpenRefused(code, escape(reason)))
 
     def _on_open(self, payload: memoryview) -> None:
         opening = Opening.read(self, payload)

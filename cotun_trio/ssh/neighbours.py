@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
-    from cotun_trio.ssh.requests import GlobalRequest, Opening
+    from cotun_trio.ssh.global_requests import GlobalRequest
+    from cotun_trio.ssh.openings import Opening
 
 
 class Carrier(Protocol):

@@ -54,7 +54,7 @@ class Connecting:
     async def carry(self, link: Link, remote: Remote) -> None:
         """Open a channel, and stay until it is over."""
         try:
-            with link.forwards.running(remote) as forward, suppress(CotunError):
+            with link.forwards.begin(remote) as forward, suppress(CotunError):
                 channel = await Counted(link, forward).open_channel(remote.channel_target)
                 self.stream = TunnelStream(channel)
                 self.settled.set()

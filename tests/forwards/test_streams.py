@@ -14,7 +14,7 @@ import trio.testing
 
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.forwards import streams
-from cotun_trio.net.dial import dial_tcp, open_listeners
+from cotun_trio.net.dial import dial_at_once, open_listeners
 from cotun_trio.protocol.target import Target
 from cotun_trio.ssh import messages
 from tests.support.leaks import descriptors
@@ -34,7 +34,7 @@ from tests.support.targets import LOOPBACK, free_port
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cotun_trio.ssh.requests import Opening
+    from cotun_trio.ssh.openings import Opening
 
 LOG = logging.getLogger("cotun.test")
 TIMEOUT = 30.0
@@ -87,14 +87,14 @@ async def test_a_connection_is_carried_from_one_end_to_the_other(
             carried = trio.Event()
 
             async def carry_out() -> None:
-                await streams.carry_out(link(pair), sock, b"the target", LOG)
+                await streams.Outgoing(link(pair), sock, b"the target", LOG).run()
                 carried.set()
 
             nursery.start_soon(carry_out)
             opening = await next_opening(pair)
             assert opening.extra == b"the target"
             nursery.start_soon(
-                lambda: streams.carry_in(opening, Target(host, port), timeout=TIMEOUT, log=LOG)
+                streams.Incoming(opening, Target(host, port), timeout=TIMEOUT, log=LOG).run
             )
             await trio.lowlevel.wait_readable(listener)
             with listener.accept()[0] as target:
@@ -121,7 +121,7 @@ async def test_a_refusal_resets_the_connection_and_is_logged_with_its_reason(
 ) -> None:
     with tcp_pair() as (sock, app):
         async with network() as (pair, nursery):
-            nursery.start_soon(streams.carry_out, link(pair), sock, b"x", LOG)
+            nursery.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
             opening = await next_opening(pair)
             opening.refuse(messages.OPEN_PROHIBITED, "you may not\n")
             await check_reset(app)
@@ -135,7 +135,7 @@ async def test_a_target_that_refuses_is_a_refusal_that_says_so(
     port = free_port()
     with tcp_pair() as (sock, app):
         async with network() as (pair, nursery):
-            nursery.start_soon(streams.carry_out, link(pair), sock, b"x", LOG)
+            nursery.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
             opening = await next_opening(pair)
             codes = []
             refuse = pair.server.refuse
@@ -145,7 +145,9 @@ async def test_a_target_that_refuses_is_a_refusal_that_says_so(
                 refuse(opening, code, reason)
 
             pair.server.refuse = noting  # type: ignore[method-assign]
-            await streams.carry_in(opening, Target("127.0.0.1", port), timeout=TIMEOUT, log=LOG)
+            await streams.Incoming(
+                opening, Target("127.0.0.1", port), timeout=TIMEOUT, log=LOG
+            ).run()
             await check_reset(app)
             assert codes == [messages.OPEN_CONNECT_FAILED]
             reason = f"127.0.0.1:{port}: Connection refused"
@@ -162,9 +164,9 @@ async def test_a_target_that_does_not_answer_is_given_up(
     monkeypatch.setattr("cotun_trio.net.dial._connect", connect)
     with unix_pair() as (sock, app):
         async with network() as (pair, nursery):
-            nursery.start_soon(streams.carry_out, link(pair), sock, b"x", LOG)
+            nursery.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
             opening = await next_opening(pair)
-            await streams.carry_in(opening, Target("192.0.2.1", 80), timeout=TIMEOUT, log=LOG)
+            await streams.Incoming(opening, Target("192.0.2.1", 80), timeout=TIMEOUT, log=LOG).run()
             assert trio.current_time() == pytest.approx(TIMEOUT)
             assert await receive(app) == b""  # a Unix socket knows no reset
 
@@ -181,10 +183,10 @@ async def test_a_channel_is_confirmed_only_once_the_target_has_answered(
     monkeypatch.setattr(streams, "dial_tcp", slow)
     with tcp_pair() as (sock, app), tcp_pair() as (target_sock, target):
         async with network() as (pair, nursery):
-            nursery.start_soon(streams.carry_out, link(pair), sock, b"x", LOG)
+            nursery.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
             opening = await next_opening(pair)
             nursery.start_soon(
-                lambda: streams.carry_in(opening, Target("h", 1), timeout=TIMEOUT, log=LOG)
+                streams.Incoming(opening, Target("h", 1), timeout=TIMEOUT, log=LOG).run
             )
             await send_all(app, b"impatient")
             await trio.testing.wait_all_tasks_blocked()
@@ -199,7 +201,7 @@ async def test_a_session_lost_while_a_channel_is_opened_resets_the_connection(
 ) -> None:
     with tcp_pair() as (sock, app):
         async with network() as (pair, nursery):
-            nursery.start_soon(streams.carry_out, link(pair), sock, b"x", LOG)
+            nursery.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
             await next_opening(pair)
             pair.client.on_lost(ConnectionLost("cut"))
             await check_reset(app)
@@ -210,7 +212,7 @@ async def test_a_connection_for_a_session_that_is_lost_already_is_reset() -> Non
     pair = ConnectionPair()
     pair.client.on_lost(ConnectionLost("cut"))
     with tcp_pair() as (sock, app):
-        await streams.carry_out(link(pair), sock, b"x", LOG)
+        await streams.Outgoing(link(pair), sock, b"x", LOG).run()
         await check_reset(app)
 
 
@@ -218,7 +220,7 @@ async def test_a_connection_beyond_the_limit_of_channels_is_reset() -> None:
     pair = ConnectionPair()
     pair.client.max_channels = 0
     with tcp_pair() as (sock, app):
-        await streams.carry_out(link(pair), sock, b"x", LOG)
+        await streams.Outgoing(link(pair), sock, b"x", LOG).run()
         await check_reset(app)
 
 
@@ -227,7 +229,7 @@ async def test_cancelled_while_a_channel_is_opened_the_connection_is_reset() -> 
     with tcp_pair() as (sock, app):
         async with network() as (pair, _):
             async with trio.open_nursery() as inner:
-                inner.start_soon(streams.carry_out, link(pair), sock, b"x", LOG)
+                inner.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
                 opening = await next_opening(pair)
                 inner.cancel_scope.cancel()
             await check_reset(app)
@@ -241,15 +243,16 @@ async def test_cancelled_while_a_channel_is_opened_the_connection_is_reset() -> 
 async def test_a_session_that_ends_while_a_target_is_dialled_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cotun_trio.net.dial.wait_writable", never)
+    monkeypatch.setattr(streams, "dial_at_once", lambda *_: None)
+    monkeypatch.setattr(streams, "dial_tcp", never)
     before = descriptors()
     with tcp_pair() as (sock, app), tcp_listener() as listener:
         host, port = listener.getsockname()
         async with network() as (pair, nursery):
-            nursery.start_soon(streams.carry_out, link(pair), sock, b"x", LOG)
+            nursery.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
             opening = await next_opening(pair)
             nursery.start_soon(
-                lambda: streams.carry_in(opening, Target(host, port), timeout=TIMEOUT, log=LOG)
+                streams.Incoming(opening, Target(host, port), timeout=TIMEOUT, log=LOG).run
             )
             await trio.testing.wait_all_tasks_blocked()
         await check_reset(app)
@@ -266,7 +269,7 @@ async def test_a_target_found_after_the_session_was_lost_is_reset() -> None:
             pair.pump()
             opening = pair.handlers["server"].openings.pop()
             pair.server.on_lost(ConnectionLost("cut"))
-            await streams.carry_in(opening, Target(host, port), timeout=TIMEOUT, log=LOG)
+            await streams.Incoming(opening, Target(host, port), timeout=TIMEOUT, log=LOG).run()
             nursery.cancel_scope.cancel()
         with listener.accept()[0] as target:
             target.setblocking(False)
@@ -279,22 +282,24 @@ async def test_the_sockets_at_both_ends_send_at_once_and_notice_who_has_died() -
         host, port = listener.getsockname()
         await trio.lowlevel.wait_readable(own)
         sock, _ = own.accept()
+        sock.setblocking(False)
         async with network() as (pair, nursery):
-            nursery.start_soon(streams.carry_out, link(pair), sock, b"x", LOG)
+            nursery.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
             opening = await next_opening(pair)
-            dialled = []
+            dialled: list[socket.socket | None] = []
 
-            async def noting(*args: Any, **more: Any) -> socket.socket:
-                dialled.append(await dial_tcp(*args, **more))
+            def noting(host: str, port: int) -> socket.socket | None:
+                dialled.append(dial_at_once(host, port))
                 return dialled[0]
 
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(streams, "dial_tcp", noting)
+                patch.setattr(streams, "dial_at_once", noting)
                 nursery.start_soon(
-                    lambda: streams.carry_in(opening, Target(host, port), timeout=TIMEOUT, log=LOG)
+                    streams.Incoming(opening, Target(host, port), timeout=TIMEOUT, log=LOG).run
                 )
                 await until(lambda: pair.client.channels)
             await trio.testing.wait_all_tasks_blocked()
             for end in (sock, dialled[0]):
+                assert end is not None
                 assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
                 assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)

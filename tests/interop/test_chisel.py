@@ -45,7 +45,7 @@ from tests.support.tunnel import running_client, running_server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cotun_trio.ssh.requests import GlobalRequest
+    from cotun_trio.ssh.global_requests import GlobalRequest
     from tests.support.programs import Program
 
 pytestmark = WITH_CHISEL

@@ -13,7 +13,13 @@ import trio.testing
 
 from cotun_trio.errors import ConnectionLost, DialFailed, UsageError
 from cotun_trio.net import dial
-from cotun_trio.net.dial import address_family, dial_tcp, open_listeners, show_address
+from cotun_trio.net.dial import (
+    address_family,
+    dial_at_once,
+    dial_tcp,
+    open_listeners,
+    show_address,
+)
 from tests.support.leaks import descriptors
 from tests.support.sockets import receive_exactly, send_all, tcp_listener
 from tests.support.targets import free_port
@@ -333,3 +339,33 @@ async def test_a_udp_port_is_bound_and_not_shared() -> None:
         port = sock.getsockname()[1]
         with pytest.raises(UsageError):
             await open_listeners("127.0.0.1", port, socket.SOCK_DGRAM)
+
+
+# ---- at once
+
+
+async def test_this_same_machine_is_dialled_at_once() -> None:
+    with tcp_listener() as listener:
+        host, port = listener.getsockname()
+        sock = dial_at_once(host, port)
+        assert sock is not None
+        with sock, listener.accept()[0]:
+            assert sock.getpeername() == (host, port)
+            assert not sock.getblocking()
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "::1", "192.0.2.1", "127.example", "127.1", "127.0.0.1\0", "localhost"]
+)
+def test_what_is_not_there_at_once_is_left_to_a_task(host: str) -> None:
+    before = descriptors()
+    assert dial_at_once(host, free_port()) is None
+    assert descriptors() == before
+
+
+def test_without_descriptors_nothing_is_dialled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "socket", none_left)
+    assert dial_at_once("127.0.0.1", 80) is None

@@ -11,7 +11,7 @@ import trio.testing
 
 from cotun_trio.errors import ConnectionLost, OpenRefused, ProtocolError
 from cotun_trio.ssh import messages
-from cotun_trio.ssh.requests import MAX_OPEN
+from cotun_trio.ssh.openings import MAX_OPEN
 from cotun_trio.ssh.scratch import MAX_PACKET
 from cotun_trio.ssh.window import WINDOW
 from tests.support.ssh import channel_data

@@ -124,7 +124,7 @@ class Mux(RuleBasedStateMachine):
     @precondition(lambda self: self.pings < 50)
     def ping(self, side: Side) -> None:
         self.pings += 1
-        self.pair.connections[side]._requests.append(PendingPing())
+        self.pair.connections[side]._requests._ours.append(PendingPing())
         self.pair.connections[side].send_control(
             messages.global_request(b"ping", b"", want_reply=True)
         )
@@ -178,7 +178,7 @@ class Mux(RuleBasedStateMachine):
         self.pair.pump()
         for side, connection in self.pair.connections.items():
             assert connection.channels == {}
-            assert not connection._requests
+            assert not connection._requests._ours
             assert not connection._held
             assert connection.can_send
             check_silence(self.said[side])

@@ -8,7 +8,7 @@ import trio.testing
 
 from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.ssh import messages
-from cotun_trio.ssh.requests import MAX_UNANSWERED
+from cotun_trio.ssh.global_requests import MAX_UNANSWERED
 from tests.support.ssh import channel_data
 from tests.support.ssh_connection import ConnectionPair, Dialogue, RecordingSink
 

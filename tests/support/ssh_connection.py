@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.engine import Engine
+    from cotun_trio.ssh.global_requests import GlobalRequest
+    from cotun_trio.ssh.openings import Opening
     from cotun_trio.ssh.packetizer import RekeyLimit
-    from cotun_trio.ssh.requests import GlobalRequest, Opening
     from tests.support.ssh import Side
 
 MAX_CHANNELS = 16_384

@@ -1,29 +1,25 @@
-"""What one end asks of the other: a channel, or a global request (RFC 4254 sections 4 and 5.1)."""
+"""Channels that one end asks for, until the other has answered (RFC 4254 section 5.1)."""
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
 from cotun_trio.errors import ProtocolError
-from cotun_trio.ssh import messages
 from cotun_trio.ssh.messages import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cotun_trio.errors import OpenRefused
+    from cotun_trio.errors import CotunError
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.connection import Connection
 
 MAX_OPEN = 4096
 """Bytes of a CHANNEL_OPEN, which is kept until it is answered.  Its type has 64 at the most (RFC
 4250 section 4.6.1), and nothing that can be dialled has a name of more than 255."""
-MAX_UNANSWERED = 64
-"""Global requests that a peer may have waiting for our answer; ours have one or two."""
 
 
 @attrs.define(eq=False)
@@ -74,56 +70,23 @@ class PendingOpen:
     """Our own wish to open a channel, until the peer has answered it."""
 
     channel: Channel
+    opened: Callable[[Channel], None] | None = None
+    """To be told as soon as it is open: what is sent then goes out with no task being woken."""
     answered: trio.Event = attrs.field(factory=trio.Event)
-    refusal: OpenRefused | None = None
+    failure: CotunError | None = None
+    """Why there is no channel."""
     abandoned: bool = False
     """Whether whoever asked has gone: the channel is closed as soon as it opens."""
 
+    def succeed(self) -> None:
+        """Pass the open channel on."""
+        if self.abandoned:
+            self.channel.close()
+        elif self.opened is not None:
+            self.opened(self.channel)
+        self.answered.set()
 
-@attrs.define(eq=False)
-class GlobalRequest:
-    """A peer's global request that wants an answer: give it by `reply`, once."""
-
-    _queue: RequestQueue
-    kind: str
-    payload: bytes
-    answer: bytes | None = None
-
-    def reply(self, payload: bytes = b"", *, success: bool) -> None:
-        """Answer with success or failure, and a raw payload."""
-        kind = messages.REQUEST_SUCCESS if success else messages.REQUEST_FAILURE
-        self.answer = bytes((kind,)) + payload
-        self._queue.flush()
-
-
-class RequestQueue:
-    """Answers a peer's global requests in the order in which they came, as RFC 4254 section 4
-    demands, however long each takes."""
-
-    def __init__(self, send: Callable[[bytes], None]) -> None:
-        self._send = send
-        self._unanswered: deque[GlobalRequest] = deque()
-
-    def add(self, kind: str, payload: bytes) -> GlobalRequest:
-        """Return a new request.  Raises `ProtocolError` where too many wait already."""
-        if len(self._unanswered) >= MAX_UNANSWERED:
-            raise ProtocolError(f"more than {MAX_UNANSWERED} global requests without an answer")
-        request = GlobalRequest(self, kind, payload)
-        self._unanswered.append(request)
-        return request
-
-    def flush(self) -> None:
-        """Send the answers that are next in turn."""
-        unanswered = self._unanswered
-        while unanswered and unanswered[0].answer is not None:
-            self._send(unanswered[0].answer)
-            unanswered.popleft()
-
-
-@attrs.define(eq=False)
-class PendingRequest:
-    """Our own global request, until the peer has answered it."""
-
-    answered: trio.Event = attrs.field(factory=trio.Event)
-    success: bool = False
-    payload: bytes = b""
+    def fail(self, failure: CotunError) -> None:
+        """Give up."""
+        self.failure = failure
+        self.answered.set()
