@@ -17,6 +17,11 @@ MAX_LEFT = 2 * (16 * 1024 + 256 + 5)
 """Bytes that can wait for the rest of their record between two reads: one record (RFC 8446 section
 5.2) for each TLS, of which there may be two."""
 
+# Two or three blocks of half a megabyte come and go with each turn of bulk.  glibc gives such
+# memory back to the system each time, and gets it again page by page, until it has seen a larger
+# block come and go (mallopt(3), M_MMAP_THRESHOLD).  That would cost half of the throughput.
+bytearray(2 * 1024 * 1024)
+
 
 class Tls:
     """One end of a TLS connection.
@@ -89,10 +94,11 @@ class Tls:
                 raise self._failure from None
         return size
 
-    def encrypt(self, data: bytes | memoryview) -> bytes:
-        """Return what to send for `data`.  Raises `TlsFailed`."""
+    def encrypt(self, *pieces: bytes | memoryview) -> bytes:
+        """Return what to send for `pieces`, none of which is empty.  Raises `TlsFailed`."""
         try:
-            self._object.write(data)  # all of it: the BIO has no limit
+            for piece in pieces:
+                self._object.write(piece)  # all of it: the BIO has no limit
         except ssl.SSLError as error:
             raise self._failed(error) from None
         return self._out.read()
@@ -149,9 +155,9 @@ class Nested:
         """Put what has come from the server into `area`."""
         return self._inner.decrypt_into(area)
 
-    def encrypt(self, data: bytes | memoryview) -> bytes:
-        """Return what to send to the proxy for `data`."""
-        return self._outer.encrypt(self._inner.encrypt(data))
+    def encrypt(self, *pieces: bytes | memoryview) -> bytes:
+        """Return what to send to the proxy for `pieces`."""
+        return self._outer.encrypt(self._inner.encrypt(*pieces))
 
     def close(self) -> bytes:
         """Return what tells the server that we send no more."""

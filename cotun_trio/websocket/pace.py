@@ -20,26 +20,25 @@ MAX_TURN = 512 * 1024
 
 
 class Pace:
-    """Follows one link.  No turn is longer than `longest`, a power of two."""
+    """Follows one link."""
 
-    __slots__ = ("_longest", "turn")
+    __slots__ = ("turn",)
 
-    def __init__(self, longest: int = MAX_TURN) -> None:
-        self._longest = longest
+    def __init__(self) -> None:
         self.turn = START_TURN
         """Bytes, a power of two, that one sender sends before others have their turn."""
 
     def taken_at_once(self, size: int) -> bool:
         """Note that the kernel took `size` bytes at once; return whether `turn` is another."""
-        if size < self.turn or self.turn == self._longest:
+        if size < self.turn or self.turn == MAX_TURN:
             return False
         self.turn *= 2
         return True
 
     def taken_in(self, seconds: float, size: int) -> bool:
         """Note that the network took `size` bytes in so many seconds; return as above."""
-        room = max(size, 0) * DELAY / seconds if seconds > 0 else self._longest
+        room = max(size, 0) * DELAY / seconds if seconds > 0 else MAX_TURN
         before, self.turn = self.turn, MIN_TURN
-        while 2 * self.turn <= min(room, self._longest):
+        while 2 * self.turn <= min(room, MAX_TURN):
             self.turn *= 2
         return self.turn != before

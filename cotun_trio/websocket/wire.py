@@ -59,8 +59,8 @@ MAX_BACKLOG = 8 * 1024 * 1024
 wait; a peer that asks and asks and never reads the answers does."""
 SIOCOUTQNSD = 0x894B
 """The request for the bytes in the kernel that are not sent yet (linux/sockios.h)."""
-MAX_TLS_TURN = 256 * 1024
-"""Bytes of a turn through TLS, which makes new copies of it: from here on they cost more each."""
+ONE_FRAME = 2
+"""Parts of one frame: its header and its payload."""
 SMALL = 4096
 """Bytes up to which a frame in one piece is cheaper than a gathering write."""
 
@@ -137,7 +137,7 @@ class Wire(trio.abc.Stream):
         self._work = ParkingLot()  # where the writer waits for a backlog
         self._idle = ParkingLot()  # where producers wait for its end
         self._urgent = ParkingLot()  # the same for those who go first
-        self._pace = Pace() if tls is None else Pace(MAX_TLS_TURN)
+        self._pace = Pace()
         self._busy_since = (0.0, 0)  # when, and how many bytes were in the network's hands by then
         self._set_turn()
 
@@ -310,7 +310,9 @@ class Wire(trio.abc.Stream):
             return
         if self._tls is not None:
             try:
-                parts = [self._tls.encrypt(b"".join(parts))]
+                # One frame is not copied together; of many, each piece would be a record of TLS.
+                pieces = parts if len(parts) <= ONE_FRAME else [b"".join(parts)]
+                parts = [self._tls.encrypt(*pieces)]
             except TlsFailed as error:
                 self._end(error)
                 return
