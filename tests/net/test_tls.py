@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import platform
+import resource
 import ssl
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -160,3 +164,36 @@ def test_tls_goes_through_tls(contexts: Contexts, size: int) -> None:
 
 def test_an_error_that_nobody_has_words_for_is_shown_escaped() -> None:
     assert explain(ValueError("a\nb"), "server") == r"a\nb"
+
+
+TURNS = """
+import resource, ssl, sys
+from tests.net.test_tls import pair, shake_hands
+
+server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+server_context.load_cert_chain(*sys.argv[2:])
+server, client = pair((server_context, ssl.create_default_context(cafile=sys.argv[1])))
+shake_hands(server, client)
+data = memoryview(bytearray(512 * 1024))
+
+def faults_of(turns):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(turns):
+        client.encrypt(b"header", bytes(data))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+faults_of(10)
+print(faults_of(100) / 100)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about glibc's malloc")
+def test_the_memory_of_a_turn_is_used_again(tmp_path: Path) -> None:
+    ca = Authority(tmp_path / "ca")
+    files = (ca.path, *ca.issue("example.com"))
+    done = subprocess.run(
+        [sys.executable, "-c", TURNS, *files], check=True, capture_output=True, text=True
+    )
+    pages = 512 * 1024 / resource.getpagesize()
+    assert float(done.stdout) < pages / 4
