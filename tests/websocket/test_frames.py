@@ -11,25 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import wsproto.events
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotun_trio.forwards.relay import LONG_TURN
-from cotun_trio.ssh.scratch import OVERHEAD, SLOTS
 from cotun_trio.websocket.frames import (
-    FRAMES,
-    GO_FRAMES,
-    MAX_MESSAGE,
     MAX_MESSAGE_BEFORE_LOGIN,
     PROTOCOL_ERROR,
     TOO_BIG,
     UNSUPPORTED_DATA,
     FrameError,
     FrameFilter,
-    Framer,
-    close_frame,
-    frame_head,
 )
 from tests.support.frames import (
     BINARY,
@@ -40,12 +31,9 @@ from tests.support.frames import (
     PONG,
     TEXT,
     frame,
-    payload_of,
-    read_by_wsproto,
 )
 
 RECORDED = json.loads((Path(__file__).parents[1] / "vectors" / "ws_frames.json").read_text())
-(MAX_FRAME,) = FRAMES
 SIZES = (0, 1, 2, 3, 4, 5, 124, 125, 126, 127, 128, 65534, 65535, 65536, 65537)
 
 both_roles = pytest.mark.parametrize("key", [None, KEY], ids=["from server", "from client"])
@@ -367,105 +355,6 @@ def test_a_stranger_may_not_announce_a_gigabyte(key: bytes | None) -> None:
     longest = frame(BINARY, claims=MAX_MESSAGE_BEFORE_LOGIN, key=key)
     assert not receive(key, longest).payload
     assert refusal(key, frame(BINARY, claims=MAX_MESSAGE_BEFORE_LOGIN + 1, key=key)).code == TOO_BIG
-
-
-# ---- what we write
-
-
-@pytest.mark.parametrize("mask", [False, True], ids=["server", "client"])
-@pytest.mark.parametrize("size", [1, *SIZES[6:], 262144, MAX_FRAME, 2 * MAX_FRAME + 126])
-def test_what_we_write_is_read_back_by_wsproto_and_by_ourselves(size: int, mask: bool) -> None:
-    data = (bytes(range(251)) * (size // 251 + 1))[:size]
-    parts = Framer(mask=mask).frames(memoryview(data))
-    written = b"".join(parts)
-    events = read_by_wsproto(written, from_client=mask)
-    assert payload_of(events) == data
-    received = Received(from_client=mask)
-    received.filter.max_message = MAX_FRAME
-    received.feed(written)
-    assert received.payload == data
-
-
-@pytest.mark.parametrize("mask", [False, True])
-def test_what_is_sent_at_once_is_one_frame_as_far_as_a_peer_takes_it(mask: bool) -> None:
-    parts = Framer(mask=mask).frames(bytearray(LONG_TURN + SLOTS * OVERHEAD))
-    assert len(parts) == 2
-    parts = Framer(mask=mask).frames(bytearray(2 * MAX_MESSAGE + 5))
-    assert [len(payload) for payload in parts[1::2]] == [MAX_MESSAGE, MAX_MESSAGE, 5]
-    events = read_by_wsproto(b"".join(parts), from_client=mask)
-    for event in events:  # each is a message of its own: no limit on messages is met
-        assert isinstance(event, wsproto.events.BytesMessage)
-        assert event.message_finished
-
-
-def test_nothing_takes_no_frame() -> None:
-    assert Framer(mask=True).frames(bytearray()) == []
-
-
-def test_what_a_server_writes_is_not_copied() -> None:
-    data = bytearray(b"x" * 10)
-    (_, payload) = Framer(mask=False).frames(data)
-    data[:] = b"y" * 10
-    assert payload == b"y" * 10
-
-
-def test_a_client_masks_every_frame_with_a_key_of_its_own() -> None:
-    framer = Framer(mask=True)
-    framer.sizes = (10,)
-    parts = framer.frames(bytearray(8000))
-    keys = [bytes(head[-4:]) for head in parts[::2]]
-    keys += [framer.small(b"x")[2:6] for _ in range(800)]
-    assert len(set(keys)) > 1590  # two are equal by chance once in 3000 runs
-
-
-@pytest.mark.parametrize("mask", [False, True], ids=["server", "client"])
-@pytest.mark.parametrize("size", [1, 5, 100, 125, 126, 4096])
-def test_a_small_message_is_one_frame_in_one_piece(size: int, mask: bool) -> None:
-    data = (bytes(range(251)) * 17)[:size]
-    made = Framer(mask=mask).small(memoryview(data))
-    (event,) = read_by_wsproto(made, from_client=mask)
-    assert payload_of([event]) == data
-    assert receive(KEY if mask else None, made).payload == data
-
-
-@pytest.mark.parametrize("mask", [False, True], ids=["server", "client"])
-def test_for_a_go_peer_frames_end_where_its_buffer_and_where_packets_do(mask: bool) -> None:
-    packet = sum(GO_FRAMES)
-    framer = Framer(mask=mask)
-    framer.sizes = GO_FRAMES
-    parts = framer.frames(bytearray(2 * packet + 100))
-    assert [len(payload) for payload in parts[1::2]] == [*GO_FRAMES, *GO_FRAMES, 100]
-    assert payload_of(read_by_wsproto(b"".join(parts), from_client=mask)) == bytes(2 * packet + 100)
-
-
-@pytest.mark.parametrize("size", SIZES)
-def test_a_head_is_that_of_a_whole_binary_frame(size: int) -> None:
-    assert frame_head(size, None) == frame(BINARY, claims=size)
-    assert frame_head(size, KEY) == frame(BINARY, claims=size, key=KEY)
-
-
-@pytest.mark.parametrize("mask", [False, True])
-@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (1002, "a reserved bit"), (1009, "é")])
-def test_a_close_frame_says_its_code_and_reason(mask: bool, code: int, reason: str) -> None:
-    made = close_frame(code, reason, mask=mask)
-    (event,) = read_by_wsproto(made, from_client=mask)
-    assert isinstance(event, wsproto.events.CloseConnection)
-    assert (event.code, event.reason or "") == (code, reason)
-    assert receive(KEY if mask else None, made).control == made
-
-
-@pytest.mark.parametrize(
-    "reason",
-    ["x" * 200, "é" * 100, "😀" * 50, "xx" + "😀" * 50],
-    ids=["one byte each", "two", "four", "four, moved"],
-)
-def test_a_long_reason_is_cut_between_two_characters(reason: str) -> None:
-    made = close_frame(1002, reason, mask=False)
-    (event,) = read_by_wsproto(made, from_client=False)  # refuses what is not UTF-8
-    assert isinstance(event, wsproto.events.CloseConnection)
-    assert event.reason
-    assert reason.startswith(event.reason)
-    assert len(made) <= 2 + 125
 
 
 # ---- what chisel sends
