@@ -101,7 +101,12 @@ async def pebble(directory: Path, *, http_port: int | None = None) -> AsyncItera
         running(*names) as resolver,
         running(
             *("pebble", "-config", str(config), "-dnsserver", f"{LOOPBACK}:{dns}"),
-            env={"PEBBLE_VA_NOSLEEP": "1", "PEBBLE_AUTHZREUSE": "0"},
+            # Two good nonces refused in a row, as it does by chance, have us wait for a minute.
+            env={
+                "PEBBLE_VA_NOSLEEP": "1",
+                "PEBBLE_AUTHZREUSE": "0",
+                "PEBBLE_WFE_NONCEREJECT": "0",
+            },
         ) as program,
     ):
         await resolver.wait_for("[Ss]tarting")
