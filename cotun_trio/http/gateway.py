@@ -26,7 +26,7 @@ from cotun_trio.http.front import HeadError
 from cotun_trio.net.dial import dial_tcp
 from cotun_trio.net.sockets import close
 from cotun_trio.net.tls import Tls
-from cotun_trio.net.transport import Transport
+from cotun_trio.net.transport import LARGE_READ, Transport
 
 if TYPE_CHECKING:
     import ssl
@@ -80,6 +80,7 @@ class Gateway:
     def __init__(self, back_end: BackEnd, front: Front) -> None:
         self._back_end = back_end
         self._front = front
+        front.transport.read_size = LARGE_READ
         self._transport: Transport | None = None
         self._parser = _client_parser()
         self._moved = 0  # pieces of the request's body that have gone on
@@ -138,6 +139,7 @@ class Gateway:
             self.close()  # closed by the back end: nobody has asked it anything
         if self._transport is None:
             self._transport = await self._back_end.connect()
+            self._transport.read_size = LARGE_READ
             self._parser = _client_parser()
         return self._transport
 

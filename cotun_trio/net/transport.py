@@ -13,13 +13,16 @@ import trio
 from trio.lowlevel import wait_readable, wait_writable
 
 from cotun_trio.errors import ConnectionLost, TlsFailed
+from cotun_trio.net.lane import slow_lane
 from cotun_trio.net.tls import MAX_LEFT
 
 if TYPE_CHECKING:
     from cotun_trio.net.tls import AnyTls
 
-READ = 64 * 1024
-"""Bytes asked of the network at once."""
+SMALL_READ = 16 * 1024
+"""Bytes asked of the network at once: twice what a request or a response may have as its head."""
+LARGE_READ = 64 * 1024
+"""The same for the bodies behind them."""
 
 
 class Transport:
@@ -30,6 +33,8 @@ class Transport:
         self.tls = tls
         self.unread = b""
         """What has come already, and nobody has taken yet."""
+        self.read_size = SMALL_READ
+        """Bytes to ask of the network."""
 
     async def shake_hands(self) -> None:
         """Do the TLS handshake, if there is one.
@@ -40,7 +45,7 @@ class Transport:
         if tls is None:
             return
         try:
-            while not tls.shake_hands():
+            while not await self._shake_hands(tls):
                 await self._write(tls.take_out())
                 data = await self._read()
                 if data:
@@ -53,6 +58,15 @@ class Transport:
             raise
         await self._write(tls.take_out())
 
+    async def _shake_hands(self, tls: AnyTls) -> bool:
+        # A step of it can take milliseconds, and a stranger has it for nothing.
+        lane = slow_lane()
+        await lane.enter(self, late=True)
+        try:
+            return tls.shake_hands()
+        finally:
+            lane.leave()
+
     async def receive(self) -> bytes:
         """Return what comes next, ``b""`` at the end.  Raises `ConnectionLost`."""
         tls = self.tls
@@ -61,11 +75,15 @@ class Transport:
             return data
         if tls is None:
             return await self._read()
-        area = memoryview(bytearray(READ + MAX_LEFT))
+        area = memoryview(bytearray(self.read_size + MAX_LEFT))
         while True:
+            if tls.unfinished:
+                await trio.lowlevel.checkpoint()
             size = tls.decrypt_into(area)
             if size or tls.ended:
                 return bytes(area[:size])
+            if tls.unfinished:
+                continue
             data = await self._read()
             if data:
                 tls.feed(data)
@@ -89,7 +107,7 @@ class Transport:
         while True:
             await wait_readable(self.sock)
             try:
-                return self.sock.recv(READ)
+                return self.sock.recv(self.read_size)
             except BlockingIOError:
                 continue
             except OSError as error:

@@ -284,7 +284,8 @@ class Channel:
         self.window -= len(view)
         if self.window < 0:
             raise ProtocolError("channel data beyond the window")
-        self._views.append(view)
+        if view:
+            self._views.append(view)
 
     def on_extended_data(self, size: int) -> None:
         """Pass over data of a second stream, which nobody here has a use for."""

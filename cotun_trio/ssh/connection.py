@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from cotun_trio.budget import OPEN, PACKET, REQUEST, TINY
 from cotun_trio.errors import AuthenticationFailed, ConnectionLost, OpenRefused, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.dialect import is_cotun_trio
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.engine import Engine, Event
     from cotun_trio.ssh.neighbours import Carrier, Handler
 
+CRUMB = 4096
+"""Bytes of a window adjustment below which it is worth nothing: peers that mean well collect more,
+ours a quarter of a window, and Go's 96 KiB."""
 MAX_HELD_BYTES = 1024 * 1024
 """Bytes of control messages that may wait for the end of a key exchange."""
 
@@ -72,6 +76,8 @@ class Connection:
         self.logged_in = trio.Event()
         """Set when the login is done."""
         self._packetizer = engine.packetizer
+        self.budget = engine.packetizer.budget
+        """What the peer may have us do in a turn."""
         self.data_slots = engine.packetizer.data_slots
         """See `Packetizer.data_slots`."""
         self.carrier = carrier
@@ -89,7 +95,7 @@ class Connection:
         self._keys = trio.lowlevel.ParkingLot()  # who waits for the end of a key exchange
         self._resumed = trio.lowlevel.ParkingLot()  # where the carrier waits for a verdict
         self._handle = {
-            messages.GLOBAL_REQUEST: self._requests.on_request,
+            messages.GLOBAL_REQUEST: self._on_request,
             messages.REQUEST_SUCCESS: self._requests.on_answer,
             messages.REQUEST_FAILURE: self._requests.on_answer,
             messages.CHANNEL_OPEN: self._on_open,
@@ -115,12 +121,15 @@ class Connection:
         self._flush()
 
     def start_batch(self) -> None:
-        """Begin a read: what it makes us say waits for `end_batch`."""
+        """Begin a turn: what it makes us say waits for `end_batch`."""
         self._packetizer.start_batch()
         self._corked = True
 
     def receive(self, data: memoryview) -> None:
-        """Process bytes of the peer's; valid until `end_batch`.  Raises `CotunError`."""
+        """Process bytes of the peer's; valid until `end_batch`.  Raises `CotunError`.
+
+        What the turn's budget does not allow is kept, see `unfinished`.
+        """
         handle = self._handle
         try:
             for event in self.engine.receive(data):
@@ -150,6 +159,14 @@ class Connection:
         finally:
             self._corked = False
         self._after_traffic()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether some of what was received has to wait for another turn: `receive` nothing then.
+
+        Nothing else is to be received before that is done.
+        """
+        return self._packetizer.unfinished
 
     @property
     def paused(self) -> bool:
@@ -320,6 +337,10 @@ class Connection:
         await self.request("ping")
         self.link.measured(trio.current_time() - since)
 
+    def _on_request(self, payload: memoryview) -> None:
+        self.budget.waste(REQUEST, paid=PACKET)
+        self._requests.on_request(payload)
+
     # ---- channels
 
     async def open_channel(self, extra: bytes) -> Channel:
@@ -403,6 +424,8 @@ class Connection:
         pending.fail(OpenRefused(code, escape(reason)))
 
     def _on_open(self, payload: memoryview) -> None:
+        # Not only those that are refused: which they are may be known long after this turn.
+        self.budget.waste(OPEN, paid=PACKET)
         opening = Opening.read(self, payload)
         too_many = self._too_many_channels()
         self._openings += 1
@@ -450,11 +473,14 @@ class Connection:
         _, number, size = DATA_HEAD.unpack_from(payload)
         if len(payload) - DATA_HEAD.size != size:
             raise ProtocolError("a channel data message of the wrong length")
+        if size < TINY:
+            self.budget.for_nothing += PACKET
         channel = self.channels.get(number) or self._channel(number)
         channel.on_data(payload[DATA_HEAD.size :])
         self._touch(channel)
 
     def _on_extended_data(self, payload: memoryview) -> None:
+        self.budget.waste(0, paid=PACKET)
         reader = Reader(payload)
         channel = self._channel(reader.u32())
         reader.u32()
@@ -464,7 +490,10 @@ class Connection:
     def _on_window_adjust(self, payload: memoryview) -> None:
         reader = Reader(payload)
         channel = self._channel(reader.u32())
-        channel.on_window_adjust(reader.u32())
+        count = reader.u32()
+        if count < CRUMB:
+            self.budget.for_nothing += PACKET
+        channel.on_window_adjust(count)
         reader.end()
 
     def _on_eof(self, payload: memoryview) -> None:
@@ -489,6 +518,7 @@ class Connection:
 
     def _on_channel_request(self, payload: memoryview) -> None:
         """Refuse: a forwarded stream has nothing to request (no shell, no terminal)."""
+        self.budget.waste(REQUEST, paid=PACKET)
         reader = Reader(payload)
         channel = self._channel(reader.u32())
         reader.string()

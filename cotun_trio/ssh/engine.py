@@ -31,6 +31,7 @@ import paramiko
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from paramiko.kex_curve25519 import KexCurve25519
 
+from cotun_trio.budget import KEY_EXCHANGE, PACKET, REQUEST
 from cotun_trio.errors import AuthenticationFailed, ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.ssh import messages
@@ -231,6 +232,7 @@ class Engine:
         if kind in (messages.IGNORE, messages.DEBUG, messages.UNIMPLEMENTED, messages.EXT_INFO):
             if transport.agreed_on_strict_kex and not transport.initial_kex_done:
                 raise ProtocolError(f"SSH message {kind} in a strict key exchange")
+            self.packetizer.budget.waste(0, paid=PACKET)
         elif messages.KEXINIT <= kind < messages.USERAUTH_REQUEST:
             yield from self._on_key_exchange(kind, payload)
         elif self._peer_began or not transport.initial_kex_done:
@@ -246,6 +248,7 @@ class Engine:
 
     def answer_unimplemented(self) -> None:
         """Tell the peer that we do not know the message just received (RFC 4253 section 11.4)."""
+        self.packetizer.budget.waste(REQUEST)
         self.packetizer.send_payload(
             messages.about_channel(messages.UNIMPLEMENTED, self._sequence_number())
         )
@@ -264,6 +267,8 @@ class Engine:
             self._transport._send_kex_init()
 
     def _on_key_exchange(self, kind: int, payload: memoryview) -> Iterator[Event]:
+        # From a good peer, another one comes after gigabytes.
+        self.packetizer.budget.waste(KEY_EXCHANGE)
         transport = self._transport
         reader = Reader(payload)
         handle: Callable[[paramiko.Message], None]
@@ -363,6 +368,7 @@ class Engine:
         self.packetizer.max_packet_in = MAX_PACKET_IN
 
     def _on_login(self, kind: int, reader: Reader) -> Iterator[Event]:
+        self.packetizer.budget.spend(REQUEST)
         if kind == messages.SERVICE_REQUEST:
             if (service := reader.text()) != "ssh-userauth":
                 raise ProtocolError(f"no such SSH service: {escape(service)}")

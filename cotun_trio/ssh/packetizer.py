@@ -8,6 +8,9 @@ its content is invisible to anybody but the peer (RFC 4253 section 6 only recomm
 
 Channel data takes a way of its own that copies nothing: the caller reads into `data_slots`, and
 `seal_data` encrypts from there into the buffer that it returns.
+
+Packets are work, however little is in them: splitting stops where the budget of the turn is spent
+(`cotun_trio.budget`), and keeps the rest for the next call.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 from cryptography.exceptions import InvalidTag
 
+from cotun_trio.budget import PACKET, Budget
 from cotun_trio.errors import ProtocolError
 from cotun_trio.ssh.scratch import HEAD, MAX_PACKET, MAX_PACKET_IN
 
@@ -38,6 +42,7 @@ _U32 = struct.Struct(">I")
 _DATA_HEAD = struct.Struct(">BBII")
 _CHANNEL_DATA = 94
 _ZEROS = [bytes(n) for n in range(32)]
+_NOTHING = memoryview(b"")
 
 
 @attrs.frozen
@@ -74,6 +79,8 @@ class Packetizer:
     def __init__(self, scratch: Scratch, rekey_limit: RekeyLimit) -> None:
         self.out = bytearray()
         """Packets ready for the network.  Whoever sends them empties it."""
+        self.budget = Budget()
+        """What a turn may do; `start_batch` begins one."""
         self.held = False
         """While true nothing more is split: what arrives is kept for the next `packets`."""
         self.max_packet_in = MAX_PACKET_BEFORE_LOGIN
@@ -84,38 +91,45 @@ class Packetizer:
         self._inbound: _Direction | None = None
         self._outbound: _Direction | None = None
         self._carry = bytearray()  # the beginning of a packet whose end has not arrived
+        self._rest = _NOTHING  # what came behind the last packet of a turn, or of before `held`
         self._plain_used = 0
         self._bytes = self._packets = 0  # carried by the present keys
 
     # ---- what is received
 
     def start_batch(self) -> None:
-        """Forget the payloads handed out so far: their memory is used again."""
+        """Begin a turn, and forget the payloads handed out so far: their memory is used again."""
         self._plain_used = 0
+        self.budget.begin()
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether there is a rest for the next `packets`, which needs no more data then."""
+        return bool(self._rest)
 
     def packets(self, data: memoryview) -> Iterator[memoryview]:
-        """Yield the payload of each packet that `data` completes.
+        """Yield the payload of each packet that `data` completes, as far as the budget goes.
 
         A payload is valid until `start_batch`.  Raises `ProtocolError` for a length that cannot be
         and for a packet that was tampered with; nothing can follow that.
         """
-        return self._resume(data) if self._carry or self.held else self._split(data)
+        if self._rest:  # nothing is carried then
+            data = memoryview(b"".join((self._rest, data))) if data else self._rest
+            self._rest = _NOTHING
+            return self._split(data, kept=True)
+        return self._resume(data) if self._carry else self._split(data)
 
     def _resume(self, data: memoryview) -> Iterator[memoryview]:
-        """Go on behind what was kept, or keep this as well."""
-        if self.held:
-            self._carry += data
-            return
+        """Go on behind what was carried."""
         # Complete the carried packet alone, so that the bulk of `data` is not copied.
         while data and (missing := self._missing()) > 0:
             self._carry += data[:missing]
             data = data[missing:]
         carried, self._carry = self._carry, bytearray()
-        yield from self._split(memoryview(carried))
-        if self._carry or self.held:  # still incomplete, or held meanwhile
-            if data:
-                yield from self._resume(data)
-        else:
+        yield from self._split(memoryview(carried), kept=True)
+        if self._rest and data:
+            self._rest = memoryview(b"".join((self._rest, data)))
+        elif data:
             yield from self._split(data)
 
     def _missing(self) -> int:
@@ -135,9 +149,11 @@ class Packetizer:
             raise ProtocolError(f"impossible SSH packet length {length}")
         return length
 
-    def _split(self, data: memoryview) -> Iterator[memoryview]:
+    def _split(self, data: memoryview, *, kept: bool = False) -> Iterator[memoryview]:
+        """Split `data`, which is ours already, and need not be copied, where it was `kept`."""
+        budget = self.budget
         at, end = 0, len(data)
-        while end - at >= 4 and not self.held:
+        while end - at >= 4 and not self.held and budget.left > 0:
             length = self._length(data, at)
             body = at + 4
             inbound = self._inbound  # anew each time: NEWKEYS can be one of these packets
@@ -167,7 +183,12 @@ class Packetizer:
             self.sequence_in = (self.sequence_in + 1) & _SEQUENCE_MASK
             self._bytes += length
             self._packets += 1
+            budget.left -= PACKET
             yield plain[1 : length - padding]
+        else:
+            if end - at >= 4:
+                self._rest = data[at:] if kept else memoryview(bytes(data[at:]))
+                return
         if at < end:
             self._carry += data[at:]
 

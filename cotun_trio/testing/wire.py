@@ -57,13 +57,17 @@ class MemoryWire:
                 raise trio.BrokenResourceError("the connection is lost")
             if self._control:
                 return self._control.popleft()
-            if self._data:
+            if self._data or self._rest_waits:
                 await self._receive_data()
             elif self._peer_is_done:
                 self._end(ConnectionLost("the peer closed the connection"))
                 return b""
             else:
                 await self._news.park()
+
+    @property
+    def _rest_waits(self) -> bool:
+        return self._receiver is not None and self._receiver.unfinished
 
     async def _receive_data(self) -> None:
         if self._receiver is None:
@@ -72,8 +76,9 @@ class MemoryWire:
         assert receiver is not None
         if receiver.paused:
             await receiver.wait_resumed()
-        data = bytes(self._data[:READ])
-        del self._data[:READ]
+        size = 0 if receiver.unfinished else READ
+        data = bytes(self._data[:size])
+        del self._data[:size]
         self.bytes_in += len(data)
         if len(self._data) <= CAPACITY:
             self.peer._idle.unpark_all()  # noqa: SLF001  both are one thing

@@ -1,10 +1,15 @@
 """WebSocket data frames (RFC 6455 section 5), sans-I/O.
 
 `FrameFilter` takes the payload of data frames out of a byte stream and returns the control frames
-among them, whole and unchanged, for somebody else to handle.  It is a full receiver for data
-frames: masking rule, reserved bits and opcodes, shortest length encodings, fragments with control
-frames between them, and a limit on the size of a message.  Whatever is wrong raises `FrameError`,
-which carries the close code that RFC 6455 section 7.4.1 has for it.
+that need an answer, whole and unchanged, for somebody else to handle: the last ping (section
+5.5.3 allows to answer only that) and the close frame.  We send no pings, so that every pong is an
+unsolicited one, which needs none.  It is a full receiver for data frames: masking rule, reserved
+bits and opcodes, shortest length encodings, fragments with control frames between them, and a limit
+on the size of a message.  Whatever is wrong raises `FrameError`, which carries the close code that
+RFC 6455 section 7.4.1 has for it.
+
+Frames are work, however little is in them: the filter stops where the budget of the turn is spent,
+and keeps the rest for the next call.
 
 A design note: handing malformed frames on to trio-websocket, so that it fails the connection, was
 tried on paper and dropped.  It has not seen the fragments before them, so it would take some for
@@ -18,6 +23,7 @@ import struct
 from itertools import cycle
 from typing import TYPE_CHECKING
 
+from cotun_trio.budget import FRAME, REQUEST, Budget
 from cotun_trio.errors import ProtocolError
 
 try:
@@ -41,6 +47,7 @@ of a message it does not want at once it copies, so that this saves it 15 % of i
 
 PROTOCOL_ERROR = 1002
 UNSUPPORTED_DATA = 1003
+POLICY_VIOLATION = 1008
 TOO_BIG = 1009
 
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = _OPCODES = (0, 1, 2, 8, 9, 10)
@@ -52,6 +59,7 @@ _SMALL_HEAD = 6
 """Bytes of the header of a masked frame with up to `_LONGEST_CONTROL` bytes; two without a mask."""
 _DRAWN = 1024
 """Random bytes drawn at once: to ask the system for each mask costs 2 % of a bulk upload."""
+_NOTHING = memoryview(b"")
 _U16 = struct.Struct(">H")
 _U64 = struct.Struct(">Q")
 
@@ -71,8 +79,12 @@ class FrameFilter:
     def __init__(self, *, from_client: bool) -> None:
         self.max_message = MAX_MESSAGE_BEFORE_LOGIN
         """Bytes of payload that one message may have, all of its fragments together."""
+        self.budget = Budget()
+        """What a call of `feed` may do; somebody else begins its turns."""
+        self.unfinished = False
+        """Whether there is a rest for the next `feed`, which needs no more data then."""
         self._from_client = from_client
-        self._head = b""  # an incomplete frame header, or control frame
+        self._kept = _NOTHING  # an incomplete frame header or control frame, or the rest of a turn
         self._remaining = 0  # payload bytes of the present data frame still to come
         self._key = b""  # its mask, turned to the next byte
         self._message_size: int | None = None  # of the message whose frames are coming
@@ -80,36 +92,61 @@ class FrameFilter:
         """Whether a close frame has come.  Nothing behind it counts (RFC 6455 section 5.5.1)."""
 
     def feed(self, data: memoryview, sink: Callable[[memoryview], None]) -> bytes:
-        """Pass the payload in `data` to `sink`, and return the control frames.
+        """Pass the payload in `data` to `sink`, and return the control frames that need an answer.
 
         `sink` may be called several times; what it gets is valid during the call, and longer if
         `data` is.  Raises `FrameError`; nothing can follow that.
         """
-        if self._head:
-            data = memoryview(self._head + data)
-            self._head = b""
+        kept = self._kept
+        if kept:
+            data = memoryview(b"".join((kept, data))) if data else kept
+            self._kept = _NOTHING
         elif len(data) <= _LONGEST_CONTROL and self._is_one_frame(data):
             # A keystroke, a small request: 1.5 µs less than the long way.
+            self.budget.left -= FRAME
             if self._from_client:
                 sink(memoryview(apply_mask(data[_SMALL_HEAD:], bytes(data[2:_SMALL_HEAD]))))
             else:
                 sink(data[2:])
             return b""
-        control = b""
+        at, ping, close = self._split(data, sink)
+        self.unfinished = self.budget.left <= 0 and at < len(data) and not self.closed
+        if at < len(data) and not self.closed:
+            # What was kept before is ours already, and not copied again.
+            self._kept = data[at:] if kept else memoryview(bytes(data[at:]))
+        if ping:
+            self.budget.waste(REQUEST)
+        return bytes(ping) + close if ping or close else b""
+
+    def _split(
+        self, data: memoryview, sink: Callable[[memoryview], None]
+    ) -> tuple[int, memoryview, memoryview]:
+        """Process `data` as far as the budget goes.
+
+        Return the number of bytes that are done, the last ping and the close frame, if any.
+        """
+        budget = self.budget
+        ping = close = _NOTHING
         at, end = 0, len(data)
-        while at < end and not self.closed:
+        while at < end and budget.left > 0 and not self.closed:
             if self._remaining:
                 at += self._pass_payload(data[at : at + self._remaining], sink)
                 continue
             size, is_control = self._read_head(data[at : at + _LONGEST_HEAD])
             if not size or (is_control and end - at < size):
-                self._head = bytes(data[at:])
                 break
+            budget.left -= FRAME
+            if is_control or not self._remaining:
+                budget.for_nothing += FRAME
             if is_control:
-                control += data[at : at + size]
-                self.closed = data[at] & _OPCODE == _CLOSE
+                opcode = data[at] & _OPCODE
+                if opcode == _PING:
+                    ping = data[at : at + size]
+                elif opcode == _CLOSE:
+                    close = data[at : at + size]
+                    self.closed = True
             at += size
-        return control
+        return at, ping, close
 
     def _is_one_frame(self, data: memoryview) -> bool:
         """Return whether `data` is one short binary message, in one frame and no more."""

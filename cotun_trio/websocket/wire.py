@@ -6,8 +6,9 @@ read into a shared buffer, payload straight to the receiver, control frames to t
 Sending happens where the data is produced, on the spot; only what the kernel does not take is
 copied into a backlog, for the one task that waits for the socket to become writable.  Producers
 of data wait for that backlog to be gone, those that send little going first, and take turns of a
-length that the link decides (`cotun_trio.websocket.pace`).  Readers never wait: two ends that both
-waited for the other to read would wait for ever.
+length that the link decides (`cotun_trio.websocket.pace`).  Readers never wait for writers: two
+ends that both waited for the other to read would wait for ever.  They take turns, too, whose length
+is that of the work in it (`cotun_trio.websocket.turns`).
 
 Plain sockets and `trio.lowlevel.wait_readable` are used rather than Trio's own streams, which cost
 a quarter of the throughput and of the round trip here.
@@ -40,23 +41,28 @@ from cotun_trio.net.tls import MAX_LEFT
 from cotun_trio.websocket.frames import (
     GO_FRAMES,
     MAX_MESSAGE,
+    POLICY_VIOLATION,
     FrameError,
     FrameFilter,
     Framer,
     close_frame,
 )
 from cotun_trio.websocket.pace import Pace
+from cotun_trio.websocket.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cotun_trio.budget import Budget
     from cotun_trio.net.tls import AnyTls
 
 MAX_HEAD = 8 * 1024
 """Bytes of the server's HTTP response head."""
-MAX_BACKLOG = 8 * 1024 * 1024
+MAX_BACKLOG = 4 * 1024 * 1024
 """Bytes that may wait for a peer that does not read.  Data does not get near it, since producers
 wait; a peer that asks and asks and never reads the answers does."""
+MAX_BACKLOG_BEFORE_LOGIN = 64 * 1024
+"""The same for a peer that has not logged in: all that we say until then is 4 KiB."""
 SIOCOUTQNSD = 0x894B
 """The request for the bytes in the kernel that are not sent yet (linux/sockios.h)."""
 ONE_FRAME = 2
@@ -64,6 +70,7 @@ ONE_FRAME = 2
 SMALL = 4096
 """Bytes up to which a frame in one piece is cheaper than a gathering write."""
 
+_NOTHING = memoryview(b"")
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 # As h11 sees them: it takes bare line feeds, and a status without a reason.
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -74,6 +81,17 @@ class Receiver(Protocol):
     """Takes the bytes that travel in binary messages."""
 
     @property
+    def budget(self) -> Budget:
+        """What a turn may do."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether it has not processed all that it was given, for want of budget.
+
+        It has to be given nothing, in another turn, until that is done.
+        """
+
+    @property
     def paused(self) -> bool:
         """Whether nothing should be read at present."""
 
@@ -81,13 +99,13 @@ class Receiver(Protocol):
         """Wait until reading may go on."""
 
     def start_batch(self) -> None:
-        """A read begins."""
+        """A turn begins, and its budget."""
 
     def receive(self, data: memoryview) -> None:
         """Take bytes, valid until `end_batch`.  Raises `CotunError` to end the wire."""
 
     def end_batch(self) -> None:
-        """The read is complete."""
+        """The turn is over."""
 
 
 class Wire(trio.abc.Stream):
@@ -122,6 +140,8 @@ class Wire(trio.abc.Stream):
         """Bytes read from and written to the socket."""
         self.frames = FrameFilter(from_client=not client)
         self.framer = Framer(mask=client)
+        self._turns = Turns(self.frames.budget)
+        self._max_backlog = MAX_BACKLOG_BEFORE_LOGIN
         self._sock = sock
         self._tls = tls
         self._unread = unread
@@ -144,11 +164,14 @@ class Wire(trio.abc.Stream):
     def attach(self, receiver: Receiver) -> None:
         """Give what came behind the handshake, and all that is still to come, to `receiver`."""
         self._receiver = receiver
+        self.frames.budget = self._turns.budget = receiver.budget
         self._attached.set()
 
     def trust_peer(self, *, is_go: bool) -> None:
         """Take larger messages, and send frames as a Go peer reads them: it has logged in."""
         self.frames.max_message = MAX_MESSAGE
+        self._max_backlog = MAX_BACKLOG
+        self._turns.logged_in()
         if is_go:
             self.framer.sizes = GO_FRAMES
 
@@ -168,7 +191,7 @@ class Wire(trio.abc.Stream):
             return await self._receive_response()
         if self._receiver is None:
             await self._attached.wait()
-        receiver = self._receiver
+        receiver, turns = self._receiver, self._turns
         assert receiver is not None
         while True:
             if self.frames.closed:
@@ -177,21 +200,61 @@ class Wire(trio.abc.Stream):
                 return b""
             if receiver.paused:
                 await receiver.wait_resumed()
-            data = memoryview(self._early)
-            self._early = b""
-            if not data:
-                data = await self._read()
-                if not data:
-                    return b""
-            receiver.start_batch()
+            if self._is_unfinished(receiver):
+                await checkpoint()
+            else:
+                await self._wait_readable()
+            slow = turns.slow
+            if slow:
+                await turns.enter()
             try:
-                control = self.frames.feed(data, receiver.receive)
-                receiver.end_batch()
-            except CotunError as error:
-                self.fail(error)
-                raise trio.BrokenResourceError from error
-            if control:
+                control = self._take_turn(receiver)
+            finally:
+                if slow:
+                    turns.leave()
+            if control is not None:
                 return control
+
+    def _take_turn(self, receiver: Receiver) -> bytes | None:
+        """Read, and process as much as a turn allows.
+
+        Return the control frames that need an answer, ``b""`` at the end of the peer, None where
+        there is nothing to return yet.
+        """
+        if receiver.unfinished or self.frames.unfinished:
+            data = _NOTHING
+        elif self._early:
+            data, self._early = memoryview(self._early), b""
+        else:
+            received = self._receive()
+            if not received:
+                return None if received is None else b""
+            data = received
+        control = b""
+        receiver.start_batch()
+        try:
+            if receiver.unfinished:
+                receiver.receive(data)
+            else:
+                control = self.frames.feed(data, receiver.receive)
+            receiver.end_batch()
+            if self._turns.too_much(self.bytes_in):
+                raise FrameError(POLICY_VIOLATION, "more than a login takes")
+        except CotunError as error:
+            self.fail(error)
+            raise trio.BrokenResourceError from error
+        self._turns.done(unfinished=self._is_unfinished(receiver))
+        return control or None
+
+    def _is_unfinished(self, receiver: Receiver) -> bool:
+        """Return whether there is work that needs no more bytes of the network."""
+        tls = self._tls
+        return (
+            receiver.unfinished
+            or self.frames.unfinished
+            or bool(self._early)
+            or (tls is not None and tls.unfinished)
+        )
 
     async def _receive_response(self) -> bytes:
         """Return what has come of the server's response; frames behind it are kept for later."""
@@ -230,49 +293,62 @@ class Wire(trio.abc.Stream):
 
     async def _read(self) -> memoryview:
         """Return what one read of the socket gave; nothing where the peer has closed its end."""
-        if self._unread:
-            await checkpoint()
-            size = len(self._unread)
-            self._area[:size] = self._unread
-            self._unread = b""
-            return self._area[:size]
         while True:
-            if self._sock.fileno() < 0:
-                raise trio.ClosedResourceError
-            await wait_readable(self._sock)
-            if self.ended.is_set():
-                raise trio.BrokenResourceError("the connection is lost")
-            try:
-                size = self._receive_into(self._area)
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                self._end(ConnectionLost(f"connection lost: {error.strerror}"))
-                raise trio.BrokenResourceError from error
-            except TlsFailed as error:
-                self._end(error)
-                raise trio.BrokenResourceError from error
-            if not size:
-                self._end(ConnectionLost("the peer closed the connection"))
-            return self._area[:size]
+            await self._wait_readable()
+            data = self._receive()
+            if data is not None:
+                return data
+
+    async def _wait_readable(self) -> None:
+        if self._unread or (self._tls is not None and self._tls.unfinished):
+            await checkpoint()
+            return
+        if self._sock.fileno() < 0:
+            raise trio.ClosedResourceError
+        await wait_readable(self._sock)
+
+    def _receive(self) -> memoryview | None:
+        """Return what one read of the socket gives.
+
+        It is nothing where the peer has closed its end, and None where it takes more to get any.
+        """
+        if self.ended.is_set():
+            raise trio.BrokenResourceError("the connection is lost")
+        if self._unread:
+            data, self._unread = memoryview(self._unread), b""
+            return data
+        try:
+            size = self._receive_into(self._area)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            self._end(ConnectionLost(f"connection lost: {error.strerror}"))
+            raise trio.BrokenResourceError from error
+        except TlsFailed as error:
+            self._end(error)
+            raise trio.BrokenResourceError from error
+        if not size:
+            self._end(ConnectionLost("the peer closed the connection"))
+        return self._area[:size]
 
     def _receive_into(self, area: memoryview) -> int:
         """Read the socket; return how many bytes are in `area` then, 0 at the end.
 
         Raises `BlockingIOError` where it takes more to get any.
         """
-        tls = self._tls
-        if tls is None:
-            size = self._sock.recv_into(area)
-            self.bytes_in += size
-            return size
+        tls, turns = self._tls, self._turns
         # TLS copies what it is fed; that, and what waits for the rest of its record, fit the area.
-        size = self._sock.recv_into(area[: len(area) - MAX_LEFT])
-        self.bytes_in += size
-        if size:
-            tls.feed(area[:size])
-        else:
-            tls.feed_eof()
+        most = len(area) if tls is None else len(area) - MAX_LEFT
+        if tls is None or not tls.unfinished:
+            size = self._sock.recv_into(area, min(turns.read_size, most))
+            self.bytes_in += size
+            turns.read(size, most)
+            if tls is None:
+                return size
+            if size:
+                tls.feed(area[:size])
+            else:
+                tls.feed_eof()
         size = tls.decrypt_into(area)
         if out := tls.take_out():  # an answer of TLS itself, such as new keys
             self._write([out])
@@ -344,7 +420,7 @@ class Wire(trio.abc.Stream):
                 self.busy = True
                 self._busy_since = (trio.current_time(), self._sent())
                 self._work.unpark()
-            if len(self._backlog) > MAX_BACKLOG:
+            if len(self._backlog) > self._max_backlog:
                 self.fail(ProtocolError("the peer does not read what it asks for"))
 
     async def run_writer(self) -> None:

@@ -181,7 +181,7 @@ def test_a_request_answered_while_it_is_received_never_counts_as_waiting() -> No
 def test_answers_of_one_batch_leave_in_one_piece() -> None:
     dialogue = Dialogue()
     dialogue.handler.request_received = lambda request: request.reply(success=True)  # type: ignore[method-assign]
-    dialogue.say(*[PING] * 50)
+    dialogue.say(*[PING] * 10)
     assert len(dialogue.carrier.sizes) == 1
 
 

@@ -69,6 +69,8 @@ def upgrade_response(request: bytes) -> bytes:
     )
 
 
+ENDLESS = 2**62
+"""Units of work: a peer in a test takes everything in one turn."""
 PING = messages.global_request(b"ping", b"", want_reply=True)
 
 
@@ -90,6 +92,7 @@ class Peer:
         self.engine = Engine(version, Scratch(), host_key=host_key)
         self._frames = FrameFilter(from_client=self.server)
         self._frames.max_message = 2**20
+        self._frames.budget = self.engine.packetizer.budget
         self._early = b""
         self._events: deque[Event | bytes] = deque()
 
@@ -155,6 +158,7 @@ class Peer:
             data = self._early or await self._receive()
             self._early = b""
             self.engine.packetizer.start_batch()
+            self.engine.packetizer.budget.left = ENDLESS
 
             def take(view: memoryview) -> None:
                 for event in self.engine.receive(view):

@@ -142,10 +142,18 @@ def feed(engine: Engine, data: bytes, step: int = READ) -> list[Event | bytes]:
     """Feed `data` in pieces of `step` bytes; return what comes out."""
     events: list[Event | bytes] = []
     for at in range(0, len(data), step):
-        engine.packetizer.start_batch()
-        for event in engine.receive(memoryview(data[at : at + step])):
+        for event in in_turns(engine, data[at : at + step]):
             events += [bytes(event) if isinstance(event, memoryview) else event]
     return events
+
+
+def in_turns(engine: Engine, data: bytes) -> Iterator[memoryview | Event]:
+    """Yield what comes of `data`, in as many turns as that takes."""
+    engine.packetizer.start_batch()
+    yield from engine.receive(memoryview(data))
+    while engine.packetizer.unfinished and not engine.packetizer.held:
+        engine.packetizer.start_batch()
+        yield from engine.receive(memoryview(b""))
 
 
 def take_out(engine: Engine) -> bytes:
@@ -231,8 +239,7 @@ class EnginePair:
         """Give `data` to one side, and do what its events call for."""
         engine = self.engines[side]
         try:
-            engine.packetizer.start_batch()
-            for event in engine.receive(memoryview(data)):
+            for event in in_turns(engine, data):
                 self.events[side].append(bytes(event) if isinstance(event, memoryview) else event)
                 if isinstance(event, KeysAgreed) and side == "client" and self._user is not None:
                     engine.log_in(self._user, self._password)

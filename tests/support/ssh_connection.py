@@ -175,6 +175,14 @@ def send(channel: Channel, data: bytes) -> int:
     return done
 
 
+def finish(connection: Connection) -> None:
+    """Let `connection` have all the turns that it needs for what it has received."""
+    while connection.unfinished and not connection.paused:
+        connection.start_batch()
+        connection.receive(memoryview(b""))
+        connection.end_batch()
+
+
 class ConnectionPair:
     """A client and a server connection that have logged in; `pump` carries bytes between them."""
 
@@ -214,6 +222,8 @@ class ConnectionPair:
     def move(self, receiver: Side, size: int = READ, pieces: int = 1) -> bool:
         """Carry one batch of up to `pieces` pieces to one side; return whether there was any.
 
+        It is processed to its end, in as many turns as that takes.
+
         What the connection raises also ends it, as the wire would.
         """
         connection, carrier = self.connections[receiver], self.carriers[OTHER[receiver]]
@@ -224,6 +234,7 @@ class ConnectionPair:
             for _ in range(pieces):
                 connection.receive(memoryview(carrier.take(size)))
             connection.end_batch()
+            finish(connection)
         except CotunError as error:
             connection.on_lost(error)
             raise
@@ -297,12 +308,13 @@ class Dialogue:
         self._heard = tap(self.peer)
 
     def say(self, *payloads: bytes) -> None:
-        """Have the peer send `payloads`, which arrive in one batch, after what it has to say."""
+        """Have the peer send `payloads`, which arrive in one read, after what it has to say."""
         for payload in payloads:
             self.peer.packetizer.send_payload(payload)
         self.connection.start_batch()
         self.connection.receive(memoryview(take_out(self.peer)))
         self.connection.end_batch()
+        finish(self.connection)
 
     def heard(self) -> list[bytes]:
         """Return the payloads that the connection sent since the last time, a DISCONNECT too."""

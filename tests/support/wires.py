@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from cotun_trio.budget import Budget
 from cotun_trio.websocket.wire import Wire
 from tests.support.frames import KEY
 from tests.support.sockets import unix_pair
@@ -59,6 +60,10 @@ class Collector:
         """The size of each batch that has ended."""
         self.refusal: CotunError | None = None
         """To be raised instead of taking anything."""
+        self.budget = Budget()
+        """See `Receiver`."""
+        self.unfinished = False
+        """See `Receiver`: it takes everything at once."""
         self._resumed = trio.Event()
         self._resumed.set()
         self._size: int | None = None
@@ -84,6 +89,7 @@ class Collector:
         """See `Receiver`."""
         assert self._size is None
         self._size = 0
+        self.budget.begin()
 
     def receive(self, data: memoryview) -> None:
         """See `Receiver`."""
@@ -102,11 +108,18 @@ class Collector:
 
 @contextlib.contextmanager
 def wire_on(
-    sock: socket.socket, *, client: bool = False, head: bytes = b"", early: bytes = b""
+    sock: socket.socket,
+    *,
+    client: bool = False,
+    head: bytes = b"",
+    early: bytes = b"",
+    trusted: bool = True,
 ) -> Iterator[Wire]:
-    """Give a wire on `sock`, closed in the end."""
+    """Give a wire on `sock`, closed in the end; unless `trusted`, its peer has yet to log in."""
     area = memoryview(bytearray(64 * 1024))
     wire = Wire(sock, area, client=client, head=head, early=early)
+    if trusted:
+        wire.trust_peer(is_go=False)
     try:
         yield wire
     finally:
@@ -115,12 +128,17 @@ def wire_on(
 
 @contextlib.contextmanager
 def wire_and_peer(
-    *, client: bool = False, head: bytes = b"", early: bytes = b"", pair: Pair = unix_pair
+    *,
+    client: bool = False,
+    head: bytes = b"",
+    early: bytes = b"",
+    trusted: bool = True,
+    pair: Pair = unix_pair,
 ) -> Iterator[tuple[Wire, socket.socket]]:
     """Give a wire, and the socket at the other end of it."""
     with (
         pair() as (ours, theirs),
-        wire_on(ours, client=client, head=head, early=early) as wire,
+        wire_on(ours, client=client, head=head, early=early, trusted=trusted) as wire,
     ):
         yield wire, theirs
 

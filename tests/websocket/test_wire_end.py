@@ -163,7 +163,9 @@ async def test_closing_wakes_every_task_and_can_be_done_again(pair: Pair) -> Non
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reader)
             nursery.start_soon(writer)
-            wire.send(bytearray(8 << 20))  # more than any kernel takes
+            wire.send(
+                bytearray(3 << 20)
+            )  # more than the kernel takes of somebody who does not read
             nursery.start_soon(producer)
             await trio.testing.wait_all_tasks_blocked()
             await wire.aclose()

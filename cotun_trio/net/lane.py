@@ -1,0 +1,76 @@
+"""The slow lane: turns that are taken one after the other, and not all in one pass of the loop.
+
+Trio runs every task that can run before it looks at the network again.  A hundred connections that
+each have a turn of half a millisecond waiting would make everybody else wait for fifty.  So whoever
+has not logged in, has more to process than fits a turn, or has overdrawn its allowance
+(`cotun_trio.budget`) takes its turns in this lane: one turn in a pass, in the order of arrival.
+
+The lane is never idle while somebody waits in it, and costs nothing to the only one that uses it.
+"""
+
+from __future__ import annotations
+
+import trio
+from trio.lowlevel import ParkingLot, checkpoint
+
+OVERTAKING = 3
+"""Turns of others after which one that is late comes all the same: a login must not wait for ever
+because of guests that are busy."""
+
+
+class Lane:
+    """Gives one turn after the other.  `leave` has to follow on each `enter`, with no wait between.
+
+    A turn that is `late` comes after those that are not, but is overtaken by `OVERTAKING` at most.
+    """
+
+    __slots__ = ("_late", "_latest", "_overtaken", "_taken", "_waiting")
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._latest: object = None  # the connection that had the last turn
+        self._waiting = ParkingLot()
+        self._late = ParkingLot()
+        self._overtaken = 0
+
+    async def enter(self, who: object, *, late: bool) -> None:
+        """Wait for a turn of the connection `who`.
+
+        Not a checkpoint where the last turn was that of `who`, too: the caller has just come from
+        one.  When cancelled, the turn goes to the next.
+        """
+        if self._taken:
+            await (self._late if late else self._waiting).park()
+        elif self._latest is not who:
+            self._taken = True  # the last turn may have been in this same pass
+            try:
+                await checkpoint()
+            except BaseException:
+                self.leave()
+                raise
+        self._taken = True
+        self._latest = who
+
+    def leave(self) -> None:
+        """Give the lane to the next, who runs in the next pass."""
+        if self._late and (not self._waiting or self._overtaken >= OVERTAKING):
+            self._overtaken = 0
+            self._late.unpark()
+        elif self._waiting:
+            self._overtaken += bool(self._late)
+            self._waiting.unpark()
+        else:
+            self._taken = False
+
+
+_lane: trio.lowlevel.RunVar[Lane] = trio.lowlevel.RunVar("lane")
+
+
+def slow_lane() -> Lane:
+    """Return the lane of this Trio run."""
+    try:
+        return _lane.get()
+    except LookupError:
+        lane = Lane()
+        _lane.set(lane)
+        return lane

@@ -1,0 +1,80 @@
+"""When a wire may process what its peer sends, and how much of it.
+
+A turn has a budget (`cotun_trio.budget`).  A peer that has logged in and means well never notices:
+its turns come as its bytes do.  All others come one after the other, by the slow lane: peers that
+have not logged in, of which there can be many and each key exchange takes a millisecond; what a
+turn has left over; and sessions that have overdrawn the allowance for messages that carry nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from cotun_trio.budget import BEFORE_LOGIN, Allowance
+from cotun_trio.net.lane import slow_lane
+
+if TYPE_CHECKING:
+    from cotun_trio.budget import Budget
+
+SMALL_READ = 16 * 1024
+"""Bytes that are read at once of a peer that has not logged in, and of one that sends crumbs: the
+rest of a turn is kept, and this is the most that it can be."""
+MAX_BYTES_BEFORE_LOGIN = 128 * 1024
+"""Bytes that a peer can send before its login is done; a login takes 3 KiB."""
+
+
+class Turns:
+    """The turns of one wire."""
+
+    __slots__ = ("_allowance", "_overdrawn", "_unfinished", "budget", "read_size")
+
+    def __init__(self, budget: Budget) -> None:
+        self.read_size = SMALL_READ
+        """Bytes to ask of the network."""
+        self.budget = budget
+        """What a turn may do."""
+        self._allowance: Allowance | None = None  # once the peer has logged in
+        self._overdrawn = False
+        self._unfinished = False
+
+    def logged_in(self) -> None:
+        """Trust the peer more from now on."""
+        self._allowance = Allowance(trio.current_time())
+
+    def too_much(self, bytes_in: int) -> bool:
+        """Return whether the peer has sent or caused more than a login takes, without a login."""
+        return self._allowance is None and (
+            bytes_in > MAX_BYTES_BEFORE_LOGIN or self.budget.spent > BEFORE_LOGIN
+        )
+
+    @property
+    def slow(self) -> bool:
+        """Whether the next turn has to come by the slow lane."""
+        return self._unfinished or self._overdrawn or self._allowance is None
+
+    async def enter(self) -> None:
+        """Wait for the next turn, where it is a `slow` one; `leave` has to follow."""
+        late = self._overdrawn or self._allowance is None
+        await slow_lane().enter(self, late=late)
+
+    def leave(self) -> None:
+        """Let others have their turn."""
+        slow_lane().leave()
+
+    def done(self, *, unfinished: bool) -> None:
+        """Note the end of a turn, and whether it has left something over."""
+        self._unfinished = unfinished
+        if unfinished:
+            self.read_size = SMALL_READ
+        allowance = self._allowance
+        if allowance is not None and (self._overdrawn or self.budget.for_nothing):
+            now = trio.current_time()
+            allowance.take(self.budget.for_nothing, now)
+            self._overdrawn = allowance.overdrawn(now)
+
+    def read(self, size: int, most: int) -> None:
+        """Note that the network gave `size` bytes: if all that was asked for, ask for more."""
+        if size >= self.read_size < most and self._allowance is not None:
+            self.read_size = min(2 * self.read_size, most)
