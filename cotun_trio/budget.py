@@ -4,6 +4,10 @@ Whatever a peer sends is processed in turns.  A turn ends when what was read is 
 its budget is spent; then the rest waits, and other tasks run.  Work is counted in *units*, which
 is exact and the same on every machine; a unit is about a microsecond of a server's processor.
 
+Two allowances go beyond the turn.  A peer that is *busy* with more small messages or openings than
+its allowance has takes its turns after others.  A peer that *wastes* more than its allowance, with
+messages that carry nothing, is read later.
+
 Bulk does not notice any of this: a read of 256 KiB is one frame and eight full packets.
 """
 
@@ -28,25 +32,26 @@ BEFORE_LOGIN = 3 * TURN
 """Units in all for a peer that has not logged in: a few hundred frames and packets.  A login takes
 some 600 of them."""
 TINY = 16
-"""Bytes of channel data below which a message counts as one that carries nothing: an attack can be
-made of single bytes.  People who type do not get near their allowance."""
+"""Bytes of channel data, or of a window adjustment, below which a message is mostly work."""
 REFILL = 2400
-"""Units for messages that carry nothing, which a peer gets each second.  Even 100 such peers use a
-quarter of a processor with them."""
+"""Units of an allowance that a peer gets back each second.  A hundred peers that use up theirs take
+a quarter of a processor."""
 BURST = 4 * TURN
-"""Units of that kind that a peer can save up."""
+"""Units of an allowance that a peer can save up."""
 
 
 class Budget:
     """The work of one connection: in the present turn, and in all."""
 
-    __slots__ = ("before", "for_nothing", "left")
+    __slots__ = ("before", "busy", "left", "wasted")
 
     def __init__(self) -> None:
         self.left = TURN
         """Units that are left in this turn.  Below zero, the last message has cost more."""
-        self.for_nothing = 0
-        """Units of this turn that went into messages that carry nothing."""
+        self.busy = 0
+        """Units that went into small messages, or into openings, since this was last taken."""
+        self.wasted = 0
+        """Units that went into messages that carry nothing, since this was last taken."""
         self.before = 0
         """Units of all turns before this one."""
 
@@ -54,7 +59,6 @@ class Budget:
         """Begin a turn."""
         self.before += TURN - self.left
         self.left = TURN
-        self.for_nothing = 0
 
     @property
     def spent(self) -> int:
@@ -62,17 +66,22 @@ class Budget:
         return self.before + TURN - self.left
 
     def spend(self, units: int) -> None:
-        """Note work that a good peer causes, too."""
+        """Note work of an ordinary kind."""
         self.left -= units
 
-    def waste(self, units: int, *, paid: int = 0) -> None:
-        """Note work that serves nobody; `paid` units of the same message are spent already."""
+    def be_busy(self, units: int) -> None:
+        """Note work that is ordinary in its kind, and a burden in its number."""
         self.left -= units
-        self.for_nothing += units + paid
+        self.busy += units
+
+    def waste(self, units: int) -> None:
+        """Note work for a message that carries nothing."""
+        self.left -= units
+        self.wasted += units
 
 
 class Allowance:
-    """What a peer may spend on messages that carry nothing: a bucket that fills up again.
+    """A bucket of units that fills up again.
 
     Times are seconds of a clock that does not go backwards.
     """
@@ -83,16 +92,8 @@ class Allowance:
         self._units = float(BURST)
         self._at = now
 
-    def take(self, units: int, now: float) -> None:
-        """Take `units`; there may be less than nothing afterwards."""
-        self._fill(now)
-        self._units -= units
-
-    def overdrawn(self, now: float) -> bool:
-        """Return whether the peer has to come after others."""
-        self._fill(now)
-        return self._units < 0
-
-    def _fill(self, now: float) -> None:
-        self._units = min(self._units + (now - self._at) * REFILL, BURST)
+    def take(self, units: int, now: float) -> float:
+        """Take `units`; return the seconds until there is something in the bucket again."""
+        self._units = min(self._units + (now - self._at) * REFILL, BURST) - units
         self._at = now
+        return max(-self._units / REFILL, 0.0)

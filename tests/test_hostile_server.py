@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,8 +17,6 @@ from cotun_trio.errors import ConfigRefused, FingerprintMismatch
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import LoginRequested
 from cotun_trio.ssh.messages import channel_open, global_request, open_confirmation, string
-from cotun_trio.websocket import wire
-from cotun_trio.websocket.frames import Framer
 from tests.support.frames import BINARY, KEY, PING, TEXT, frame, xor
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
@@ -362,7 +359,7 @@ async def test_a_server_that_confirms_nonsense_cannot_hang_the_client(
 
 
 @pytest.mark.slow
-async def test_10_000_pings_are_answered_and_of_the_websockets_the_last() -> None:
+async def test_all_pings_are_answered_and_of_the_websockets_the_last_in_a_turn() -> None:
     pongs = 0
     done = trio.Event()
 
@@ -371,8 +368,8 @@ async def test_10_000_pings_are_answered_and_of_the_websockets_the_last() -> Non
         await open_session(peer)
         async with trio.open_nursery() as nursery:
             ping = global_request(b"ping", b"", want_reply=True)
-            nursery.start_soon(lambda: peer.send(*[ping] * 10_000))
-            while pongs < 10_000:
+            nursery.start_soon(lambda: peer.send(*[ping] * 100))
+            while pongs < 100:
                 assert await peer.receive() == b"\x51pong"
                 pongs += 1
         async with trio.open_nursery() as nursery:
@@ -388,21 +385,3 @@ async def test_10_000_pings_are_answered_and_of_the_websockets_the_last() -> Non
     async with scripted_server(script, host_key()) as server, running_client(server) as client:
         await done.wait()
         assert len(client.sessions) == 1
-
-
-async def test_a_server_that_asks_and_does_not_read_the_answers_is_left(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(wire, "MAX_BACKLOG", 64 * 1024)
-
-    async def script(peer: Peer) -> None:
-        peer.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        await open_session(peer)
-        packetizer = peer.engine.packetizer
-        while True:  # up to BrokenResourceError
-            for _ in range(1000):
-                packetizer.send_payload(global_request(b"ping", b"", want_reply=True))
-            await peer.stream.send_all(b"".join(Framer(mask=False).frames(packetizer.out)))
-            packetizer.out.clear()
-
-    assert "the peer does not read what it asks for" in await error_from(script)

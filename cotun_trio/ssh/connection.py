@@ -37,9 +37,6 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.engine import Engine, Event
     from cotun_trio.ssh.neighbours import Carrier, Handler
 
-CRUMB = 4096
-"""Bytes of a window adjustment below which it is worth nothing: peers that mean well collect more,
-ours a quarter of a window, and Go's 96 KiB."""
 MAX_HELD_BYTES = 1024 * 1024
 """Bytes of control messages that may wait for the end of a key exchange."""
 
@@ -86,7 +83,7 @@ class Connection:
         self._opens: dict[int, PendingOpen] = {}
         self._openings = 0  # of the peer's, not answered yet
         self._next_number = 0
-        self._requests = GlobalRequests(self.send_control, handler)
+        self._requests = GlobalRequests(self.send_control, handler, self.budget)
         self._touched: list[Channel] = []
         self._corked = self._disconnected = False
         self._held: list[bytes] = []  # control messages that wait for the end of a key exchange
@@ -95,7 +92,7 @@ class Connection:
         self._keys = trio.lowlevel.ParkingLot()  # who waits for the end of a key exchange
         self._resumed = trio.lowlevel.ParkingLot()  # where the carrier waits for a verdict
         self._handle = {
-            messages.GLOBAL_REQUEST: self._on_request,
+            messages.GLOBAL_REQUEST: self._requests.on_request,
             messages.REQUEST_SUCCESS: self._requests.on_answer,
             messages.REQUEST_FAILURE: self._requests.on_answer,
             messages.CHANNEL_OPEN: self._on_open,
@@ -337,10 +334,6 @@ class Connection:
         await self.request("ping")
         self.link.measured(trio.current_time() - since)
 
-    def _on_request(self, payload: memoryview) -> None:
-        self.budget.waste(REQUEST, paid=PACKET)
-        self._requests.on_request(payload)
-
     # ---- channels
 
     async def open_channel(self, extra: bytes) -> Channel:
@@ -424,8 +417,7 @@ class Connection:
         pending.fail(OpenRefused(code, escape(reason)))
 
     def _on_open(self, payload: memoryview) -> None:
-        # Not only those that are refused: which they are may be known long after this turn.
-        self.budget.waste(OPEN, paid=PACKET)
+        self.budget.be_busy(OPEN)
         opening = Opening.read(self, payload)
         too_many = self._too_many_channels()
         self._openings += 1
@@ -451,6 +443,7 @@ class Connection:
     def refuse(self, opening: Opening, code: int, reason: str) -> None:
         """See `Opening.refuse`."""
         self._openings -= 1
+        self.budget.wasted += OPEN
         self.send_control(messages.open_failure(opening.peer_number, code, reason))
 
     # ---- messages of a channel
@@ -474,13 +467,21 @@ class Connection:
         if len(payload) - DATA_HEAD.size != size:
             raise ProtocolError("a channel data message of the wrong length")
         if size < TINY:
-            self.budget.for_nothing += PACKET
+            self._note_tiny(size)
         channel = self.channels.get(number) or self._channel(number)
         channel.on_data(payload[DATA_HEAD.size :])
         self._touch(channel)
 
+    def _note_tiny(self, size: int) -> None:
+        # Nothing at all is waste.  A few bytes are a person who types, or a program that sends
+        # many short commands.
+        if size:
+            self.budget.busy += PACKET
+        else:
+            self.budget.wasted += PACKET
+
     def _on_extended_data(self, payload: memoryview) -> None:
-        self.budget.waste(0, paid=PACKET)
+        self.budget.wasted += PACKET
         reader = Reader(payload)
         channel = self._channel(reader.u32())
         reader.u32()
@@ -491,8 +492,8 @@ class Connection:
         reader = Reader(payload)
         channel = self._channel(reader.u32())
         count = reader.u32()
-        if count < CRUMB:
-            self.budget.for_nothing += PACKET
+        if count < TINY:
+            self._note_tiny(count)
         channel.on_window_adjust(count)
         reader.end()
 
@@ -518,7 +519,7 @@ class Connection:
 
     def _on_channel_request(self, payload: memoryview) -> None:
         """Refuse: a forwarded stream has nothing to request (no shell, no terminal)."""
-        self.budget.waste(REQUEST, paid=PACKET)
+        self.budget.waste(REQUEST)
         reader = Reader(payload)
         channel = self._channel(reader.u32())
         reader.string()

@@ -232,7 +232,7 @@ class Engine:
         if kind in (messages.IGNORE, messages.DEBUG, messages.UNIMPLEMENTED, messages.EXT_INFO):
             if transport.agreed_on_strict_kex and not transport.initial_kex_done:
                 raise ProtocolError(f"SSH message {kind} in a strict key exchange")
-            self.packetizer.budget.waste(0, paid=PACKET)
+            self.packetizer.budget.wasted += PACKET
         elif messages.KEXINIT <= kind < messages.USERAUTH_REQUEST:
             yield from self._on_key_exchange(kind, payload)
         elif self._peer_began or not transport.initial_kex_done:

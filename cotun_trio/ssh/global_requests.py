@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from cotun_trio.budget import REQUEST
 from cotun_trio.errors import ProtocolError
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.messages import Reader
@@ -18,6 +19,7 @@ from cotun_trio.ssh.messages import Reader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cotun_trio.budget import Budget
     from cotun_trio.ssh.neighbours import Handler
 
 MAX_UNANSWERED = 64
@@ -37,6 +39,8 @@ class GlobalRequest:
         """Answer with success or failure, and a raw payload."""
         kind = messages.REQUEST_SUCCESS if success else messages.REQUEST_FAILURE
         self.answer = bytes((kind,)) + payload
+        if not success or self.kind == "ping":
+            self._requests.note_waste()
         self._requests.send_answers()
 
 
@@ -52,11 +56,12 @@ class PendingRequest:
 class GlobalRequests:
     """Those of both ends of a connection that are not answered yet.
 
-    `send` sends a message, and `handler` is told of what the peer asks.
+    `send` sends a message, `handler` is told of what the peer asks, and `budget` of the work.
     """
 
-    def __init__(self, send: Callable[[bytes], None], handler: Handler) -> None:
+    def __init__(self, send: Callable[[bytes], None], handler: Handler, budget: Budget) -> None:
         self._send = send
+        self._budget = budget
         self._handler = handler
         self._ours: deque[PendingRequest] = deque()
         self._peers: deque[GlobalRequest] = deque()
@@ -79,15 +84,21 @@ class GlobalRequests:
 
     def on_request(self, payload: memoryview) -> None:
         """Take a request of the peer's.  Raises `ProtocolError` where too many wait already."""
+        self._budget.be_busy(REQUEST)
         reader = Reader(payload)
         kind, want_reply, rest = reader.text(), reader.boolean(), reader.rest()
         if not want_reply:
+            self.note_waste()
             return
         if len(self._peers) >= MAX_UNANSWERED:
             raise ProtocolError(f"more than {MAX_UNANSWERED} global requests without an answer")
         request = GlobalRequest(self, kind, bytes(rest))
         self._peers.append(request)
         self._handler.request_received(request)
+
+    def note_waste(self) -> None:
+        """Note a request that was of no use, or a ping: a good peer has few of either."""
+        self._budget.wasted += REQUEST
 
     def send_answers(self) -> None:
         """Send the answers that are next in turn, however long each took."""

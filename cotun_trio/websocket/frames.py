@@ -137,7 +137,7 @@ class FrameFilter:
                 break
             budget.left -= FRAME
             if is_control or not self._remaining:
-                budget.for_nothing += FRAME
+                budget.wasted += FRAME
             if is_control:
                 opcode = data[at] & _OPCODE
                 if opcode == _PING:

@@ -3,7 +3,8 @@
 A turn has a budget (`cotun_trio.budget`).  A peer that has logged in and means well never notices:
 its turns come as its bytes do.  All others come one after the other, by the slow lane: peers that
 have not logged in, of which there can be many and each key exchange takes a millisecond; what a
-turn has left over; and sessions that have overdrawn the allowance for messages that carry nothing.
+turn has left over; and sessions that are busier than their allowance.  A session that wastes our
+time rests as well, until it has an allowance again.
 """
 
 from __future__ import annotations
@@ -28,36 +29,43 @@ MAX_BYTES_BEFORE_LOGIN = 128 * 1024
 class Turns:
     """The turns of one wire."""
 
-    __slots__ = ("_allowance", "_overdrawn", "_unfinished", "budget", "read_size")
+    __slots__ = ("_busy", "_rest_until", "_unfinished", "_wasting", "budget", "late", "read_size")
 
     def __init__(self, budget: Budget) -> None:
         self.read_size = SMALL_READ
         """Bytes to ask of the network."""
         self.budget = budget
         """What a turn may do."""
-        self._allowance: Allowance | None = None  # once the peer has logged in
-        self._overdrawn = False
+        self.late = True
+        """Whether others come first: the peer has not logged in, or is too busy."""
+        self._busy: Allowance | None = None  # once the peer has logged in
+        self._wasting: Allowance | None = None
+        self._rest_until = 0.0
         self._unfinished = False
 
     def logged_in(self) -> None:
         """Trust the peer more from now on."""
-        self._allowance = Allowance(trio.current_time())
+        now = trio.current_time()
+        self._busy, self._wasting = Allowance(now), Allowance(now)
+        self.late = False
 
     def too_much(self, bytes_in: int) -> bool:
         """Return whether the peer has sent or caused more than a login takes, without a login."""
-        return self._allowance is None and (
+        return self._busy is None and (
             bytes_in > MAX_BYTES_BEFORE_LOGIN or self.budget.spent > BEFORE_LOGIN
         )
 
     @property
     def slow(self) -> bool:
-        """Whether the next turn has to come by the slow lane."""
-        return self._unfinished or self._overdrawn or self._allowance is None
+        """Whether the next turn has to be waited for."""
+        return self.late or self._unfinished
 
     async def enter(self) -> None:
         """Wait for the next turn, where it is a `slow` one; `leave` has to follow."""
-        late = self._overdrawn or self._allowance is None
-        await slow_lane().enter(self, late=late)
+        if self._rest_until:
+            await trio.sleep_until(self._rest_until)
+            self._rest_until = 0.0
+        await slow_lane().enter(self, late=self.late)
 
     def leave(self) -> None:
         """Let others have their turn."""
@@ -68,13 +76,15 @@ class Turns:
         self._unfinished = unfinished
         if unfinished:
             self.read_size = SMALL_READ
-        allowance = self._allowance
-        if allowance is not None and (self._overdrawn or self.budget.for_nothing):
+        budget = self.budget
+        if (budget.busy or budget.wasted or self.late) and self._busy and self._wasting:
             now = trio.current_time()
-            allowance.take(self.budget.for_nothing, now)
-            self._overdrawn = allowance.overdrawn(now)
+            rest = self._wasting.take(budget.wasted, now)
+            self.late = self._busy.take(budget.busy, now) > 0 or rest > 0
+            self._rest_until = now + rest if rest else 0.0
+            budget.busy = budget.wasted = 0
 
     def read(self, size: int, most: int) -> None:
         """Note that the network gave `size` bytes: if all that was asked for, ask for more."""
-        if size >= self.read_size < most and self._allowance is not None:
+        if size >= self.read_size < most and self._busy is not None:
             self.read_size = min(2 * self.read_size, most)
