@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio_websocket
 
+from cotun_trio.http.front import HEAD_TIMEOUT
 from cotun_trio.settings import ServerUrl
 from tests.support.certificates import Authority
 from tests.support.leaks import nothing_left
@@ -410,8 +411,11 @@ async def test_a_connection_that_is_kept_alive_keeps_its_place_for_its_source() 
             streams.append(await kept.enter_async_context(await connect(address)))
             await streams[-1].send_all(GET)
             await Reader(streams[-1]).until(b"ok")
+        await streams[2].send_all(GET.replace(b" / ", b" /slow "))  # waiting, it counts as well
+        await trio.testing.wait_all_tasks_blocked(0.005)
         async with await connect(address) as refused:
-            assert await receive_all(refused) == b""
+            with trio.fail_after(HEAD_TIMEOUT / 2):  # at once, not since it says nothing
+                assert await receive_all(refused) == b""
         async with await connect_from("127.0.0.2", address) as other:
             await other.send_all(GET)
             await Reader(other).until(b"ok")
