@@ -3,16 +3,21 @@
 The file is read again whenever it changes, and on SIGHUP.  Reading that fails changes nothing: the
 users stay as they were, and the log says why.  The user of ``--auth`` is not the file's, and stays
 whatever is in it.
+
+What its hashes cost is measured in processor time, which other programs do not make longer: at the
+start on the event loop, which has nothing else to do yet, and later in a thread.
 """
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import trio
 
 from cotun_trio.access.authfile import AuthFile, load_authfile
+from cotun_trio.access.hash_costs import measure, slow_hashes
 from cotun_trio.access.passwords import Secret
 from cotun_trio.access.users import User, Users
 from cotun_trio.errors import UsageError
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cotun_trio.access.credentials import Credentials
+    from cotun_trio.access.passwords import Cost
     from cotun_trio.logs import Context
 
 
@@ -37,7 +43,12 @@ class Accounts:
         self._path = path
         self._pinned = () if auth is None else (User(auth.user, Secret.parse(auth.password)),)
         self._warned: set[str] = set()
+        self._warned_of: set[Cost] = set()
+        self._pinned_hashes = {
+            cost: "--auth" for user in self._pinned if (cost := user.secret.cost)
+        }
         self._file = AuthFile(()) if path is None else load_authfile(path)
+        self._seconds: dict[Cost, float] = {}  # what a check of each cost takes
         self._failure = ""  # what was wrong with the file when it was last read
         self._reading = trio.Lock()
         self.users = self._combine()
@@ -46,8 +57,16 @@ class Accounts:
     def _combine(self) -> Users:
         return Users((*self._file.users, *self._pinned))
 
+    @property
+    def _hashes(self) -> dict[Cost, str]:
+        """Where each cost is found."""
+        return {**self._file.hashes, **self._pinned_hashes}
+
     def announce(self) -> None:
-        """Log who there is, and what is better not done so."""
+        """Log who there is, and what is better not done so.
+
+        Takes up to two seconds of computing the first time: the cost of hashes is measured.
+        """
         if not self.users.everybody:
             self._log.info("User authentication enabled (%d users)", len(self.users))
         # Once each, and not again with each change of the file.
@@ -55,6 +74,11 @@ class Accounts:
             if warning not in self._warned:
                 self._log.warning("%s", warning)
         self._warned.update(self._file.warnings)
+        self._seconds = measure(self._hashes, self._seconds, time.thread_time)
+        for cost, warning in slow_hashes(self._seconds, self._hashes):
+            if cost not in self._warned_of:
+                self._warned_of.add(cost)
+                self._log.warning("%s", warning)
 
     async def watch(
         self,
@@ -96,5 +120,8 @@ class Accounts:
                 return
             self.users = self._combine()
             self._log.info("%s read again", escape(self._path))
+            changed()  # those that are no users any more do not stay while hashes are measured
+            self._seconds = await trio.to_thread.run_sync(
+                measure, self._hashes, self._seconds, time.thread_time, abandon_on_cancel=True
+            )
             self.announce()
-            changed()

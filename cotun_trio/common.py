@@ -24,8 +24,12 @@ class Common:
 
     forwards: Count = attrs.field(factory=OwnCount)
     """The connections that are carried."""
-    startups: Tally = attrs.field(factory=OwnTally)
-    """The connections that have not logged in."""
+    startups: Count = attrs.field(factory=OwnCount)
+    """The connections that have not logged in, but for the back end's clients."""
+    sources: Tally = attrs.field(factory=OwnTally)
+    """The connections of each source that have not logged in."""
+    user_sessions: Tally = attrs.field(factory=OwnTally)
+    """The sessions of each user."""
     served: Count = attrs.field(factory=OwnCount)
     """The connections that have been accepted and have ended since."""
     failures: Failures | None = None

@@ -2,13 +2,13 @@
 
 The checks of one source take turns, and so does what a wrong password costs it; a good login from
 another source waits for neither.  A source that has guessed too often is not even checked any more.
-Hashes are computed off the event loop, by as many threads as there are processors.
+Hashes are computed off the event loop (`cotun_trio.login_threads`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
+import functools
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -17,6 +17,7 @@ from cotun_trio.access.penalties import Penalties
 from cotun_trio.access.sources import source_of
 from cotun_trio.durations import format_duration
 from cotun_trio.escape import escape
+from cotun_trio.login_threads import LoginThreads
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,7 +64,7 @@ class Logins:
     ) -> None:
         self._accounts = accounts
         self._failures = failures or OwnFailures(Penalties(per_minute))
-        self._threads = trio.CapacityLimiter(os.cpu_count() or 1)
+        self._threads = LoginThreads()
         self._turns: dict[str, trio.Lock] = {}  # of sources that have a login being judged
 
     @property
@@ -83,7 +84,7 @@ class Logins:
         async with self._turn(source):
             if self.barred(host):
                 return None
-            user = await self._verify(name, password)
+            user = await self._verify(source, name, password)
             if user is None:
                 # In the form that the README gives to fail2ban: what a client says comes last.
                 log.info("Authentication failed from %s for user '%s'", host, escape(name))
@@ -97,13 +98,12 @@ class Logins:
                 await trio.sleep(verdict.delay)
             return user
 
-    async def _verify(self, name: str, password: str) -> User | None:
+    async def _verify(self, source: str, name: str, password: str) -> User | None:
         while True:
             users = self._accounts.users
             if users.costs:
-                user = await trio.to_thread.run_sync(
-                    users.verify, name, password, limiter=self._threads, abandon_on_cancel=True
-                )
+                check = functools.partial(users.verify, name, password)
+                user = await self._threads.run(source, check)
             else:
                 user = users.verify(name, password)
             if users is self._accounts.users:  # or they have changed meanwhile

@@ -61,6 +61,8 @@ if TYPE_CHECKING:
     from cotun_trio.websocket.any_wire import AnyWire
 
 
+RETRY_AFTER = 5
+"""Seconds after which somebody may try again for whom there was no place: logins take less."""
 UNRECOGNIZED_NAME = bytes((21, 3, 3, 0, 2, 2, 112))
 """The alert for a name that is none of ours, as a record (RFC 8446 section 6)."""
 
@@ -91,7 +93,11 @@ class Reception:
         self._log = log
         self._back_end = None if settings.backend is None else _back_end(settings)
         self._startups = Startups(
-            settings.max_startups, settings.max_startups_per_source, common.startups
+            settings.max_startups,
+            settings.max_startups_per_source,
+            crowd=common.startups,
+            sources=common.sources,
+            say=log.warning,
         )
         self._served = common.served
         self._numbers = itertools.count(1)
@@ -117,7 +123,7 @@ class Reception:
 
         def accepted(sock: socket.socket, address: object) -> None:
             host, port = _peer(address)
-            startup = self._enter(host)
+            startup = self._startups.enter(self._source(host))
             if startup is None:
                 close(sock)
                 self._served.own += 1
@@ -126,9 +132,9 @@ class Reception:
 
         return accepted
 
-    def _enter(self, host: str) -> Startup | None:
-        shared = is_within(host, self._settings.trusted_proxies)
-        return self._startups.enter(source_of(host), self._log.warning, shared=shared)
+    def _source(self, host: str) -> str | None:
+        """Return what `host` counts as; None for a trusted proxy, which stands for many."""
+        return None if is_within(host, self._settings.trusted_proxies) else source_of(host)
 
     def health_acceptor(self, nursery: trio.Nursery) -> Callable[[socket.socket, object], None]:
         """Return the same for who watches the server, and is answered whatever there is else."""
@@ -243,6 +249,9 @@ class Reception:
                 gateway = stack.enter_context(contextlib.closing(Gateway(self._back_end, front)))
             while True:
                 request = await front.next_request()
+                client = origin.client(request.headers)
+                if not startup.move(self._source(client)):
+                    raise _no_place()
                 dialect = self._wanted_dialect(request, log)
                 if dialect is not None:
                     break
@@ -250,11 +259,11 @@ class Reception:
                 if gateway is None:
                     await respond(transport, request, cotun_trio.__version__)
                     return
-                startup.leave()  # a client of the back end's, which has limits of its own
+                startup.step_aside()  # a client of the back end's, which has limits of its own
                 if not await gateway.forward(request, origin):
                     return
+                startup.move(self._source(host))  # between requests, a proxy has it for all
                 began = trio.current_time()
-        client = origin.client(request.headers)
         if client != host:
             log = log.within(client=client)
         if seconds := self._owner.logins.barred(client):
@@ -262,8 +271,9 @@ class Reception:
             raise HeadError(
                 HTTPStatus.TOO_MANY_REQUESTS, reason, retry_after=math.ceil(seconds), quiet=True
             )
-        with self._place(startup, host) as place:
-            await self._run_session(front, request, dialect, log, client, place, began)
+        if not startup.come_back():
+            raise _no_place()
+        await self._run_session(front, request, dialect, log, client, startup, began)
 
     @contextlib.contextmanager
     def _present(self, front: Front) -> Iterator[None]:
@@ -274,17 +284,6 @@ class Reception:
             yield
         finally:
             self._fronts.remove(front)
-
-    @contextlib.contextmanager
-    def _place(self, startup: Startup, host: str) -> Iterator[Startup]:
-        """Give `startup`, or another one where that has been left already."""
-        place = self._enter(host) if startup.left else startup
-        if place is None:
-            raise HeadError(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", quiet=True)
-        try:
-            yield place
-        finally:
-            place.leave()
 
     async def _run_session(
         self,
@@ -310,7 +309,7 @@ class Reception:
     async def serve_wire(self, wire: AnyWire, dialect: Dialect, host: str) -> None:
         """Serve whoever is at the other end of `wire`, beginning with the upgrade."""
         log = self._log.within(peer=host)
-        startup = self._enter(host)
+        startup = self._startups.enter(self._source(host))
         try:
             if startup is not None:
                 await self._serve_wire(wire, dialect, log, host, startup, trio.current_time())
@@ -358,6 +357,12 @@ def _peer(address: object) -> tuple[str, int]:
     host, port = address[:2]
     # A socket for both families, which somebody else has opened: to us, IPv4 is IPv4.
     return host.removeprefix("::ffff:") if "." in host else host, port
+
+
+def _no_place() -> HeadError:
+    return HeadError(
+        HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", retry_after=RETRY_AFTER, quiet=True
+    )
 
 
 async def _choose_tls(transport: Transport, certificates: AcmeCertificates) -> None:

@@ -15,6 +15,7 @@ import trio
 
 from cotun_trio.access.fingerprints import fingerprint
 from cotun_trio.access.host_keys import generate_host_key
+from cotun_trio.access.user_sessions import UserSessions
 from cotun_trio.accounts import Accounts
 from cotun_trio.acme_certificates import HTTP_PORT, AcmeCertificates
 from cotun_trio.authorisation import Authorisation
@@ -90,6 +91,7 @@ class Server:
         self.authorisation = None if authorise is None else Authorisation(authorise)
         self.scratch = Scratch()
         self.quota = Quota(settings.max_connections, common.forwards)
+        self.user_sessions = UserSessions(settings.max_user_sessions, common.user_sessions)
         self._listeners = list(passed.main if passed else ())
         self._health_listeners = list(passed.health if passed else ())
         self._challenge_listeners: list[socket.socket] = []  # on port 80

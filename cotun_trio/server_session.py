@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from cotun_trio.durations import format_duration
-from cotun_trio.errors import ConfigRefused, ConnectionLost, CotunError, ProtocolError
+from cotun_trio.errors import ConfigRefused, ConnectionLost, CotunError, ProtocolError, Refused
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.config_reply import ConfigReply
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.access.host_keys import HostKey
     from cotun_trio.access.startups import Startup
+    from cotun_trio.access.user_sessions import UserSession, UserSessions
     from cotun_trio.access.users import User, Users
     from cotun_trio.authorisation import Authorisation
     from cotun_trio.forwards.in_process import Inbox
@@ -56,6 +57,8 @@ class Owner(Protocol):
     scratch: Scratch
     quota: Quota
     """Of the connections of all sessions."""
+    user_sessions: UserSessions
+    """Of the sessions of each user."""
     authorisation: Authorisation | None
     """Who is asked besides the access lists."""
 
@@ -111,6 +114,7 @@ class ServerSession(Session):
         self.host = host
         self._startup = startup
         self._user: User | None = None  # who has logged in
+        self._user_session: UserSession | None = None  # the place among that user's
         self.identity = ""
         """The client's own, that it said with its config request."""
 
@@ -129,6 +133,9 @@ class ServerSession(Session):
             if self._open_since is not None:
                 self._log_end("internal error" if others else "the server is shutting down")
             raise
+        finally:
+            if self._user_session is not None:
+                self._user_session.leave()
 
     @property
     def was_open(self) -> bool:
@@ -313,12 +320,24 @@ class ServerSession(Session):
             request.reply(b"there was a config request already", success=False)
 
     async def verify_login(self, user: str, password: str) -> bool:
-        """Ask the server's users."""
+        """Ask the server's users.  Raises `Refused` where the user has too many sessions."""
         self._user = await self._owner.logins.judge(self.host, user, password, self.log)
         if self._user is None:
             return False
+        self._enter_as(self._user)
         self._startup.leave()
         return True
+
+    def _enter_as(self, user: User) -> None:
+        """Be one of the user's sessions.  Raises `Refused` where there are too many."""
+        if self._owner.logins.everybody:
+            return  # they all are the same user then
+        self._user_session = self._owner.user_sessions.enter(user.name)
+        if self._user_session is None:
+            reason = f"too many sessions of the user '{escape(user.name)}'"
+            # Neither a wrong password nor a refused config: those, clients do not try again.
+            self.connection.disconnect(messages.DISCONNECT_TOO_MANY_CONNECTIONS, reason)
+            raise Refused(reason)
 
     def request_refused(self, target: Target) -> str | None:
         """Refuse what this server does not do, and what the user may not have."""

@@ -121,7 +121,10 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     async def verify_login(self, user: str, password: str) -> bool:
-        """Return whether a client may come in."""
+        """Return whether a client may come in.
+
+        Raises `CotunError` where the password is right, and the session has to end all the same.
+        """
 
     @abc.abstractmethod
     def request_refused(self, target: Target) -> str | None:
@@ -333,7 +336,11 @@ class Session(abc.ABC):
         self.start_soon(self._judge_login, user, password)
 
     async def _judge_login(self, user: str, password: str) -> None:
-        accepted = await self.verify_login(user, password)
+        try:
+            accepted = await self.verify_login(user, password)
+        except CotunError as error:
+            self.fail(error)
+            return
         if accepted:
             self.log = self.log.within(user=escape(user) or "-")
             self.trust_peer()

@@ -14,6 +14,7 @@ import pytest
 import trio
 import trio_websocket
 
+from cotun_trio.http.front import HEAD_TIMEOUT
 from cotun_trio.settings import ServerUrl
 from tests.support.certificates import Authority
 from tests.support.leaks import nothing_left
@@ -23,6 +24,7 @@ from tests.support.targets import (
     MiB,
     background,
     connect,
+    connect_from,
     echo,
     echoes,
     listening,
@@ -382,6 +384,106 @@ async def test_a_tunnel_behind_other_requests_needs_a_place_like_any_other() -> 
             await trio.testing.wait_all_tasks_blocked(0.005)
             await late.send_all(upgrade_request())
             assert (await late.receive_some()).startswith(b"HTTP/1.1 503 ")
+
+
+class BackEnd:
+    """One that answers all requests, those for /slow only when it is told to."""
+
+    def __init__(self) -> None:
+        self.go_on = trio.Event()
+
+    async def serve(self, stream: Stream) -> None:
+        while head := await stream.receive_some():
+            assert head.endswith(b"\r\n\r\n")
+            if b" /slow " in head:
+                await self.go_on.wait()
+            await stream.send_all(OK)
+
+
+async def test_a_connection_that_is_kept_alive_keeps_its_place_for_its_source() -> None:
+    async with (
+        gateway(BackEnd().serve, max_startups=2, max_startups_per_source=3) as server,
+        contextlib.AsyncExitStack() as kept,
+    ):
+        address = server.addresses[0]
+        streams = []
+        for _ in range(3):  # one more than may be on their way in
+            streams.append(await kept.enter_async_context(await connect(address)))
+            await streams[-1].send_all(GET)
+            await Reader(streams[-1]).until(b"ok")
+        await streams[2].send_all(GET.replace(b" / ", b" /slow "))  # waiting, it counts as well
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        async with await connect(address) as refused:
+            with trio.fail_after(HEAD_TIMEOUT / 2):  # at once, not since it says nothing
+                assert await receive_all(refused) == b""
+        async with await connect_from("127.0.0.2", address) as other:
+            await other.send_all(GET)
+            await Reader(other).until(b"ok")
+        await streams[0].send_all(GET[:-2] + b"Connection: close\r\n\r\n")
+        assert (await receive_all(streams[0])).endswith(b"ok")
+        async with await connect(address) as again:
+            await again.send_all(GET)
+            await Reader(again).until(b"ok")
+
+
+def named(client: str) -> bytes:
+    """Return a request as a proxy passes it on."""
+    return GET[:-2] + f"X-Forwarded-For: {client}\r\n\r\n".encode()
+
+
+async def test_the_client_that_a_trusted_proxy_names_has_so_many_places() -> None:
+    proxies = (ip_network("127.0.0.0/8"),)
+    slow = named("192.0.2.1").replace(b" / ", b" /slow ")
+    back_end = BackEnd()
+    async with (
+        watch_logs() as log,
+        gateway(back_end.serve, trusted_proxies=proxies, max_startups_per_source=2) as server,
+        contextlib.AsyncExitStack() as streams,
+        await connect(server.addresses[0]) as proxy,
+    ):
+        address = server.addresses[0]
+        for _ in range(2):
+            stream = await streams.enter_async_context(await connect(address))
+            reader = Reader(stream)
+            # One that has been answered holds nothing: the connection is the proxy's.
+            for client in ("192.0.2.1", "192.0.2.2", "192.0.2.1"):
+                await stream.send_all(named(client))
+                await reader.until(b"ok")
+            await stream.send_all(slow)
+            reader_of_slow = reader
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        reader = Reader(proxy)
+        for request in (named("192.0.2.2"), GET):
+            await proxy.send_all(request)
+            await reader.until(b"ok")
+        for _ in range(2):
+            async with await connect(address) as full:
+                await full.send_all(named("192.0.2.1"))
+                answer = await receive_all(full)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"\r\nRetry-After: 5\r\n" in answer
+        back_end.go_on.set()
+        await reader_of_slow.until(b"ok")
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        await proxy.send_all(named("192.0.2.1"))
+        await reader.until(b"ok")
+    assert log.lines("server").count("HTTP: too many connections") == 0
+    assert len(log.find("too many connections of 192.0.2.1 have not logged in")) == 1
+
+
+async def test_the_place_of_a_tunnel_is_that_of_the_client_that_the_proxy_names() -> None:
+    proxies = (ip_network("127.0.0.0/8"),)
+    upgrade = upgrade_request(**{"X-Forwarded-For": "192.0.2.1"})
+    async with running_server(trusted_proxies=proxies, max_startups_per_source=1) as server:
+        address = server.addresses[0]
+        async with await connect(address) as one:
+            await one.send_all(upgrade)
+            assert (await one.receive_some()).startswith(b"HTTP/1.1 101 ")
+            async with await connect(address) as two, await connect(address) as three:
+                await two.send_all(upgrade)
+                assert (await two.receive_some()).startswith(b"HTTP/1.1 503 ")
+                await three.send_all(upgrade.replace(b"192.0.2.1", b"192.0.2.2"))
+                assert (await three.receive_some()).startswith(b"HTTP/1.1 101 ")
 
 
 async def test_health_is_the_back_ends_but_where_it_is_asked_for_apart() -> None:

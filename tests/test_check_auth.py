@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cotun_trio import cli
+from cotun_trio.access import hash_costs
+from cotun_trio.access.passwords import decoy
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,3 +109,15 @@ def test_what_a_server_would_warn_of_is_said_here_too(
     warning = capsys.readouterr().err
     assert warning.startswith("cotun-trio: warning: pattern 2 of the user 'alice', ")
     assert len(warning.splitlines()) == 3
+
+
+def test_a_hash_that_takes_too_long_is_said_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hash_costs, "SLOW", 0.0)
+    path = tmp_path / "users.json"
+    path.write_text(f'{{\n"alice:x": [],\n"bob:{decoy(("bcrypt", "04"))._text}": []}}')
+    path.chmod(0o600)
+    assert check("--authfile", str(path), "bob", "a:1") == 1
+    (warning,) = capsys.readouterr().err.splitlines()
+    assert warning.startswith(f"cotun-trio: warning: the users file {path}: line 3: a check of ")

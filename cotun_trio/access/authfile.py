@@ -33,7 +33,9 @@ from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from cotun_trio.access.passwords import Cost
 
 MAX_SIZE = 16 * 1024 * 1024
 """Bytes of a users file: some 100,000 users."""
@@ -46,6 +48,8 @@ class AuthFile:
     users: tuple[User, ...]
     warnings: tuple[str, ...] = ()
     """What is allowed, but better not so: a line each."""
+    hashes: Mapping[Cost, str] = attrs.field(factory=dict)
+    """Where each cost of its hashes is found first."""
 
 
 def load_authfile(path: str) -> AuthFile:
@@ -64,6 +68,10 @@ def load_authfile(path: str) -> AuthFile:
         found = parse_authfile(data)
     except UsageError as error:
         raise UsageError(f"the users file {escape(path)}: {error}") from None
+    hashes = {
+        cost: f"the users file {escape(path)}: {place}" for cost, place in found.hashes.items()
+    }
+    found = attrs.evolve(found, hashes=hashes)
     plain = any(user.secret.cost is None for user in found.users)
     if stat.S_ISREG(mode) and mode & stat.S_IWOTH:
         warning = "can be changed by everybody: chmod o-w it"
@@ -118,6 +126,7 @@ def _read_users(text: str, pairs: _Object) -> AuthFile:
     places = (found.start() for found in _STRING.finditer(text))
     users: dict[str, User] = {}
     loose: dict[str, str] = {}
+    hashes = _Hashes(text)
     for key, patterns in pairs:
         place = next(places)
         try:
@@ -125,6 +134,7 @@ def _read_users(text: str, pairs: _Object) -> AuthFile:
             secret = Secret.parse(credentials.password)
         except UsageError as error:
             raise _at(text, place, str(error)) from None
+        hashes.add(secret.cost, place)
         name = escape(credentials.user)
         if credentials.user in users:
             raise _at(text, place, f"the user '{name}' is there twice")
@@ -142,7 +152,33 @@ def _read_users(text: str, pairs: _Object) -> AuthFile:
             if not is_anchored(pattern):
                 loose.setdefault(pattern, shown)
         users[credentials.user] = User(credentials.user, secret, AccessList(patterns))
-    return AuthFile(tuple(users.values()), tuple(_advice(loose)))
+    return AuthFile(tuple(users.values()), tuple(_advice(loose)), hashes.shown())
+
+
+class _Hashes:
+    """Where hashes are found in `text`: the first line of each cost, and how many there are."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._line, self._counted = 1, 0  # the line of the position up to which they are counted
+        self._found: dict[Cost, list[int]] = {}
+
+    def add(self, cost: Cost | None, place: int) -> None:
+        """Note the hash, or the plain password, at the position `place`, behind the last one."""
+        if cost is None:
+            return
+        if cost not in self._found:
+            self._line += self._text.count("\n", self._counted, place)
+            self._counted = place
+            self._found[cost] = [self._line, 0]
+        self._found[cost][1] += 1
+
+    def shown(self) -> dict[Cost, str]:
+        """Return it in words."""
+        return {
+            cost: f"line {line}" + (f" and {count - 1} more" if count > 1 else "")
+            for cost, (line, count) in self._found.items()
+        }
 
 
 def _advice(loose: dict[str, str]) -> Iterator[str]:

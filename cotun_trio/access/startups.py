@@ -1,26 +1,32 @@
 """How many connections there may be that have not logged in: in all, and of one source.
 
-Such a connection costs memory and a place in a table, and whoever makes it has shown nothing yet.
-sshd has the same as MaxStartups and PerSourceMaxStartups (sshd_config(5)).
+Such a connection costs memory and a place in a table, and its peer has shown nothing yet.  sshd has
+the same as MaxStartups and PerSourceMaxStartups (sshd_config(5)).  As there, new ones are refused
+at random once half of the places are taken, and the more of them the fewer places are left: nobody
+who holds most of the places keeps all others out.  Of one source, whose connections are mostly of
+one owner, the limit is exact.
+
+A connection that has become one of the back end's clients, which it may be for hours, leaves the
+crowd, and keeps its place for its source.
 """
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cotun_trio.stats import Count
+
 MAX_TOLD = 1000
 """Sources that the log is known to have; beyond that, it gets the same line again."""
+_CHANCE = random.SystemRandom()
 
 
 class Tally(Protocol):
-    """Where such connections are counted; other processes may count there, too."""
-
-    @property
-    def total(self) -> int:
-        """All of them."""
+    """How many there are of each source, or of each user; other processes may count there, too."""
 
     def of(self, source: str) -> int:
         """Return how many there are of a source."""
@@ -33,8 +39,6 @@ class OwnTally:
     """A tally that is shared with nobody."""
 
     def __init__(self) -> None:
-        self.total = 0
-        """See `Tally`."""
         self._counts: dict[str, int] = {}  # of each source that has any
 
     def of(self, source: str) -> int:
@@ -43,7 +47,6 @@ class OwnTally:
 
     def change(self, source: str, by: int) -> None:
         """See `Tally`."""
-        self.total += by
         self._counts[source] = self._counts.get(source, 0) + by
         if not self._counts[source]:
             del self._counts[source]
@@ -53,63 +56,131 @@ class OwnTally:
 
 
 class Startup:
-    """A place among the connections that have not logged in.  `leave` gives it back."""
+    """A connection's place in the crowd, and another one among those of its source."""
 
-    __slots__ = ("_source", "_startups")
+    __slots__ = ("_in_crowd", "_source", "_startups")
 
-    def __init__(self, startups: Startups, source: str) -> None:
-        self._startups: Startups | None = startups
+    def __init__(self, startups: Startups, source: str | None) -> None:
+        self._startups = startups
         self._source = source
+        self._in_crowd = True
 
-    @property
-    def left(self) -> bool:
-        """Whether it has been given back."""
-        return self._startups is None
+    def step_aside(self) -> None:
+        """Leave the crowd, and keep the place for the source.  Can be called again."""
+        if self._in_crowd:
+            self._in_crowd = False
+            self._startups.leave_crowd()
+
+    def come_back(self) -> bool:
+        """Be in the crowd again, if that is not so; return False where there is no room."""
+        if not self._in_crowd:
+            self._in_crowd = self._startups.enter_crowd()
+        return self._in_crowd
+
+    def move(self, source: str | None) -> bool:
+        """Count for `source` from now on, None for no source in particular.
+
+        Returns False where that source has no room: then it counts for none.
+        """
+        if source == self._source:
+            return True
+        self._leave_source()
+        if source is not None and not self._startups.enter_source(source):
+            return False
+        self._source = source
+        return True
 
     def leave(self) -> None:
         """Make room: the connection has logged in, or is gone.  Can be called again."""
-        if self._startups is not None:
-            self._startups.remove(self._source)
-            self._startups = None
+        self.step_aside()
+        self._leave_source()
+
+    def _leave_source(self) -> None:
+        if self._source is not None:
+            self._startups.leave_source(self._source)
+            self._source = None
 
 
 class Startups:
-    """Counts them.  `limit` is for all of them, `per_source` for each source; 0 is for no limit."""
+    """Gives places: `limit` in the crowd, `per_source` for each source; 0 is for no limit.
 
-    def __init__(self, limit: int, per_source: int, tally: Tally | None = None) -> None:
+    `crowd` and `sources` are where they are counted.  `say` is called with a line for the log when
+    some are refused: once, and not again before it has become much quieter.  `chance` returns a
+    random number from 0 up to 1.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        per_source: int,
+        *,
+        crowd: Count,
+        sources: Tally,
+        say: Callable[[str], None],
+        chance: Callable[[], float] = _CHANCE.random,
+    ) -> None:
         self._limit = limit
         self._per_source = per_source
-        self._tally = OwnTally() if tally is None else tally
-        self._all_told = False
+        self._crowd = crowd
+        self._sources = sources
+        self._say = say
+        self._chance = chance
+        self._told_of_crowd: set[str] = set()  # lines that the log has about it
         self._told: set[str] = set()  # sources that are full, and the log has it
 
-    def enter(
-        self, source: str, refused: Callable[[str], None], *, shared: bool = False
-    ) -> Startup | None:
+    def enter(self, source: str | None) -> Startup | None:
         """Return a place, or None where there is no room.
 
-        `shared` says that the source stands for many: only the limit for all counts then.
-
-        `refused` is called with a line for the log when that is news: once, and not again before
-        there has been room.
+        `source` is None for one that stands for many: only the limit for all counts then.
         """
-        if 0 < self._per_source <= self._tally.of(source) and not shared:
+        if source is not None and not self.enter_source(source):
+            return None
+        if not self.enter_crowd():
+            if source is not None:
+                self.leave_source(source)
+            return None
+        return Startup(self, source)
+
+    def enter_crowd(self) -> bool:
+        """Count one more in the crowd; return False where it is refused.  See `Startup`."""
+        total, limit = self._crowd.total, self._limit
+        if 0 < limit < 2 * total:
+            if total >= limit:
+                self._tell_of_crowd("too many connections have not logged in: refusing more")
+                return False
+            if self._chance() < 2 * total / limit - 1:
+                self._tell_of_crowd(
+                    "more than half of --max-startups have not logged in: refusing some at random"
+                )
+                return False
+        self._crowd.own += 1
+        return True
+
+    def leave_crowd(self) -> None:
+        """Count one less in the crowd.  See `Startup`."""
+        self._crowd.own -= 1
+        if self._told_of_crowd and 4 * self._crowd.total <= self._limit:
+            self._told_of_crowd.clear()
+
+    def enter_source(self, source: str) -> bool:
+        """Count one more of `source`; return False where it has no room.  See `Startup`."""
+        if 0 < self._per_source <= self._sources.of(source):
             if source not in self._told:
                 if len(self._told) >= MAX_TOLD:
                     self._told.clear()
                 self._told.add(source)
-                refused(f"too many connections of {source} have not logged in: refusing more")
-            return None
-        if 0 < self._limit <= self._tally.total:
-            if not self._all_told:
-                self._all_told = True
-                refused("too many connections have not logged in: refusing more")
-            return None
-        self._tally.change(source, 1)
-        return Startup(self, source)
+                self._say(f"too many connections of {source} have not logged in: refusing more")
+            return False
+        self._sources.change(source, 1)
+        return True
 
-    def remove(self, source: str) -> None:
-        """See `Startup.leave`."""
-        self._tally.change(source, -1)
-        self._told.discard(source)
-        self._all_told = False
+    def leave_source(self, source: str) -> None:
+        """Count one less of `source`.  See `Startup`."""
+        self._sources.change(source, -1)
+        if source in self._told and 2 * self._sources.of(source) <= self._per_source:
+            self._told.remove(source)
+
+    def _tell_of_crowd(self, line: str) -> None:
+        if line not in self._told_of_crowd:
+            self._told_of_crowd.add(line)
+            self._say(line)

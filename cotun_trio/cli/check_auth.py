@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
@@ -45,10 +46,13 @@ def check_auth(
 ) -> int:
     """Say what a user may do, and which pattern of the users file decides that."""
     from cotun_trio.access.authfile import load_authfile
+    from cotun_trio.access.hash_costs import measure, slow_hashes
     from cotun_trio.access.users import Users
 
     file = load_authfile(authfile)
     for warning in file.warnings:
+        warn(warning)
+    for _, warning in slow_hashes(measure(file.hashes, {}, time.thread_time), file.hashes):
         warn(warning)
     found = Users(file.users).find(user)
     if found is None:

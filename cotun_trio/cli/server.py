@@ -32,6 +32,7 @@ from cotun_trio.settings import (
     MAX_SESSION_CONNECTIONS,
     MAX_STARTUPS,
     MAX_STARTUPS_PER_SOURCE,
+    MAX_USER_SESSIONS,
     ServerAcme,
     ServerSettings,
     ServerTls,
@@ -156,12 +157,26 @@ def server(
         int,
         Parameter(
             metavar="COUNT",
-            help="Have no more connections than this that have not logged in; 0: no limit.",
+            help="Have no more connections than this that have not logged in; from half of it on, "
+            "refuse some.  0: no limit.",
         ),
     ] = MAX_STARTUPS,
     max_startups_per_source: Annotated[
-        int, Parameter(metavar="COUNT", help="The same for a single address.")
+        int,
+        Parameter(
+            metavar="COUNT",
+            help="The same for a single address, up to the last one, and with those that it keeps "
+            "open to the back end.",
+        ),
     ] = MAX_STARTUPS_PER_SOURCE,
+    max_user_sessions: Annotated[
+        int,
+        Parameter(
+            metavar="COUNT",
+            help="Let no user have more sessions than this at a time; 0: no limit.  Without "
+            "users, there is none.",
+        ),
+    ] = MAX_USER_SESSIONS,
     max_connections: Annotated[
         int,
         Parameter(
@@ -297,6 +312,7 @@ def server(
         max_auth_failures=max_auth_failures,
         max_startups=max_startups,
         max_startups_per_source=max_startups_per_source,
+        max_user_sessions=max_user_sessions,
         max_connections=max_connections,
         max_session_connections=max_session_connections,
         reverse=reverse,

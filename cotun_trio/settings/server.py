@@ -28,6 +28,8 @@ MAX_STARTUPS = 1000
 """All clients of a large server come back at once when it starts again; 1000 cost it 100 MB."""
 MAX_STARTUPS_PER_SOURCE = 100
 """An office behind one address, but not all of the above."""
+MAX_USER_SESSIONS = 256
+"""A fleet of machines with one name, and a part of it twice after a failure of the network."""
 
 MAX_CONNECTIONS = 100_000
 """At 10 KiB each a gigabyte, and as many descriptors as systems give to a process."""
@@ -80,9 +82,13 @@ class ServerSettings:
     max_auth_failures: int = attrs.field(default=MAX_AUTH_FAILURES)
     """Failed logins per minute and source, after which that is barred for a while; 0: no limit."""
     max_startups: int = attrs.field(default=MAX_STARTUPS)
-    """Connections at a time that have not logged in; 0: no limit."""
+    """Connections at a time that have not logged in; 0: no limit.  Once half of them are there,
+    more are refused at random."""
     max_startups_per_source: int = attrs.field(default=MAX_STARTUPS_PER_SOURCE)
-    """Those of one source: an IPv4 address, or 64 bits of an IPv6 one; 0: no limit."""
+    """Those of one source, with those that the back end has: an IPv4 address, or 64 bits of an IPv6
+    one; 0: no limit."""
+    max_user_sessions: int = attrs.field(default=MAX_USER_SESSIONS)
+    """Sessions at a time of one user; 0: no limit.  Without users, there is none."""
     max_connections: int = attrs.field(default=MAX_CONNECTIONS)
     """Forwarded connections at a time, in all; 0: no limit."""
     max_session_connections: int = attrs.field(default=MAX_SESSION_CONNECTIONS)
@@ -114,6 +120,7 @@ class ServerSettings:
     @max_auth_failures.validator
     @max_startups.validator
     @max_startups_per_source.validator
+    @max_user_sessions.validator
     @max_connections.validator
     @max_session_connections.validator
     def _check_limit(self, attribute: attrs.Attribute[int], limit: int) -> None:

@@ -51,8 +51,8 @@ class SharedCounts:
         return SharedCount(self._numbers, range(which, self._slots * _SLOT // 8, _SLOT // 8), slot)
 
     def tally(self, slot: int) -> SharedTally:
-        """Return that of connections that have not logged in, as the owner of `slot` sees it."""
-        return SharedTally(self._cells, self._slots, slot, self.count(STARTUPS, slot), self._key)
+        """Return that of sources, as the owner of `slot` sees it."""
+        return SharedTally(self._cells, self._slots, slot, self._key)
 
     def clear(self, slot: int) -> None:
         """Forget what the owner of `slot` has counted: it is dead."""
@@ -93,19 +93,11 @@ class SharedCount:
 class SharedTally:
     """See `cotun_trio.access.startups.Tally`."""
 
-    def __init__(
-        self, cells: memoryview[int], slots: int, slot: int, count: SharedCount, key: bytes
-    ) -> None:
+    def __init__(self, cells: memoryview[int], slots: int, slot: int, key: bytes) -> None:
         self._cells = cells
         self._starts = range(_HEAD // 4, slots * _SLOT // 4, _SLOT // 4)
         self._mine = self._starts[slot]
-        self._count = count
         self._key = key
-
-    @property
-    def total(self) -> int:
-        """All of them."""
-        return self._count.total
 
     def of(self, source: str) -> int:
         """Return how many there are of a source, or of another with the same hash."""
@@ -114,7 +106,6 @@ class SharedTally:
 
     def change(self, source: str, by: int) -> None:
         """Count one, or no longer."""
-        self._count.own += by
         self._cells[self._mine + self._cell(source)] += by
 
     def _cell(self, source: str) -> int:

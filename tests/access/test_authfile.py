@@ -36,6 +36,18 @@ def test_users_have_names_passwords_and_lists() -> None:
     assert not carol.secret.matches(BCRYPT)
 
 
+def test_it_says_where_each_cost_is_found_first() -> None:
+    argon2 = f"$argon2id$v=19$m=64,t=1,p=1${'c29tZXNhbHQ'}$cKj1f0i3RWrm8zUrGJMuxg"
+    found = parse_authfile(
+        f'{{"a:{BCRYPT}": [], "b:{BCRYPT}": [],\n"c:x": [],\n\n  "d:{argon2}":\n["^a$"], '
+        f'"e:{BCRYPT}": []}}'.encode()
+    )
+    assert found.hashes == {
+        ("bcrypt", "04"): "line 1 and 2 more",
+        ("argon2id", "64", "1", "1"): "line 4",
+    }
+
+
 def test_a_byte_order_mark_is_no_part_of_it() -> None:
     assert parse_authfile(b'\xef\xbb\xbf{"a:b": [""]}').users[0].name == "a"
 

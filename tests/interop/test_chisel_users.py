@@ -107,3 +107,23 @@ async def test_a_go_client_logs_in_where_the_file_has_a_hash(
             await client.wait_for(READY[chisel_client])
             async with await connect(local) as stream:
                 assert await echoes(stream)
+
+
+async def test_a_go_client_with_too_many_sessions_tries_again_until_there_is_room(
+    tmp_path: Path,
+) -> None:
+    path = users_file(tmp_path, alice=[""])
+    auth = ("--auth", "alice:secret")
+    async with (
+        listening(echo) as target,
+        our_server("--authfile", path, "--max-user-sessions", "1") as (server, url),
+    ):
+        async with chisel_client(url, *auth, target=target) as (first, _):
+            await first.wait_for(READY[chisel_client])
+            async with chisel_client(url, *auth, target=target) as (second, local):
+                await second.wait_for("too many sessions of the user 'alice'")
+                await first.stop()
+                await second.wait_for(READY[chisel_client])
+                async with await connect(local) as stream:
+                    assert await echoes(stream)
+        assert not server.find("Authentication failed")

@@ -33,6 +33,14 @@ async def connect(address: str) -> trio.SocketStream:
     return await trio.open_tcp_stream(*split_address(address))
 
 
+async def connect_from(host: str, address: str) -> trio.SocketStream:
+    """Connect to a listener's address from the address `host` of this machine."""
+    sock = trio.socket.socket()
+    await sock.bind((host, 0))
+    await sock.connect(split_address(address))
+    return trio.SocketStream(sock)
+
+
 async def turned_away(address: str) -> bool:
     """Return whether a connection to ``host:port`` is accepted and then reset.
 

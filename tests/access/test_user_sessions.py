@@ -1,0 +1,41 @@
+"""How many sessions a user may have."""
+
+from __future__ import annotations
+
+from cotun_trio.access.startups import OwnTally
+from cotun_trio.access.user_sessions import UserSessions
+
+
+def test_each_user_has_so_many() -> None:
+    sessions = UserSessions(2, OwnTally())
+    assert all(sessions.enter(user) for user in ("alice", "alice", "bob", ""))
+    assert not sessions.enter("alice")
+    assert sessions.enter("bob")
+    assert not sessions.enter("bob")
+
+
+def test_a_place_is_given_back_once() -> None:
+    tally = OwnTally()
+    sessions = UserSessions(2, tally)
+    first = sessions.enter("alice")
+    assert first
+    assert sessions.enter("alice")
+    first.leave()
+    first.leave()
+    assert tally.of("alice") == 1
+    assert sessions.enter("alice")
+    assert not sessions.enter("alice")
+
+
+def test_others_count_too() -> None:
+    tally = OwnTally()
+    mine, theirs = UserSessions(1, tally), UserSessions(1, tally)
+    assert theirs.enter("alice")
+    assert not mine.enter("alice")
+
+
+def test_zero_is_no_limit() -> None:
+    tally = OwnTally()
+    sessions = UserSessions(0, tally)
+    assert all(sessions.enter("alice") for _ in range(1000))
+    assert tally.of("alice") == 1000
