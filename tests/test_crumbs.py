@@ -17,7 +17,7 @@ from cotun_trio.ssh import messages
 from cotun_trio.ssh.messages import channel_open, global_request, string, window_adjust
 from tests.support.peer import MAX_PACKET, WINDOW, peer_of, scripted_server
 from tests.support.ssh import channel_data, host_key
-from tests.support.steps import Steps, counted_steps
+from tests.support.steps import counted_steps
 from tests.support.targets import background, echo, listening
 from tests.support.tunnel import running_client, running_server
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.session import Session
     from tests.support.peer import Peer
+    from tests.support.steps import Steps
 
 DEBUG = b"\x04\0" + string(b"hello") + string(b"")
 
