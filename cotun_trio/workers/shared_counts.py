@@ -12,13 +12,35 @@ import mmap
 import os
 import tempfile
 
+import attrs
+
 CELLS = 65_536
-"""Numbers for the sources, by a hash of 16 bits: 256 KiB a slot, of which only what is used takes
-any memory.  The hash has a key, so that nobody can choose to share a cell with somebody else."""
-FORWARDS, STARTUPS, SERVED = range(3)
-"""The other numbers of a slot."""
+"""Numbers of a table, one for each hash of 16 bits: 256 KiB a table and slot, which take memory
+page by page as they are used.  The hash has a key, so that nobody can choose to share a cell with
+somebody else."""
+FORWARDS, STARTUPS, SERVED, SESSIONS, TAKEN, STEPS = range(6)
+"""The other numbers of a slot.  `STARTUPS` and `SESSIONS` are the totals of the tables, `TAKEN` are
+connections that a worker has taken from its `cotun_trio.workers.handover`, and `STEPS` the turns of
+its tasks (`cotun_trio.workers.progress`)."""
 _HEAD = 64  # bytes for those: a line of the processor's cache
-_SLOT = _HEAD + 4 * CELLS
+_TABLE = 4 * CELLS
+
+
+@attrs.frozen
+class Table:
+    """What is counted by name in a table of cells of its own."""
+
+    total: int
+    """The number that has the sum of its cells."""
+    place: int
+    """Of the table in its slot."""
+
+
+SOURCES = Table(STARTUPS, 0)
+"""Connections that have not logged in, by their source."""
+USERS = Table(SESSIONS, 1)
+"""Sessions, by the name of their user."""
+_SLOT = _HEAD + 2 * _TABLE
 
 
 def allocate(slots: int) -> int:
@@ -50,9 +72,12 @@ class SharedCounts:
         """Return the count of one thing, as the owner of `slot` sees it."""
         return SharedCount(self._numbers, range(which, self._slots * _SLOT // 8, _SLOT // 8), slot)
 
-    def tally(self, slot: int) -> SharedTally:
-        """Return that of connections that have not logged in, as the owner of `slot` sees it."""
-        return SharedTally(self._cells, self._slots, slot, self.count(STARTUPS, slot), self._key)
+    def tally(self, slot: int, table: Table) -> SharedTally:
+        """Return what is counted in one table, as the owner of `slot` sees it."""
+        first = (_HEAD + table.place * _TABLE) // 4
+        starts = range(first, first + self._slots * _SLOT // 4, _SLOT // 4)
+        count = self.count(table.total, slot)
+        return SharedTally(self._cells, starts, slot, count, self._key)
 
     def clear(self, slot: int) -> None:
         """Forget what the owner of `slot` has counted: it is dead."""
@@ -94,11 +119,11 @@ class SharedTally:
     """See `cotun_trio.access.startups.Tally`."""
 
     def __init__(
-        self, cells: memoryview[int], slots: int, slot: int, count: SharedCount, key: bytes
+        self, cells: memoryview[int], starts: range, slot: int, count: SharedCount, key: bytes
     ) -> None:
         self._cells = cells
-        self._starts = range(_HEAD // 4, slots * _SLOT // 4, _SLOT // 4)
-        self._mine = self._starts[slot]
+        self._starts = starts
+        self._mine = starts[slot]
         self._count = count
         self._key = key
 
@@ -107,16 +132,16 @@ class SharedTally:
         """All of them."""
         return self._count.total
 
-    def of(self, source: str) -> int:
-        """Return how many there are of a source, or of another with the same hash."""
-        cell, cells = self._cell(source), self._cells
+    def of(self, name: str) -> int:
+        """Return how many there are of a source or user, or of another with the same hash."""
+        cell, cells = self._cell(name), self._cells
         return sum([cells[start + cell] for start in self._starts])
 
-    def change(self, source: str, by: int) -> None:
+    def change(self, name: str, by: int) -> None:
         """Count one, or no longer."""
         self._count.own += by
-        self._cells[self._mine + self._cell(source)] += by
+        self._cells[self._mine + self._cell(name)] += by
 
-    def _cell(self, source: str) -> int:
-        digest = hashlib.blake2b(source.encode(), digest_size=2, key=self._key).digest()
+    def _cell(self, name: str) -> int:
+        digest = hashlib.blake2b(name.encode(), digest_size=2, key=self._key).digest()
         return int.from_bytes(digest)

@@ -26,7 +26,7 @@ from cotun_trio.server import Server
 from cotun_trio.snapshot import figures
 from cotun_trio.workers import control
 from cotun_trio.workers.link import Link, LinkLost
-from cotun_trio.workers.shared_counts import FORWARDS, SERVED, SharedCounts
+from cotun_trio.workers.shared_counts import FORWARDS, SERVED, SOURCES, SharedCounts
 from cotun_trio.workers.spawn import Start
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Worker(Server):
         self._failures = Failures(link)
         common = Common(
             forwards=counts.count(FORWARDS, start.slot),
-            startups=counts.tally(start.slot),
+            startups=counts.tally(start.slot, SOURCES),
             served=counts.count(SERVED, start.slot),
             failures=self._failures,
             elsewhere=Elsewhere(link),
