@@ -100,6 +100,11 @@ class SharedCount:
         self._mine = places[slot]
 
     @property
+    def cell(self) -> tuple[memoryview[int], int]:
+        """Where ours is, for one who writes to it too often to do so by a property."""
+        return self._numbers, self._mine
+
+    @property
     def own(self) -> int:
         """What is in our slot."""
         return self._numbers[self._mine]

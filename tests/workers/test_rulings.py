@@ -17,10 +17,13 @@ from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import ProcessSettings
 from cotun_trio.ssh import messages
 from cotun_trio.workers import control
+from cotun_trio.workers.attention import Attention
+from cotun_trio.workers.handover import Connection, Outgoing
 from cotun_trio.workers.link import Link
 from cotun_trio.workers.member import Member
+from cotun_trio.workers.restarts import Restarts
 from cotun_trio.workers.rulings import Rulings
-from cotun_trio.workers.shared_counts import SERVED, SharedCounts, allocate
+from cotun_trio.workers.shared_counts import SERVED, STEPS, TAKEN, SharedCounts, allocate
 from cotun_trio.workers.spawn import Start
 from cotun_trio.workers.worker import Worker
 from tests.support.ends import is_free, quiet_port
@@ -65,10 +68,21 @@ class Crowd:
             host_key=generate_host_key(),
         )
         one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        worker = Worker(start, Link(two, control.Connection), self.counts)
-        link = Link(one, None)
+        outgoing = Outgoing(self.counts.count(TAKEN, slot))
+        incoming = socket.socket(fileno=os.dup(outgoing.theirs))
+        worker = Worker(start, Link(two), incoming, self.counts)
+        link = Link(one)
         process: Any = None
-        member = Member(slot + 1, slot, process, link, self.counts.count(SERVED, slot))
+        member = Member(
+            slot + 1,
+            slot,
+            process,
+            link,
+            outgoing,
+            served=self.counts.count(SERVED, slot),
+            attention=Attention(link, outgoing, self.counts.count(STEPS, slot), lambda: None),
+            restarts=Restarts(),
+        )
         self.rulings.tell_barred(link)
 
         def hear(received: Received) -> None:
@@ -93,7 +107,7 @@ class Crowd:
         with socket.create_server((LOOPBACK, 0)) as listener:
             stream = await trio.open_tcp_stream(*listener.getsockname())
             accepted, _ = listener.accept()
-        self.members[member].give(control.Connection(False, host, 1), accepted)
+        assert self.members[member].give(Connection(False, host, 1), accepted)
         async with stream:
             yield stream
 
@@ -129,6 +143,7 @@ async def workers(size: int = 2, **settings: Any) -> AsyncIterator[Crowd]:
     finally:
         for member in crowd.members:
             member.link.close()
+            member.outgoing.close()
         crowd.counts.close()
 
 
