@@ -6,8 +6,7 @@ there are no versions, but the supervisor reads what a worker says with suspicio
 the network talks to.  The one exception is `Begin`, which only ever goes the other way, and whose
 body is whatever the supervisor packs.
 
-A `Connection` comes with a descriptor, the first byte of it together with the first byte of the
-message (`cotun_trio.workers.link`).
+Connections go another way: `cotun_trio.workers.handover`.
 """
 
 from __future__ import annotations
@@ -48,16 +47,6 @@ class Begin(Message):
     """Everything that a worker has to know; the first message."""
 
     payload: bytes = attrs.field(repr=False)
-
-
-@attrs.frozen
-class Connection(Message):
-    """Serve this; comes with the socket."""
-
-    health: bool
-    """Whether it is for ``--health-listen``."""
-    host: str
-    port: int
 
 
 @attrs.frozen
@@ -183,7 +172,7 @@ class Yield(Message):
 
 
 _KINDS: tuple[type[Message], ...] = (
-    Begin, Connection, Drain, Reload, Count, Ping, Barred, Ready, CannotServe, Leaving, Sessions,
+    Begin, Drain, Reload, Count, Ping, Barred, Ready, CannotServe, Leaving, Sessions,
     LoginFailed, Farewell, Claim, Done, Counted, Penalty, Yield,
 )  # fmt: skip
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}

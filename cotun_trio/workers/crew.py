@@ -16,11 +16,14 @@ from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.snapshot import Figures
 from cotun_trio.workers import control
-from cotun_trio.workers.link import Link, LinkLost
+from cotun_trio.workers.attention import Attention
+from cotun_trio.workers.dispatch import Dispatch
+from cotun_trio.workers.handover import Outgoing
+from cotun_trio.workers.link import Link
 from cotun_trio.workers.member import Member
-from cotun_trio.workers.roster import Roster
+from cotun_trio.workers.restarts import Restarts
 from cotun_trio.workers.rulings import Rulings
-from cotun_trio.workers.shared_counts import SERVED, SharedCounts, allocate
+from cotun_trio.workers.shared_counts import SERVED, STEPS, TAKEN, SharedCounts, allocate
 from cotun_trio.workers.spawn import DEATH, Start, show_end, worker_process
 
 if TYPE_CHECKING:
@@ -29,12 +32,9 @@ if TYPE_CHECKING:
 
     from cotun_trio.logs import Context
     from cotun_trio.settings import ProcessSettings, ServerSettings
+    from cotun_trio.workers.handover import Connection
     from cotun_trio.workers.link import Received
 
-STABLE = 10.0
-"""Seconds after which the death of a worker has nothing to do with its start."""
-FIRST_DELAY, MAX_DELAY = 0.1, 30.0
-"""Seconds before the next is started, the first time that one has died young and in the end."""
 MARGIN = 2.0
 """Seconds more than its grace that a worker has to end."""
 
@@ -54,8 +54,8 @@ class Crew:
     ) -> None:
         assert settings.host_key is not None
         self.members: list[Member] = []
-        self.roster = Roster[Member]()
-        """Those that can be given connections."""
+        self.dispatch = Dispatch(self.members)
+        """What is accepted goes through this."""
         self.past = Figures()
         """What those have done that have ended as they should."""
         self._settings = settings
@@ -83,7 +83,8 @@ class Crew:
         """Start all workers, in tasks of `nursery`.  Raises `CotunError` where one cannot serve."""
         try:
             members = [
-                await nursery.start(self._live, nursery) for _ in range(self._process.workers)
+                await nursery.start(self._live, nursery, Restarts())
+                for _ in range(self._process.workers)
             ]
         except OSError as error:
             raise CotunError(f"cannot start a worker: {error.strerror}") from None
@@ -94,11 +95,12 @@ class Crew:
         for member in members:
             member.kept = True
             if member.ended.is_set():  # while another one was waited for
-                nursery.start_soon(self._start_another, nursery, 0)
+                nursery.start_soon(self._start_another, nursery, member.restarts)
 
     async def end(self, grace: float) -> None:
         """Have all workers end, and wait for it, for `grace` seconds and a little more."""
         self._ending = True
+        self.dispatch.close()
         for member in self.members:
             member.retire()
         with trio.move_on_after(grace + MARGIN):
@@ -122,15 +124,15 @@ class Crew:
             if self._ending or not member.kept or member.ended.is_set():
                 return True
             member.kept = False
-            successor: Member = await nursery.start(self._live, nursery)
+            successor: Member = await nursery.start(self._live, nursery, member.restarts)
             await successor.settled.wait()
             if not successor.is_ready:
                 member.kept = True
                 if member.ended.is_set():
-                    nursery.start_soon(self._start_another, nursery, 1)
+                    nursery.start_soon(self._start_another, nursery, member.restarts)
                 return False
             successor.kept = True
-            self.roster.remove(member)
+            self.dispatch.roster.remove(member)
             member.retire()
             with trio.move_on_after(self._settings.timings.shutdown_grace + MARGIN):
                 await member.ended.wait()
@@ -144,42 +146,64 @@ class Crew:
     async def _live(
         self,
         nursery: trio.Nursery,
-        failures: int = 0,
+        restarts: Restarts,
         *,
         task_status: trio.TaskStatus[Member] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run a worker from its start to its end, and then see to it that there is another one.
 
-        `failures` are how many before it have died young.
+        `restarts` is the account of its place.  Raises `OSError` where the system has no process
+        for it, before it has started.
         """
         slot, began = self._slots.pop(0), trio.current_time()
         try:
-            async with worker_process(self._memory) as (process, sock):
-                with contextlib.closing(Link(sock, None)) as link:
-                    served = self._counts.count(SERVED, slot)
-                    number = next(self._numbers)
-                    member = Member(number, slot, process, link, served)
-                    self._begin(member)
-                    task_status.started(member)
-                    try:
-                        await self._follow(member, nursery)
-                        with trio.move_on_after(DEATH):
-                            await process.wait()
-                    finally:
-                        self._leave(member)
+            with contextlib.closing(Outgoing(self._counts.count(TAKEN, slot))) as outgoing:
+                async with worker_process(self._memory, outgoing.theirs) as (process, sock):
+                    with contextlib.closing(Link(sock)) as link:
+                        member = self._member(slot, process, link, outgoing, restarts)
+                        self._begin(member)
+                        task_status.started(member)
+                        try:
+                            await self._follow(member, nursery)
+                            self._give_up(member)
+                            with trio.move_on_after(DEATH):
+                                await process.wait()
+                        finally:
+                            self._give_up(member)
+                            self.members.remove(member)
         finally:
             self._counts.clear(slot)
             self._slots.append(slot)
         member.now_ended()
         self._changed()
         if member.retired:
-            self._log.info("worker %d has ended", number)
+            self._log.info("worker %d has ended", member.number)
             return
         why = member.problem or show_end(process.returncode or 0)
-        self._log.warning("worker %d (process %d): %s", number, process.pid, escape(why))
+        self._log.warning("worker %d (process %d): %s", member.number, process.pid, escape(why))
         if member.kept and not self._ending:
-            failures = 0 if trio.current_time() - began >= STABLE else failures + 1
-            nursery.start_soon(self._start_another, nursery, failures)
+            restarts.ended(trio.current_time() - began)
+            nursery.start_soon(self._start_another, nursery, restarts)
+
+    def _member(
+        self,
+        slot: int,
+        process: trio.Process,
+        link: Link,
+        outgoing: Outgoing,
+        restarts: Restarts,
+    ) -> Member:
+        steps = self._counts.count(STEPS, slot)
+        return Member(
+            next(self._numbers),
+            slot,
+            process,
+            link,
+            outgoing,
+            served=self._counts.count(SERVED, slot),
+            attention=Attention(link, outgoing, steps, self._reconsider),
+            restarts=restarts,
+        )
 
     def _begin(self, member: Member) -> None:
         """Tell a new worker all that it has to know."""
@@ -196,25 +220,32 @@ class Crew:
         self._rulings.tell_barred(member.link)
         self.members.append(member)
 
-    def _leave(self, member: Member) -> None:
-        """Have nobody think that `member` is still there; give others what it has not taken."""
-        self.members.remove(member)
-        self.roster.remove(member)
-        self._changed()
-        for message, sock in member.link.unsent():
-            assert isinstance(message, control.Connection)
-            self.hand_over(message, sock)
+    def hand_over(self, connection: Connection, sock: socket.socket) -> None:
+        """Give an accepted connection to a worker; see `cotun_trio.workers.dispatch`."""
+        self.dispatch.hand_over(connection, sock)
+        if not self.dispatch.is_open:
+            self._changed()
 
-    async def _start_another(self, nursery: trio.Nursery, failures: int) -> None:
+    def _give_up(self, member: Member) -> None:
+        """Give `member` nothing more, and others what it has not taken.  Can be called again."""
+        self.dispatch.roster.remove(member)
+        self.dispatch.inherit(member.outgoing)
+        self._changed()
+
+    def _reconsider(self) -> None:
+        """Do what follows when a worker does not answer any more, or does so again."""
+        self.dispatch.again()
+        self._changed()
+
+    async def _start_another(self, nursery: trio.Nursery, restarts: Restarts) -> None:
         """Start a worker in the place of one that has died; not at once if it was not the first."""
         while not self._ending:
-            if failures > 1:
-                await trio.sleep(min(FIRST_DELAY * 2 ** (failures - 2), MAX_DELAY))
+            await trio.sleep(restarts.delay)
             try:
-                member: Member = await nursery.start(self._live, nursery, failures)
+                member: Member = await nursery.start(self._live, nursery, restarts)
             except OSError as error:  # no process, no memory, no descriptor
                 self._log.error("cannot start a worker: %s", error.strerror)
-                failures = max(failures + 1, 2)
+                restarts.not_started()
             else:
                 member.kept = True
                 return
@@ -223,17 +254,13 @@ class Crew:
         """Do what a worker asks for, up to its end."""
         async with trio.open_nursery() as tasks:
             tasks.start_soon(member.link.run)
-            tasks.start_soon(self._watch, member)
+            tasks.start_soon(member.watch, self._log)
             try:
                 await member.link.hear(functools.partial(self._hear, member, tasks, nursery))
             except ProtocolError as error:
                 member.problem = str(error)
                 member.process.kill()
             tasks.cancel_scope.cancel()
-
-    async def _watch(self, member: Member) -> None:
-        with contextlib.suppress(LinkLost):  # `_follow` notices, too
-            await member.watch(self._log)
 
     def _hear(
         self, member: Member, tasks: trio.Nursery, nursery: trio.Nursery, received: Received
@@ -242,8 +269,8 @@ class Crew:
         if isinstance(message, control.Ready):
             member.now_ready()
             if not self._ending:
-                self.roster.add(member)
-            self._changed()
+                self.dispatch.roster.add(member)
+            self._reconsider()
         elif isinstance(message, control.Sessions):
             member.sessions = message.count
             self._changed()
@@ -262,13 +289,3 @@ class Crew:
             )
         else:
             raise ProtocolError(f"a {type(message).__name__} from a worker")
-
-    # ---- connections
-
-    def hand_over(self, connection: control.Connection, sock: socket.socket) -> None:
-        """Give a connection to the worker that has the fewest; close it where there is nobody."""
-        member = self.roster.choose()
-        if member is None:
-            sock.close()
-        else:
-            member.give(connection, sock)

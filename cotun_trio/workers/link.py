@@ -1,19 +1,13 @@
-"""A socket between a supervisor and a worker: messages, and descriptors that go along with them.
+"""A socket between a supervisor and a worker, and the messages on it: questions and answers.
 
 Sending never waits: what the other end does not take yet is kept, and sent later by a task of ours.
 The two are on one machine, and neither has many things to say; a worker that takes nothing any more
 is noticed, because it does not answer.
-
-A descriptor is sent with the first bytes of its message (SCM_RIGHTS, unix(7)).  A receiver that has
-no room for one loses it; then the message comes without.
 """
 
 from __future__ import annotations
 
-import array
 import itertools
-import os
-import socket
 from collections import deque
 from typing import TYPE_CHECKING, TypeVar
 
@@ -25,11 +19,10 @@ from cotun_trio.net.sockets import close
 from cotun_trio.workers.control import Decoder, Message, encode
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable
 
 READ_SIZE = 64 * 1024
-_ROOM = socket.CMSG_SPACE(4 * array.array("i").itemsize)
-_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 M = TypeVar("M", bound=Message)
 
@@ -39,35 +32,27 @@ class LinkLost(CotunError):
 
 
 class Received:
-    """A message from the other end; `number` is what its answer has to have.
+    """A message from the other end; `number` is what its answer has to have."""
 
-    `descriptor` is yours: -1 where none came.
-    """
+    __slots__ = ("message", "number")
 
-    __slots__ = ("descriptor", "message", "number")
-
-    def __init__(self, message: Message, number: int, descriptor: int) -> None:
+    def __init__(self, message: Message, number: int) -> None:
         self.message = message
         self.number = number
-        self.descriptor = descriptor
 
 
 class Link:
     """One end, on a connected Unix stream socket, which it owns.
 
-    `carrying` says which messages come with a descriptor; None: none does.  `run` and
-    `hear` it; `close` it at the end.
+    `run` and `hear` it; `close` it at the end.
     """
 
-    def __init__(self, sock: socket.socket, carrying: type[Message] | None) -> None:
+    def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._sock = sock
-        self._carrying = carrying
-        self._waiting: deque[tuple[bytes, socket.socket | None]] = deque()
+        self._waiting: deque[bytes] = deque()
         self._not_empty = trio.Event()
         self._decoder = Decoder()
-        self._room = 0 if carrying is None else _ROOM
-        self._descriptors: deque[int] = deque()
         self._numbers = itertools.count(1)
         self._asked: dict[int, tuple[trio.Event, list[Message]]] = {}  # and the answer, in a list
         self._lost = False
@@ -75,13 +60,11 @@ class Link:
 
     # ---- sending
 
-    def send(self, message: Message, sock: socket.socket | None = None, *, number: int = 0) -> None:
-        """Send a message, with `sock`, which is ours from now on, and closed when it is sent."""
+    def send(self, message: Message, *, number: int = 0) -> None:
+        """Send a message; `number` is that of the question that it answers."""
         if self._lost:
-            if sock is not None:
-                sock.close()
             return
-        self._waiting.append((encode(message, number), sock))
+        self._waiting.append(encode(message, number))
         if len(self._waiting) == 1:
             self._flush()
 
@@ -120,30 +103,24 @@ class Link:
 
     def _flush(self) -> None:
         while self._waiting:
-            data, sock = self._waiting[0]
-            along = []
-            if sock is not None:
-                numbers = array.array("i", [sock.fileno()])
-                along = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)]
+            data = self._waiting[0]
             try:
-                sent = self._sock.sendmsg([data], along)
+                sent = self._sock.send(data)
             except BlockingIOError:
                 self._not_empty.set()
                 return
             except OSError:
                 self._lose()
                 return
-            if sock is not None:
-                sock.close()
             self._waiting.popleft()
             if sent < len(data):
-                self._waiting.appendleft((data[sent:], None))
+                self._waiting.appendleft(data[sent:])
         self._all_sent.unpark_all()
 
     # ---- receiving
 
     async def hear(self, heard: Callable[[Received], None]) -> None:
-        """Call `heard` with what comes, but for answers, up to the end of the other side, or ours.
+        """Call `heard` with what comes, except answers, up to the end of the other side, or ours.
 
         Raises `ProtocolError`.
         """
@@ -156,33 +133,21 @@ class Link:
             for message, number in messages:
                 if message.is_answer:
                     self._answered(message, number)
-                    continue
-                descriptor = -1
-                if self._carrying is not None and isinstance(message, self._carrying):
-                    descriptor = self._descriptors.popleft() if self._descriptors else -1
-                heard(Received(message, number, descriptor))
+                else:
+                    heard(Received(message, number))
         self._lose()
 
     async def _receive(self) -> bytes:
         while True:
             try:
-                data, along, flags, _ = self._sock.recvmsg(READ_SIZE, self._room, _CLOEXEC)
+                return self._sock.recv(READ_SIZE)
             except BlockingIOError:
                 try:
                     await wait_readable(self._sock)
                 except trio.ClosedResourceError:
                     return b""
-                continue
             except OSError:
                 return b""
-            found = array.array("i")
-            for level, kind, content in along:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    found.frombytes(content[: len(content) - len(content) % found.itemsize])
-            self._descriptors += found
-            if flags & socket.MSG_CTRUNC and self._room and not found:
-                self._descriptors.append(-1)  # there was no room: its message comes without
-            return data
 
     def _answered(self, message: Message, number: int) -> None:
         if number in self._asked:  # or nobody wants to know any more
@@ -198,23 +163,8 @@ class Link:
         for answered, _ in self._asked.values():
             answered.set()
 
-    def unsent(self) -> list[tuple[Message, socket.socket]]:
-        """Return the connections that the other end has never been given; they are yours."""
-        found = []
-        for data, sock in self._waiting:
-            if sock is not None:
-                ((message, _),) = Decoder().feed(data)
-                found.append((message, sock))
-        self._waiting.clear()
-        return found
-
     def close(self) -> None:
-        """Close it, and whatever has not been sent or taken."""
+        """Close it, whatever has not been sent."""
         self._lose()
-        for _, sock in self.unsent():
-            sock.close()
-        for descriptor in self._descriptors:
-            if descriptor >= 0:
-                os.close(descriptor)
-        self._descriptors.clear()
+        self._waiting.clear()
         close(self._sock)

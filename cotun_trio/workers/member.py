@@ -13,28 +13,36 @@ if TYPE_CHECKING:
 
     from cotun_trio.logs import Context
     from cotun_trio.stats import Count
+    from cotun_trio.workers.attention import Attention
+    from cotun_trio.workers.handover import Connection, Outgoing
     from cotun_trio.workers.link import Link
-
-INTERVAL = 5.0
-"""Seconds between two questions whether it is there, and for each answer."""
-MISSES = 3
-"""Unanswered ones after which it is killed: its event loop does not run any more.  Not a single
-one: a machine that has been asleep finds all deadlines past."""
+    from cotun_trio.workers.restarts import Restarts
 
 
 class Member:
     """A worker with this number, and with this slot in the shared memory.
 
-    `served` counts the connections that have ended there.
+    `restarts` is the account of its place; `served` counts the connections that have ended there.
     """
 
     def __init__(
-        self, number: int, slot: int, process: trio.Process, link: Link, served: Count
+        self,
+        number: int,
+        slot: int,
+        process: trio.Process,
+        link: Link,
+        outgoing: Outgoing,
+        *,
+        served: Count,
+        attention: Attention,
+        restarts: Restarts,
     ) -> None:
         self.number = number
         self.slot = slot
         self.process = process
         self.link = link
+        self.outgoing = outgoing
+        self.restarts = restarts
         self.sessions = 0
         self.kept = False
         """Whether another one has to take its place when it ends."""
@@ -47,23 +55,34 @@ class Member:
         """It is ready, or has ended."""
         self.ended = trio.Event()
         self._served = served
-        self._given = 0
-        self._missed = 0
+        self._attention = attention
 
     @property
     def load(self) -> int:
         """See `cotun_trio.workers.roster.Candidate`."""
-        return self._given - self._served.own
+        return self.outgoing.given - self._served.own
 
     @property
-    def answers(self) -> bool:
+    def is_late(self) -> bool:
         """See `cotun_trio.workers.roster.Candidate`."""
-        return not self._missed
+        return self._attention.is_late
 
-    def give(self, connection: control.Connection, sock: socket.socket) -> None:
-        """Have it serve a connection."""
-        self._given += 1
-        self.link.send(connection, sock)
+    @property
+    def is_silent(self) -> bool:
+        """See `cotun_trio.workers.roster.Candidate`."""
+        return self._attention.is_silent
+
+    @property
+    def has_room(self) -> bool:
+        """See `cotun_trio.workers.roster.Candidate`."""
+        return self.outgoing.has_room
+
+    def give(self, connection: Connection, sock: socket.socket) -> bool:
+        """Have it serve a connection; see `cotun_trio.workers.handover.Outgoing.give`."""
+        if not self.outgoing.give(connection, sock):
+            return False
+        self._attention.given()
+        return True
 
     def retire(self) -> None:
         """Have it end, when what it has open has ended, or its time is over."""
@@ -83,17 +102,10 @@ class Member:
         self.ended.set()
 
     async def watch(self, log: Context) -> None:
-        """Ask again and again whether it is there, and kill it when it is not.
+        """Notice when it does not answer; kill it when it makes no progress.  Until cancelled."""
 
-        Raises `LinkLost` when its process has ended.
-        """
-        while True:
-            await trio.sleep(INTERVAL)
-            with trio.move_on_after(INTERVAL) as waiting:
-                await self.link.ask(control.Ping(), control.Done)
-                self._missed = 0
-            if waiting.cancelled_caught:
-                self._missed += 1
-                if self._missed >= MISSES:
-                    log.warning("worker %d does not answer any more", self.number)
-                    self.process.kill()
+        def dead() -> None:
+            log.warning("worker %d makes no progress any more: killing it", self.number)
+            self.process.kill()
+
+        await self._attention.run(dead)

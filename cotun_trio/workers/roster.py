@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class Candidate(Protocol):
@@ -13,8 +16,16 @@ class Candidate(Protocol):
         """How many connections it has been given that have not ended."""
 
     @property
-    def answers(self) -> bool:
-        """Whether it has answered when it was last asked whether it is there."""
+    def is_late(self) -> bool:
+        """Whether it has let us wait for a while; see `cotun_trio.workers.attention`."""
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it has let us wait for so long that it gets nothing until it answers."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another connection can be on its way to it."""
 
 
 C = TypeVar("C", bound=Candidate)
@@ -24,28 +35,37 @@ class Roster(Generic[C]):
     """The workers that can be given connections."""
 
     def __init__(self) -> None:
-        self._workers: list[C] = []  # who was chosen last comes last
+        self._workers: list[C] = []  # the one that was chosen last comes last
 
     def add(self, worker: C) -> None:
         """Take in one that is ready."""
         self._workers.append(worker)
 
     def remove(self, worker: C) -> None:
-        """Take out one that shall get nothing more.  Can be called again."""
+        """Take out one that gets nothing more.  Can be called again."""
         if worker in self._workers:
             self._workers.remove(worker)
 
-    def choose(self) -> C | None:
-        """Return who gets the next connection; None where there is nobody.
+    def choose(self, *, in_time: bool = False) -> C | None:
+        """Return the worker that gets the next connection; None where there is none.
 
-        Among equals, it is who has waited longest.  Who does not answer comes last.
+        One that is late comes after those that are not, or not at all where it has to be one that
+        is `in_time`; then it is the load; and among equals, the time since the last one.
         """
-        if not self._workers:
-            return None
-        chosen = min(self._workers, key=lambda worker: (not worker.answers, worker.load))
-        self._workers.remove(chosen)
-        self._workers.append(chosen)
+        able = (worker for worker in self._able() if not (in_time and worker.is_late))
+        chosen = min(able, key=lambda worker: (worker.is_late, worker.load), default=None)
+        if chosen is not None:
+            self._workers.remove(chosen)
+            self._workers.append(chosen)
         return chosen
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a worker to choose."""
+        return any(True for _ in self._able())
+
+    def _able(self) -> Iterator[C]:
+        return (worker for worker in self._workers if worker.has_room and not worker.is_silent)
 
     def __len__(self) -> int:
         return len(self._workers)

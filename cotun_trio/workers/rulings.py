@@ -42,7 +42,11 @@ class Rulings:
             link.send(control.Barred(source, seconds))
 
     async def settle(self, claim: control.Claim, claimant: Member, number: int) -> None:
-        """Ask all others to yield to a session of `claimant`'s, and answer its question."""
+        """Ask all others to yield to a session of `claimant`'s, and answer its question.
+
+        One that is silent is not waited for.  What it listens on the kernel keeps for it, so that
+        the session that claims it finds out by itself.
+        """
         outcomes = [Yielded.NOTHING]
 
         async def ask(member: Member) -> None:
@@ -56,7 +60,7 @@ class Rulings:
 
         async with trio.open_nursery() as nursery:
             for member in self._members:
-                if member is not claimant and member.is_ready:
+                if member is not claimant and member.is_ready and not member.is_silent:
                     nursery.start_soon(ask, member)
         outcome = next(o for o in (Yielded.KEPT, Yielded.FREED, Yielded.NOTHING) if o in outcomes)
         claimant.link.send(control.Yield(outcome), number=number)

@@ -13,12 +13,17 @@ import os
 import tempfile
 
 CELLS = 65_536
-"""Numbers for the sources, by a hash of 16 bits: 256 KiB a slot, of which only what is used takes
-any memory.  The hash has a key, so that nobody can choose to share a cell with somebody else."""
-FORWARDS, STARTUPS, SERVED = range(3)
-"""The other numbers of a slot."""
-_HEAD = 64  # bytes for those: a line of the processor's cache
-_SLOT = _HEAD + 4 * CELLS
+"""Numbers of a table, one for each hash of 16 bits: 256 KiB a table and slot, which take memory
+page by page as they are used.  The hash has a key, so that nobody can choose to share a cell with
+somebody else."""
+FORWARDS, STARTUPS, SERVED, TAKEN, STEPS = range(5)
+"""The other numbers of a slot.  `TAKEN` are connections that a worker has taken from its
+`cotun_trio.workers.handover`, and `STEPS` those of its tasks (`cotun_trio.workers.progress`)."""
+SOURCES, USERS = range(2)
+"""The tables: connections by their source, and sessions by the name of their user."""
+_HEAD = 64  # bytes for the numbers: a line of the processor's cache
+_TABLE = 4 * CELLS
+_SLOT = _HEAD + 2 * _TABLE
 
 
 def allocate(slots: int) -> int:
@@ -50,9 +55,11 @@ class SharedCounts:
         """Return the count of one thing, as the owner of `slot` sees it."""
         return SharedCount(self._numbers, range(which, self._slots * _SLOT // 8, _SLOT // 8), slot)
 
-    def tally(self, slot: int) -> SharedTally:
-        """Return that of sources, as the owner of `slot` sees it."""
-        return SharedTally(self._cells, self._slots, slot, self._key)
+    def tally(self, slot: int, table: int) -> SharedTally:
+        """Return what is counted in one table, as the owner of `slot` sees it."""
+        first = (_HEAD + table * _TABLE) // 4
+        starts = range(first, first + self._slots * _SLOT // 4, _SLOT // 4)
+        return SharedTally(self._cells, starts, slot, self._key)
 
     def clear(self, slot: int) -> None:
         """Forget what the owner of `slot` has counted: it is dead."""
@@ -75,6 +82,11 @@ class SharedCount:
         self._mine = places[slot]
 
     @property
+    def cell(self) -> tuple[memoryview[int], int]:
+        """Where ours is, for one who writes to it too often to do so by a property."""
+        return self._numbers, self._mine
+
+    @property
     def own(self) -> int:
         """What is in our slot."""
         return self._numbers[self._mine]
@@ -93,21 +105,21 @@ class SharedCount:
 class SharedTally:
     """See `cotun_trio.access.startups.Tally`."""
 
-    def __init__(self, cells: memoryview[int], slots: int, slot: int, key: bytes) -> None:
+    def __init__(self, cells: memoryview[int], starts: range, slot: int, key: bytes) -> None:
         self._cells = cells
-        self._starts = range(_HEAD // 4, slots * _SLOT // 4, _SLOT // 4)
-        self._mine = self._starts[slot]
+        self._starts = starts
+        self._mine = starts[slot]
         self._key = key
 
-    def of(self, source: str) -> int:
-        """Return how many there are of a source, or of another with the same hash."""
-        cell, cells = self._cell(source), self._cells
+    def of(self, name: str) -> int:
+        """Return how many there are of a source or user, or of another with the same hash."""
+        cell, cells = self._cell(name), self._cells
         return sum([cells[start + cell] for start in self._starts])
 
-    def change(self, source: str, by: int) -> None:
+    def change(self, name: str, by: int) -> None:
         """Count one, or no longer."""
-        self._cells[self._mine + self._cell(source)] += by
+        self._cells[self._mine + self._cell(name)] += by
 
-    def _cell(self, source: str) -> int:
-        digest = hashlib.blake2b(source.encode(), digest_size=2, key=self._key).digest()
+    def _cell(self, name: str) -> int:
+        digest = hashlib.blake2b(name.encode(), digest_size=2, key=self._key).digest()
         return int.from_bytes(digest)

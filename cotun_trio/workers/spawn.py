@@ -69,19 +69,23 @@ class Start:
 
 
 @contextlib.asynccontextmanager
-async def worker_process(counts: int) -> AsyncIterator[tuple[trio.Process, socket.socket]]:
+async def worker_process(
+    counts: int, connections: int
+) -> AsyncIterator[tuple[trio.Process, socket.socket]]:
     """Run a worker; give its process, and our end of its link, which is yours.
 
-    `counts` is the descriptor of the shared memory.  Whatever still lives at the end is killed.
+    `counts` is the descriptor of the shared memory, and `connections` that of its end of the
+    sockets for connections.  Whatever still lives at the end is killed.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with theirs:
+            descriptors = (theirs.fileno(), counts, connections)
             process = await trio.lowlevel.open_process(
                 # -P: what is in the working directory is none of its modules (see `_environment`).
-                [sys.executable, "-P", "-m", MODULE, str(theirs.fileno()), str(counts)],
+                [sys.executable, "-P", "-m", MODULE, *map(str, descriptors)],
                 stdin=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), counts),
+                pass_fds=descriptors,
                 process_group=0,
                 env=_environment(),
             )

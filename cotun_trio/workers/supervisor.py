@@ -23,6 +23,7 @@ from cotun_trio.server import Server
 from cotun_trio.snapshot import Figures, Past, figures
 from cotun_trio.workers import control
 from cotun_trio.workers.crew import Crew
+from cotun_trio.workers.handover import Connection
 from cotun_trio.workers.link import LinkLost
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class Supervisor:
         self._began = time.monotonic()
         self._nursery: trio.Nursery | None = None
         self._shutdown = trio.Event()
-        self._somebody = trio.Event()  # there is a worker
+        self._somebody = trio.Event()  # there is a worker that answers
         self._accepting: set[trio.CancelScope] = set()
         self._crew = Crew(self._settings, process, self.log, self._crew_changed)
 
@@ -135,7 +136,7 @@ class Supervisor:
             accepting.start_soon(self._accept_on, listener, True)
 
     async def _accept_on(self, listener: socket.socket, health: bool) -> None:
-        """Accept while there is a worker; while there is none, the kernel keeps what comes."""
+        """Accept while a worker answers; while none does, the kernel keeps what comes."""
         while True:
             await self._somebody.wait()
             with trio.CancelScope() as scope:
@@ -148,7 +149,7 @@ class Supervisor:
     def _accepted(self, health: bool, sock: socket.socket, address: object) -> None:
         assert isinstance(address, tuple)
         host, port = address[:2]
-        self._crew.hand_over(control.Connection(health, host, port), sock)
+        self._crew.hand_over(Connection(health, host, port), sock)
 
     def _stop_listening(self) -> None:
         for listener in (*self._listeners, *self._health_listeners):
@@ -157,9 +158,10 @@ class Supervisor:
     # ---- the workers
 
     def _crew_changed(self) -> None:
-        if self._crew.roster and not self._somebody.is_set():
+        is_open = self._crew.dispatch.is_open
+        if is_open and not self._somebody.is_set():
             self._somebody.set()
-        elif not self._crew.roster and self._somebody.is_set():
+        elif not is_open and self._somebody.is_set():
             self._somebody = trio.Event()
             for scope in self._accepting:
                 scope.cancel()
@@ -171,7 +173,7 @@ class Supervisor:
         return sum(member.sessions for member in self._crew.members)
 
     def _status(self) -> str:
-        workers = len(self._crew.roster)
+        workers = len(self._crew.dispatch.roster)
         return f"Listening on {self._addresses}; {self._sessions} sessions in {workers} workers"
 
     def _soon(self, task: Callable[..., Awaitable[object]], *args: object) -> None:

@@ -25,14 +25,26 @@ from cotun_trio.reverse import Yielded
 from cotun_trio.server import Server
 from cotun_trio.snapshot import figures
 from cotun_trio.workers import control
+from cotun_trio.workers.handover import ALL, Incoming
 from cotun_trio.workers.link import Link, LinkLost
-from cotun_trio.workers.shared_counts import FORWARDS, SERVED, STARTUPS, SharedCounts
+from cotun_trio.workers.progress import Steps
+from cotun_trio.workers.shared_counts import (
+    FORWARDS,
+    SERVED,
+    SOURCES,
+    STARTUPS,
+    STEPS,
+    TAKEN,
+    USERS,
+    SharedCounts,
+)
 from cotun_trio.workers.spawn import Start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cotun_trio.reverse import Claimant, Place
+    from cotun_trio.workers.handover import Connection
     from cotun_trio.workers.link import Received
 
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -95,18 +107,23 @@ class Elsewhere:
 class Worker(Server):
     """A server that accepts by its `link`."""
 
-    def __init__(self, start: Start, link: Link, counts: SharedCounts) -> None:
+    def __init__(
+        self, start: Start, link: Link, incoming: socket.socket, counts: SharedCounts
+    ) -> None:
         self._link = link
+        self._incoming = Incoming(incoming, counts.count(TAKEN, start.slot))
         self._failures = Failures(link)
         common = Common(
             forwards=counts.count(FORWARDS, start.slot),
             startups=counts.count(STARTUPS, start.slot),
-            sources=counts.tally(start.slot),
+            sources=counts.tally(start.slot, SOURCES),
+            user_sessions=counts.tally(start.slot, USERS),
             served=counts.count(SERVED, start.slot),
             failures=self._failures,
             elsewhere=Elsewhere(link),
         )
         self._served = common.served
+        self._is_draining = False
         self._take_over: dict[bool, Callable[[socket.socket, object], None]] = {}
         super().__init__(attrs.evolve(start.settings, host_key=start.host_key), common=common)
 
@@ -118,11 +135,12 @@ class Worker(Server):
     def _announce(self) -> None:
         """The supervisor has done that."""
 
-    def _accept(self, accepting: trio.Nursery, connections: trio.Nursery) -> None:  # noqa: ARG002
+    def _accept(self, accepting: trio.Nursery, connections: trio.Nursery) -> None:
         self._take_over = {
             False: self._reception.acceptor(connections),
             True: self._reception.health_acceptor(connections),
         }
+        accepting.start_soon(self._incoming.run, self._serve_connection)
 
     def sessions_changed(self) -> None:
         """See `Server.sessions_changed`."""
@@ -135,7 +153,7 @@ class Worker(Server):
 
         Where it cannot serve at all, the supervisor is told.
         """
-        with contextlib.closing(self._link):
+        with contextlib.closing(self._link), contextlib.closing(self._incoming):
             await self._serve_by_link()
 
     async def _serve_by_link(self) -> None:
@@ -155,13 +173,14 @@ class Worker(Server):
     async def _obey(self, nursery: trio.Nursery) -> None:
         """Do what the supervisor says, and end when it is gone."""
         await self._link.hear(functools.partial(self._hear, nursery))
+        self._take_the_last()
         self.shut_down()
 
     def _hear(self, nursery: trio.Nursery, received: Received) -> None:
         message, number = received.message, received.number
-        if isinstance(message, control.Connection):
-            self._serve_connection(message, received.descriptor)
-        elif isinstance(message, control.Ping):
+        if isinstance(message, control.Ping):
+            # First what was given before: the answer says that it has been taken.
+            self._take_given()
             self._link.send(control.Done(), number=number)
         elif isinstance(message, control.Count):
             counted = figures(self._reception.past, self._reception.open_sessions)
@@ -173,9 +192,19 @@ class Worker(Server):
         elif isinstance(message, control.Claim):
             nursery.start_soon(self._yield_to, message, number)
         elif isinstance(message, control.Drain):
+            self._take_the_last()
             self.shut_down()
 
-    def _serve_connection(self, connection: control.Connection, descriptor: int) -> None:
+    def _take_the_last(self) -> None:
+        """Take what has been given so far, and nothing from now on."""
+        self._take_given()
+        self._is_draining = True
+
+    def _take_given(self) -> None:
+        if self._take_over and not self._is_draining:
+            self._incoming.take(self._serve_connection, ALL)
+
+    def _serve_connection(self, connection: Connection, descriptor: int) -> None:
         if descriptor < 0:
             self.log.warning("a connection is lost: out of file descriptors")
             self._served.own += 1
@@ -223,12 +252,14 @@ def begin(sock: socket.socket) -> Start | None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Be the worker whose link and whose shared memory are the descriptors of `arguments`."""
+    """Be a worker.  `arguments` are descriptors: its link, the shared memory, its connections."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    sock, memory = socket.socket(fileno=int(arguments[0])), int(arguments[1])
-    sock.set_inheritable(False)
-    os.set_inheritable(memory, False)
+    descriptors = [int(argument) for argument in arguments]
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    sock, memory = socket.socket(fileno=descriptors[0]), descriptors[1]
+    incoming = socket.socket(fileno=descriptors[2])
     try:
         start = begin(sock)
     except ValueError as error:
@@ -238,11 +269,10 @@ def main(arguments: Sequence[str]) -> None:
         return
     prepare(start.process, worker=start.number)
     counts = SharedCounts(memory, start.slots, start.key)
-    link = Link(sock, control.Connection)
     try:
-        worker = Worker(start, link, counts)
+        worker = Worker(start, Link(sock), incoming, counts)
     except CotunError as error:  # a file is not any more what it was
         sock.setblocking(True)
         sock.sendall(control.encode(control.CannotServe(str(error))))
         return
-    trio.run(worker.serve)
+    trio.run(worker.serve, instruments=[Steps(counts.count(STEPS, start.slot))])

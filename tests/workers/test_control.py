@@ -19,8 +19,6 @@ from cotun_trio.workers.control import HEAD, MAX_BODY, Decoder, encode
 FIGURES = Figures(sessions=1, ended=2, channels=3, bytes_out=4, bytes_in=5, tasks=6, memory=8)
 CONVERSATION: list[tuple[control.Message, int]] = [
     (control.Begin(b"\x00anything\xff"), 0),
-    (control.Connection(False, "2001:db8::1", 65535), 0),
-    (control.Connection(True, "127.0.0.1", 1), 0),
     (control.Drain(), 0),
     (control.Reload(), 1),
     (control.Count(), 2),

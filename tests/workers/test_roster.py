@@ -10,7 +10,9 @@ from cotun_trio.workers.roster import Roster
 @attrs.define(eq=False)
 class Someone:
     load: int = 0
-    answers: bool = True
+    is_late: bool = False
+    is_silent: bool = False
+    has_room: bool = True
 
 
 def roster(*workers: Someone) -> Roster[Someone]:
@@ -45,12 +47,30 @@ def test_load_is_balanced_when_connections_end() -> None:
         one.load += 1
 
 
-def test_who_does_not_answer_comes_last_but_comes() -> None:
-    dumb, busy = Someone(0, answers=False), Someone(100)
-    both = roster(dumb, busy)
+def test_one_that_is_late_comes_last_but_comes() -> None:
+    late, busy = Someone(0, is_late=True), Someone(100)
+    both = roster(late, busy)
     assert both.choose() is busy
     both.remove(busy)
-    assert both.choose() is dumb
+    assert both.choose() is late
+    assert both.choose(in_time=True) is None
+
+
+def test_of_those_that_are_late_the_load_decides() -> None:
+    one, two = Someone(2, is_late=True), Someone(1, is_late=True)
+    assert roster(one, two).choose() is two
+
+
+def test_one_that_is_silent_or_full_gets_nothing() -> None:
+    silent, full = Someone(is_late=True, is_silent=True), Someone(has_room=False)
+    both = roster(silent, full)
+    assert both.choose() is None
+    assert not both.is_open
+    full.has_room = True
+    assert both.is_open
+    assert both.choose() is full
+    full.has_room, silent.is_silent = False, False
+    assert both.choose() is silent
 
 
 def test_there_may_be_nobody() -> None:
@@ -59,4 +79,5 @@ def test_there_may_be_nobody() -> None:
     everybody.remove(worker)
     everybody.remove(worker)
     assert everybody.choose() is None
+    assert not everybody.is_open
     assert len(everybody) == 0

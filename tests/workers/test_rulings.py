@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.host_keys import generate_host_key
@@ -17,10 +19,13 @@ from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import ProcessSettings
 from cotun_trio.ssh import messages
 from cotun_trio.workers import control
+from cotun_trio.workers.attention import Attention
+from cotun_trio.workers.handover import Connection, Outgoing
 from cotun_trio.workers.link import Link
 from cotun_trio.workers.member import Member
-from cotun_trio.workers.rulings import Rulings
-from cotun_trio.workers.shared_counts import SERVED, SharedCounts, allocate
+from cotun_trio.workers.restarts import Restarts
+from cotun_trio.workers.rulings import PATIENCE, Rulings
+from cotun_trio.workers.shared_counts import SERVED, STEPS, TAKEN, SharedCounts, allocate
 from cotun_trio.workers.spawn import Start
 from cotun_trio.workers.worker import Worker
 from tests.support.ends import is_free, quiet_port
@@ -31,7 +36,7 @@ from tests.support.targets import LOOPBACK, background
 from tests.support.tunnel import server_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
     from cotun_trio.workers.link import Received
@@ -65,10 +70,21 @@ class Crowd:
             host_key=generate_host_key(),
         )
         one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        worker = Worker(start, Link(two, control.Connection), self.counts)
-        link = Link(one, None)
+        outgoing = Outgoing(self.counts.count(TAKEN, slot))
+        incoming = socket.socket(fileno=os.dup(outgoing.theirs))
+        worker = Worker(start, Link(two), incoming, self.counts)
+        link = Link(one)
         process: Any = None
-        member = Member(slot + 1, slot, process, link, self.counts.count(SERVED, slot))
+        member = Member(
+            slot + 1,
+            slot,
+            process,
+            link,
+            outgoing,
+            served=self.counts.count(SERVED, slot),
+            attention=Attention(link, outgoing, self.counts.count(STEPS, slot), lambda: None),
+            restarts=Restarts(),
+        )
         self.rulings.tell_barred(link)
 
         def hear(received: Received) -> None:
@@ -93,7 +109,7 @@ class Crowd:
         with socket.create_server((LOOPBACK, 0)) as listener:
             stream = await trio.open_tcp_stream(*listener.getsockname())
             accepted, _ = listener.accept()
-        self.members[member].give(control.Connection(False, host, 1), accepted)
+        assert self.members[member].give(Connection(False, host, 1), accepted)
         async with stream:
             yield stream
 
@@ -129,6 +145,7 @@ async def workers(size: int = 2, **settings: Any) -> AsyncIterator[Crowd]:
     finally:
         for member in crowd.members:
             member.link.close()
+            member.outgoing.close()
         crowd.counts.close()
 
 
@@ -204,6 +221,28 @@ async def test_a_port_that_another_program_holds_is_refused_after_all_were_asked
             other.listen()
             assert not await ask_for(new, remote, AN_IDENTITY)
         assert await new.gone()
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[Link]:
+    """Give a link whose other end says nothing."""
+    one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    with contextlib.closing(Link(one)) as link, two:
+        yield link
+
+
+async def test_a_silent_worker_is_not_waited_for(autojump: trio.testing.MockClock) -> None:
+    with unheard() as claimants, unheard() as frozen:
+        claimant: Any = SimpleNamespace(link=claimants, is_ready=True, is_silent=False)
+        silent: Any = SimpleNamespace(link=frozen, is_ready=True, is_silent=True)
+        rulings = Rulings([claimant, silent], per_minute=1)
+        claim = control.Claim("127.0.0.1", 80, "", False, AN_IDENTITY, None)
+        began = trio.current_time()
+        await rulings.settle(claim, claimant, 1)
+        assert trio.current_time() == began
+        silent.is_silent = False
+        await rulings.settle(claim, claimant, 2)
+        assert trio.current_time() == began + PATIENCE
 
 
 async def test_who_guesses_at_one_worker_is_barred_at_all_and_at_new_ones() -> None:

@@ -9,7 +9,19 @@ import pytest
 
 from cotun_trio.access.startups import Startups
 from cotun_trio.forwards.running import Quota
-from cotun_trio.workers.shared_counts import FORWARDS, SERVED, STARTUPS, SharedCounts, allocate
+from cotun_trio.workers.shared_counts import (
+    CELLS,
+    FORWARDS,
+    SERVED,
+    SOURCES,
+    STARTUPS,
+    STEPS,
+    TAKEN,
+    USERS,
+    SharedCounts,
+    SharedTally,
+    allocate,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,11 +57,11 @@ def test_everybody_counts_for_himself_and_sees_the_sum(
 def test_who_is_dead_counts_no_more(both: tuple[SharedCounts, SharedCounts]) -> None:
     one, two = both[0].count(FORWARDS, 0), both[1].count(FORWARDS, 1)
     one.own, two.own = 3, 4
-    both[0].tally(0).change("a", 1)
-    both[1].tally(1).change("a", 1)
+    both[0].tally(0, SOURCES).change("a", 1)
+    both[1].tally(1, SOURCES).change("a", 1)
     both[1].clear(0)
     assert (one.own, two.total) == (0, 4)
-    assert both[0].tally(0).of("a") == 1
+    assert both[0].tally(0, SOURCES).of("a") == 1
 
 
 def test_a_quota_is_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
@@ -71,7 +83,7 @@ def test_startups_are_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
             4,
             2,
             crowd=counts.count(STARTUPS, slot),
-            sources=counts.tally(slot),
+            sources=counts.tally(slot, SOURCES),
             say=said.append,
             chance=lambda: 1.0,
         )
@@ -93,13 +105,48 @@ def test_startups_are_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
 def test_sources_have_cells_of_their_own_that_nobody_can_choose(
     both: tuple[SharedCounts, SharedCounts],
 ) -> None:
-    tally = both[0].tally(0)
+    tally = both[0].tally(0, SOURCES)
     tally.change("10.0.0.1", 1)
     others = [f"10.0.{n // 256}.{n % 256}" for n in range(2, 500)]
     assert sum(tally.of(other) for other in others) <= 2  # 1 in 65536 each
     descriptor = allocate(1)
     other_key = SharedCounts(descriptor, 1, b"another one")
     os.close(descriptor)
-    cells = {tally._cell(source) == other_key.tally(0)._cell(source) for source in others}
+    cells = {tally._cell(source) == other_key.tally(0, SOURCES)._cell(source) for source in others}
     other_key.close()
     assert False in cells
+
+
+def test_users_and_sources_of_one_name_are_not_counted_together(
+    both: tuple[SharedCounts, SharedCounts],
+) -> None:
+    sources, users = both[0].tally(0, SOURCES), both[0].tally(0, USERS)
+    users.change("alice", 2)
+    assert sources.of("alice") == 0
+    sources.change("alice", 5)
+    assert users.of("alice") == 2
+    elsewhere = both[1].tally(SLOTS - 1, USERS)
+    assert elsewhere.of("alice") == 2
+    elsewhere.change("alice", 1)
+    assert users.of("alice") == 3
+    both[1].clear(0)
+    assert elsewhere.of("alice") == 1
+
+
+@pytest.mark.parametrize("table", [SOURCES, USERS])
+@pytest.mark.parametrize("cell", [0, CELLS - 1])
+def test_a_table_ends_where_the_next_one_begins(
+    both: tuple[SharedCounts, SharedCounts],
+    table: int,
+    cell: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(SharedTally, "_cell", lambda _tally, _name: cell)
+    for slot in range(SLOTS):
+        both[0].tally(slot, table).change("x", 1)
+    (other,) = {SOURCES, USERS} - {table}
+    for slot in range(SLOTS):
+        assert both[1].tally(slot, other).of("x") == 0
+        assert both[1].tally(slot, table).of("x") == SLOTS
+        for number in (FORWARDS, STARTUPS, SERVED, TAKEN, STEPS):
+            assert both[1].count(number, slot).own == 0

@@ -110,6 +110,82 @@ async def test_a_worker_that_is_killed_is_replaced_while_another_stream_goes_on(
         assert await echoes(one)
 
 
+@contextlib.asynccontextmanager
+async def asked(url: str) -> AsyncIterator[trio.SocketStream]:
+    """Ask for /health."""
+    async with await connect(url.removeprefix("http://")) as stream:
+        await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        yield stream
+
+
+async def answered(stream: trio.SocketStream) -> bool:
+    """Return whether that is answered."""
+    return (await receive_all(stream)).startswith(b"HTTP/1.1 200 ")
+
+
+async def answers(url: str, times: int) -> None:
+    """Ask so often, one after the other, and see each answered."""
+    for _ in range(times):
+        async with asked(url) as stream:
+            assert await answered(stream)
+
+
+async def test_while_a_worker_is_stopped_each_connection_is_answered_by_the_other() -> None:
+    async with (
+        listening(echo) as target,
+        our_server(*TWO) as (server, url),
+        two_clients(url, target) as addresses,
+        await connect(addresses[0]) as one,
+        await connect(addresses[1]) as two,
+    ):
+        assert await echoes(one)
+        assert await echoes(two)
+        stopped = (await pids(server))[1]
+        os.kill(stopped, signal.SIGSTOP)
+        await answers(url, 10)
+        async with (
+            our_client(url, target=target) as (client, local),
+            await connect(local) as stream,
+        ):
+            await client.wait_for("Connected")
+            assert await echoes(stream)
+        os.kill(stopped, signal.SIGCONT)
+        # What it had goes on, and it has missed nothing that was for it.
+        assert await echoes(one)
+        assert await echoes(two)
+        await answers(url, 20)
+        assert (await pids(server))[1] == stopped
+        assert await server.stop() == 0
+        assert not server.find("Traceback|WARNING")
+
+
+async def test_while_all_workers_are_stopped_connections_wait_for_the_first_that_goes_on() -> None:
+    async with our_server(*TWO) as (server, url), contextlib.AsyncExitStack() as stack:
+        workers = await pids(server)
+        for pid in workers.values():
+            os.kill(pid, signal.SIGSTOP)
+        waiting = [await stack.enter_async_context(asked(url)) for _ in range(10)]
+        os.kill(workers[2], signal.SIGCONT)
+        for stream in waiting:
+            assert await answered(stream)
+        os.kill(workers[1], signal.SIGCONT)
+        await answers(url, 10)
+        assert await pids(server) == workers
+
+
+async def test_a_worker_that_is_killed_again_and_again_costs_no_other_connection() -> None:
+    async with our_server(*TWO) as (server, url):
+        victim = 1
+        for times in range(1, 5):
+            before = victim
+            while (victim := max(processes := await pids(server))) <= before:
+                pass  # its successor is not there yet
+            os.kill(processes[victim], signal.SIGKILL)
+            await server.wait_for("was killed by SIGKILL", times=times)
+            await answers(url, 10)
+        assert 1 in await pids(server)
+
+
 async def test_a_reverse_port_comes_back_in_the_other_worker() -> None:
     remote = f"R:{LOOPBACK}:{(port := quiet_port())}"
     async with (
