@@ -91,6 +91,11 @@ def test_a_byte_order_mark_is_no_part_of_it() -> None:
             id="pattern",
         ),
         pytest.param(
+            b'{"a:b": ["(\\ud800)"]}',
+            r"line 1, column 10: pattern 1 of the user 'a': '\(\\ud800\)' is no regular",
+            id="half of a surrogate pair",
+        ),
+        pytest.param(
             b'{"a:b": [],\n"x:$6$rounds=1$a$b": []}', "line 2, column 1: .*hash", id="other hash"
         ),
         pytest.param(b'{"a\\n:b": 1}', r"the user 'a\\n' has no list", id="escaped"),
