@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cotun_trio.errors import ConnectionLost, CotunError
 from cotun_trio.protocol.dialect import MARK
 from cotun_trio.ssh import messages
+from cotun_trio.ssh.channel import copier
 from cotun_trio.ssh.connection import MAX_HELD_BYTES, Connection
 from cotun_trio.ssh.global_requests import MAX_UNANSWERED
 from cotun_trio.ssh.window import WINDOW
@@ -19,7 +20,7 @@ from tests.fuzz import turns
 from tests.fuzz.engines import engine_and_peer
 from tests.fuzz.oracle import check_text
 from tests.support.ssh import channel_data, take_out
-from tests.support.ssh_connection import MemoryCarrier, Recorder, RecordingSink, send
+from tests.support.ssh_connection import MemoryCarrier, Recorder, RecordingSink
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -229,8 +230,9 @@ class Conversation:
     def _we_send(self, program: Program) -> None:
         channel, size = self._chosen(program), program.number(2)
         if channel is not None and channel.sendable and not channel.eof_sent:
-            window = channel.out_window
-            sent = send(channel, _PATTERN[: size & 0x3FFF])
+            window, data = channel.out_window, memoryview(_PATTERN)[: size & 0x3FFF]
+            sent = channel.send_from(copier(data), len(data))
+            assert sent <= min(window, channel.out_max)
             assert channel.out_window == window - sent
 
     def _we_take(self, program: Program) -> None:
