@@ -11,7 +11,11 @@ TOOLS := build/venv
 TOOL := $(TOOLS)/bin/python
 SINGLE := dist/cotun-trio.pyz
 
-.PHONY: demo test check format coverage dist clean
+# How long `make fuzz` tries, in all, and which target: all of them, where none is named.
+SECONDS ?= 60
+TARGET ?=
+
+.PHONY: demo test check format coverage fuzz dist clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -33,6 +37,13 @@ format: $(VENV)/installed-check
 
 coverage: $(VENV)/installed-test
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+
+# Inputs made up by coverage (atheris), for all that reads what a peer sends: tests/fuzz/targets.
+# `make fuzz SECONDS=600 TARGET=gob` is for one of them.  What is found is in build/fuzz/TARGET/found
+# and printed with how to see it again; the status says whether there was anything.  What was learnt
+# is in build/fuzz/TARGET/corpus for the next time.
+fuzz: $(VENV)/installed-fuzz
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(TARGET),--target $(TARGET))
 
 # The sdist, the wheel that is made from it, and one file with that and all that it needs.
 dist: $(TOOLS)/installed
@@ -63,6 +74,11 @@ $(VENV)/installed-test $(VENV)/installed-check: $(VENV)/installed-%: pyproject.t
 	@echo "installing into $(VENV) ..."
 	@$(PIP) install --editable '.[test,check]'
 	@touch $(VENV)/installed $(VENV)/installed-test $(VENV)/installed-check
+
+$(VENV)/installed-fuzz: pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) install --editable '.[fuzz]'
+	@touch $(VENV)/installed $@
 
 $(TOOLS)/installed: | $(TOOL)
 	@echo "installing what builds packages into $(TOOLS) ..."

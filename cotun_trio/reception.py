@@ -40,7 +40,7 @@ from cotun_trio.net.sockets import close
 from cotun_trio.net.tls_files import client_context
 from cotun_trio.net.transport import Transport
 from cotun_trio.protocol.addresses import join_host_port
-from cotun_trio.protocol.client_hello import ClientHello
+from cotun_trio.protocol.client_hello import HelloReader
 from cotun_trio.server_session import ServerSession
 from cotun_trio.settings import ClientTls
 from cotun_trio.snapshot import Past
@@ -367,19 +367,20 @@ def _no_place() -> HeadError:
 
 async def _choose_tls(transport: Transport, certificates: AcmeCertificates) -> None:
     """Give a connection its TLS, by what its client says first.  Raises `CotunError`."""
-    data = b""
-    while (hello := ClientHello.read(data)) is None:
+    reader, data, hello = HelloReader(), bytearray(), None
+    while hello is None:
         more = await transport.receive()
         if not more:
             raise ConnectionLost("the client closed the connection without a handshake")
         data += more
+        hello = reader.feed(more)
     try:
         tls = certificates.tls(hello)
     except TlsFailed:
         with contextlib.suppress(ConnectionLost):
             await transport.send_all(UNRECOGNIZED_NAME)
         raise
-    tls.feed(data)
+    tls.feed(bytes(data))
     transport.tls = tls
 
 

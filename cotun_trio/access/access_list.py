@@ -59,6 +59,8 @@ def compile_pattern(pattern: str, *, case_sensitive: bool = False) -> Matcher:
     options.case_sensitive = case_sensitive
     try:
         matcher: Matcher = re2.compile(pattern, options)
+    except UnicodeEncodeError:  # JSON can write half of a surrogate pair
+        raise UsageError(f"'{escape(pattern)}' is no regular expression: not Unicode") from None
     except re2.error as error:
         reason = error.args[0]
         if isinstance(reason, bytes):

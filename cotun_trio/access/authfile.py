@@ -16,6 +16,7 @@ shows a password.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import re
@@ -90,10 +91,12 @@ def parse_authfile(data: bytes) -> AuthFile:
     """Read the content of a users file.  Raises `UsageError` with line and column."""
     if len(data) > MAX_SIZE:
         raise UsageError(f"it has over {MAX_SIZE} bytes")
+    data = data.removeprefix(codecs.BOM_UTF8)
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode()
     except UnicodeDecodeError as error:
-        raise _at(data[: error.start].decode(), error.start, "not UTF-8") from None
+        before = data[: error.start].decode()
+        raise _at(before, len(before), "not UTF-8") from None
     try:
         # As pairs, so that nothing is lost where a name comes twice.  A number has no place here.
         pairs = json.loads(text, object_pairs_hook=_Object, parse_int=float)

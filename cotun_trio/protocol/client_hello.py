@@ -1,9 +1,10 @@
 """The ClientHello of TLS (RFC 8446 section 4.1.2), read before any TLS is spoken: the name that a
-client asks for, and the protocols that it offers, decide which certificate it gets."""
+client asks for, and the protocols that it offers, decide which certificate it gets.
+
+Anybody can send it, so the work is linear in its size, however it is cut into records and reads.
+"""
 
 from __future__ import annotations
-
-import struct
 
 import attrs
 
@@ -11,6 +12,13 @@ from cotun_trio.errors import ProtocolError
 
 MAX_HELLO = 16 * 1024
 """Bytes of a ClientHello, all its records together: post-quantum key shares make some 2 KiB."""
+MAX_RECORDS = 1024
+"""Records that it is spread over.  Most clients use one, and those that want to hide the name from
+somebody on the way a few hundred; more would be a millisecond's work and more in one turn."""
+_HANDSHAKE, _MAJOR = 22, 3
+_RECORD_HEAD = 5
+_MESSAGE_HEAD = 4
+_CLIENT_HELLO = 1
 _SERVER_NAME, _ALPN = 0, 16  # RFC 6066 section 3, RFC 7301 section 3.1
 
 
@@ -23,42 +31,79 @@ class ClientHello:
     protocols: tuple[bytes, ...] = ()
     """What it can speak inside of TLS (ALPN)."""
 
-    @classmethod
-    def read(cls, data: bytes) -> ClientHello | None:
-        """Read what has come so far; None where that is not all of it.
 
-        Raises `ProtocolError` for what is no ClientHello, and for one over `MAX_HELLO`.
+class HelloReader:
+    """Reads a ClientHello in pieces of any size."""
+
+    def __init__(self) -> None:
+        self._head = bytearray()  # of the present record
+        self._left = 0  # bytes of that record still to come
+        self._records = 0
+        self._message = bytearray()
+
+    def feed(self, data: bytes) -> ClientHello | None:
+        """Take the next bytes; return the ClientHello that they complete, or None.
+
+        Raises `ProtocolError` for what is no ClientHello, and for one over `MAX_HELLO` or
+        `MAX_RECORDS`.  After that, and after the ClientHello, there is nothing more to feed.
         """
-        message = b""
-        while len(data) >= 5:
-            kind, major, _, size = struct.unpack(">BBBH", data[:5])
-            if kind != 22 or major != 3:
-                raise ProtocolError("TLS: no handshake")
-            message += data[5 : 5 + size]
-            if len(data) < 5 + size:
-                break
-            data = data[5 + size :]
-            if len(message) >= 4 and len(message) - 4 >= int.from_bytes(message[1:4], "big"):
-                return _read(message)
-        if data[:1] not in (b"", b"\x16") and not message:
-            raise ProtocolError("TLS: no handshake")
-        if len(message) > MAX_HELLO:
-            raise ProtocolError(f"TLS: a ClientHello of over {MAX_HELLO} bytes")
+        at = 0
+        while at < len(data):
+            if not self._left:
+                part = data[at : at + _RECORD_HEAD - len(self._head)]
+                self._begin_record(part)
+            else:
+                part = data[at : at + self._left]
+                self._left -= len(part)
+                self._message += part
+                if self._is_whole():
+                    return _read(bytes(self._message))
+            at += len(part)
         return None
+
+    def _begin_record(self, part: bytes) -> None:
+        """Take bytes of the head of a record (RFC 8446 section 5.1)."""
+        head = self._head
+        head += part
+        if head[0] != _HANDSHAKE or (len(head) > 1 and head[1] != _MAJOR):
+            raise ProtocolError("TLS: no handshake")
+        if len(head) < _RECORD_HEAD:
+            return
+        self._left = int.from_bytes(head[3:], "big")
+        head.clear()
+        self._records += 1
+        if not self._left:
+            raise ProtocolError("TLS: an empty record in a handshake")
+        if self._records > MAX_RECORDS:
+            raise ProtocolError(f"TLS: a ClientHello in over {MAX_RECORDS} records")
+
+    def _is_whole(self) -> bool:
+        message = self._message
+        if message[0] != _CLIENT_HELLO:
+            raise ProtocolError("TLS: no ClientHello")
+        if len(message) < _MESSAGE_HEAD:
+            return False
+        size = int.from_bytes(message[1:_MESSAGE_HEAD], "big")
+        if size > MAX_HELLO - _MESSAGE_HEAD:
+            raise ProtocolError(f"TLS: a ClientHello of over {MAX_HELLO} bytes")
+        return len(message) >= _MESSAGE_HEAD + size
 
 
 class _Reader:
+    """Reads fields from the front of `data`, without a copy of what is left."""
+
     def __init__(self, data: bytes) -> None:
         self._data = data
+        self._at = 0
 
     def __bool__(self) -> bool:
-        return bool(self._data)
+        return self._at < len(self._data)
 
     def take(self, count: int) -> bytes:
-        if len(self._data) < count:
+        start, self._at = self._at, self._at + count
+        if self._at > len(self._data):
             raise ProtocolError("TLS: a ClientHello that is cut short")
-        taken, self._data = self._data[:count], self._data[count:]
-        return taken
+        return self._data[start : self._at]
 
     def vector(self, size: int) -> bytes:
         """Return a vector whose length is in the `size` bytes before it."""
@@ -67,8 +112,7 @@ class _Reader:
 
 def _read(message: bytes) -> ClientHello:
     reader = _Reader(message)
-    if reader.take(1) != b"\x01":
-        raise ProtocolError("TLS: no ClientHello")
+    reader.take(1)  # the type
     reader = _Reader(reader.vector(3))
     reader.take(2 + 32)  # version and random
     for size in (1, 2, 1):  # session, ciphers, compression

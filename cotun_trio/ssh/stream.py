@@ -72,6 +72,9 @@ class ChannelStream(trio.abc.HalfCloseableStream):
                 await self._wait_sendable()
                 count = self._channel.send_from(copier(rest), _SEND_LIMIT)
                 rest = rest[count:]
+                if rest:
+                    # The peer may take a byte in a packet, and a window of gigabytes of them.
+                    await trio.lowlevel.checkpoint()
         finally:
             self._sending = False
 

@@ -12,6 +12,7 @@ Connections go another way: `cotun_trio.workers.handover`.
 from __future__ import annotations
 
 import json
+import math
 import struct
 import types
 import typing
@@ -250,6 +251,6 @@ def _read(hint: Any, value: Any) -> Any:
     if hint is Yielded:
         return Yielded(value)
     allowed = hint.__args__ if isinstance(hint, types.UnionType) else (hint,)
-    if type(value) not in allowed:
+    if type(value) not in allowed or (type(value) is float and not math.isfinite(value)):
         raise ValueError
     return value

@@ -139,6 +139,11 @@ def test_what_re2_does_not_have_is_the_users_error(
     assert capfd.readouterr().err == ""  # the library would print it by itself
 
 
+def test_half_of_a_surrogate_pair_is_the_users_error() -> None:
+    with pytest.raises(UsageError, match=r"'a\\ud800' is no regular expression: not Unicode"):
+        compile_pattern("a\ud800")
+
+
 def test_an_error_shows_a_pattern_escaped() -> None:
     with pytest.raises(UsageError, match=r"'\(\\x1b\[2J' is no"):
         compile_pattern("(\x1b[2J")

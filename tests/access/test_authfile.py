@@ -91,6 +91,21 @@ def test_a_byte_order_mark_is_no_part_of_it() -> None:
             id="pattern",
         ),
         pytest.param(
+            b'{"a:b": ["(\\ud800)"]}',
+            r"line 1, column 10: pattern 1 of the user 'a': '\(\\ud800\)' is no regular",
+            id="half of a surrogate pair",
+        ),
+        pytest.param(
+            b'{"\xc3\xa9:b":\n ["\xff"]}',
+            "line 2, column 4: not UTF-8",
+            id="not UTF-8, behind some",
+        ),
+        pytest.param(
+            b'\xef\xbb\xbf{"a:b":\n ["\xff"]}',
+            "line 2, column 4: not UTF-8",
+            id="not UTF-8, marked",
+        ),
+        pytest.param(
             b'{"a:b": [],\n"x:$6$rounds=1$a$b": []}', "line 2, column 1: .*hash", id="other hash"
         ),
         pytest.param(b'{"a\\n:b": 1}', r"the user 'a\\n' has no list", id="escaped"),

@@ -11,7 +11,7 @@ import trio.testing
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.ssh.stream import DEFAULT_RECEIVE, ChannelStream
 from cotun_trio.ssh.window import STEPS, WINDOW
-from tests.support.ssh_connection import ConnectionPair, send
+from tests.support.ssh_connection import ConnectionPair, Dialogue, send
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -60,6 +60,23 @@ async def test_what_was_sent_arrives_whole_and_in_order() -> None:
             await ours.send_eof()
         assert received == data
         nursery.cancel_scope.cancel()
+
+
+async def test_a_peer_that_takes_tiny_packets_does_not_make_others_wait() -> None:
+    stream = ChannelStream(Dialogue().accept(max_packet=1))
+    turns = 0
+
+    async def bystander() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(bystander)
+        await stream.send_all(bytes(100))
+        nursery.cancel_scope.cancel()
+    assert turns > 90  # one for each packet, except at the beginning and the end
 
 
 async def test_a_sender_that_nobody_receives_from_stops_at_the_window() -> None:

@@ -76,6 +76,9 @@ def said(kind: type[control.Message], *fields: object) -> bytes:
         said(control.Sessions, 1.5),
         said(control.LoginFailed, None),
         said(control.Barred, "x", 1),
+        said(control.Barred, "x", float("nan")),  # JSON to Python, no JSON to anybody else
+        said(control.Barred, "x", float("-inf")),
+        HEAD.pack(12, control._KINDS.index(control.Penalty), 0) + b"[1e999, 0.0]",
         said(control.Counted, 5),
         said(control.Counted, [1, 2]),
         said(control.Yield, "perhaps"),

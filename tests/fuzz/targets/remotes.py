@@ -1,0 +1,73 @@
+"""What a user writes as a remote, and what a peer sends as the target of a channel."""
+
+from __future__ import annotations
+
+import attrs
+
+from cotun_trio.errors import ProtocolError, UsageError
+from cotun_trio.protocol.addresses import canonical_host
+from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.remote import Remote
+from cotun_trio.protocol.target import Target, parse_target
+from tests.fuzz.oracle import Work, check_text
+
+LONGEST = 1100
+WORDS = (
+    b"R:",
+    b"socks",
+    b"stdio",
+    b"unix:/",
+    b"unix:./",
+    b"/udp",
+    b"/tcp",
+    b"[::1]",
+    b"%eth0",
+    b"@",
+    b"xn--",
+    b"0.0.0.0",
+    b"::ffff:1.2.3.4",
+    b"\xc4\xb0",
+    b"\xe3\x80\x82",
+)
+
+
+def run(data: bytes) -> None:
+    """Parse `data` as both; what is taken can be written, and is then the same."""
+    with Work(at_most=20_000 + 1000 * len(data)):
+        _check_target(data)
+        _check_remote(data)
+
+
+def _check_target(data: bytes) -> None:
+    try:
+        target = parse_target.__wrapped__(data)
+    except ProtocolError as error:
+        check_text(error)
+        return
+    _check_written(target)
+
+
+def _check_written(target: Target) -> None:
+    assert str(target).isprintable()
+    assert parse_target.__wrapped__(str(target).encode()) == target
+    again = Target.parse(target.access_address)
+    assert again.access_address == target.access_address, "two forms for one place"
+    if target.host:
+        assert canonical_host(again.host) == canonical_host(target.host)
+
+
+def _check_remote(data: bytes) -> None:
+    # As the command line has it: what is no UTF-8 comes as surrogates.
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        remote = Remote.parse(text)
+    except UsageError as error:
+        check_text(error)
+        return
+    _check_written(remote.target)
+    assert str(remote).isprintable()
+    assert remote.access_address.isprintable()
+    assert Remote.parse(remote.encode()) == attrs.evolve(remote, socks_auth=None)
+    # A login is for the listener, which is the peer's only where the remote is reversed.
+    sent = remote if remote.reverse else attrs.evolve(remote, socks_auth=None)
+    assert Config.decode(Config("1", (remote,)).encode()).remotes == (sent,)
