@@ -91,7 +91,8 @@ class Crew:
         for member in members:
             await member.settled.wait()
             if member.ended.is_set():
-                raise CotunError(member.problem or "a worker has ended before it was ready")
+                reason = escape(member.problem) or "a worker has ended before it was ready"
+                raise CotunError(reason)
         for member in members:
             member.kept = True
             if member.ended.is_set():  # while another one was waited for
