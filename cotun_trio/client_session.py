@@ -3,6 +3,7 @@ ask of us afterwards."""
 
 from __future__ import annotations
 
+import enum
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -24,6 +25,8 @@ from cotun_trio.ssh.packetizer import RekeyLimit
 from cotun_trio.websocket import handshake
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cotun_trio.errors import CotunError
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.running import Forward, Tally
@@ -35,6 +38,18 @@ if TYPE_CHECKING:
     from cotun_trio.websocket.any_wire import AnyWire
 
 SOCKS = Target("", 0, socks=True)
+
+
+class Stage(enum.IntEnum):
+    """How far an attempt to get a session is, before it logs in."""
+
+    DIALLING = 0
+    CONNECTED = 1
+    """TCP is, and the proxy and TLS if there are any."""
+    UPGRADED = 2
+    """It is a WebSocket."""
+    KEYS_AGREED = 3
+    """The server has proved its host key; what comes next is the login."""
 
 
 class Owner(Protocol):
@@ -68,10 +83,20 @@ class Owner(Protocol):
 
 
 class ClientSession(Session):
-    """The client's side of a session with the server at `url`."""
+    """The client's side of a session with the server at `url`.
+
+    `reached` is called with each `Stage` after `Stage.CONNECTED`, before the next step.  It may
+    make the session `fail`, and then there is no login.
+    """
 
     def __init__(
-        self, owner: Owner, url: ServerUrl, wire: AnyWire, dialect: Dialect, log: Context
+        self,
+        owner: Owner,
+        url: ServerUrl,
+        wire: AnyWire,
+        dialect: Dialect,
+        log: Context,
+        reached: Callable[[Stage], None] = lambda _stage: None,
     ) -> None:
         settings = owner.settings
         engine = Engine(
@@ -94,7 +119,8 @@ class ClientSession(Session):
         self._owner = owner
         self._left = trio.Event()
         self._left_because = ""
-        self._dialect = dialect
+        self.dialect = dialect
+        self._reached = reached
         self._open_since: float | None = None
         self.remotes: tuple[Remote, ...] = ()
         """Those that the server has been told."""
@@ -116,17 +142,21 @@ class ClientSession(Session):
     async def establish(self, nursery: trio.Nursery) -> None:
         """Upgrade, look at the host key, log in, and have the remotes accepted."""
         settings, connection = self._owner.settings, self.connection
+        self._check_wanted()
         with trio.fail_after(self.timings.ws_timeout):
             await handshake.connect(
                 nursery,
                 self.wire,
                 host=settings.hostname or self.url.authority,
                 path=self.url.path,
-                protocol=self._dialect.token,
+                protocol=self.dialect.token,
                 headers=settings.headers,
             )
+        self._reached(Stage.UPGRADED)
         self.start_ssh()
         host_key = await connection.agree_keys()
+        self._reached(Stage.KEYS_AGREED)
+        self._check_wanted()  # another attempt may have got here in the same moment
         self._check_host_key(host_key)  # before any credential is sent
         auth = settings.auth
         await connection.log_in(auth.user if auth else "", auth.password if auth else "")
@@ -143,6 +173,11 @@ class ClientSession(Session):
         if payload:
             self._take_reply(payload)
         self._owner.session_opened(self)
+
+    def _check_wanted(self) -> None:
+        """Raise `failure` if there is one already: a cancellation comes with the next wait only."""
+        if self.failure is not None:
+            raise self.failure
 
     def _check_host_key(self, host_key: bytes) -> None:
         """Show whom we talk to.  Raises `FingerprintMismatch` where the user named another."""

@@ -1,9 +1,9 @@
 """Staying connected: which server is tried when, and what is no use to be tried again.
 
 The servers are tried in the order in which the user gave them, without a pause between them; that
-is a round.  Between two rounds there is a wait, with exponential backoff and full jitter, so that a
-thousand clients that lost the same server do not come back in the same moment.  It is cut short by
-`Connector.retry_now`, and by a network that comes back.
+is a round.  At each server there may be several attempts beside each other, see
+`cotun_trio.attempts`; together they count once.  Between two rounds there is a wait, see
+`cotun_trio.backoff`.  It is cut short by `Connector.retry_now`, and by a network that comes back.
 
 A session is a task of its own, and may outlive its place here: a server of our kind that is about
 to end says so, and then the next session is looked for while the streams of this one end.
@@ -12,34 +12,35 @@ to end says so, and then the next session is looked for while the streams of thi
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 import trio
 
+from cotun_trio.attempts import Attempts
+from cotun_trio.backoff import FIRST_INTERVAL, Backoff
 from cotun_trio.client_session import ClientSession
 from cotun_trio.errors import (
     AuthenticationFailed,
     ConnectionLost,
     CotunError,
+    DialFailed,
     FingerprintMismatch,
     GaveUp,
-    UpgradeRefused,
 )
 from cotun_trio.snapshot import Past
 from cotun_trio.uplink import Uplink
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from cotun_trio.client_session import Owner
+    from cotun_trio.client_session import Owner, Stage
     from cotun_trio.logs import Context
-    from cotun_trio.settings import Way
+    from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.settings import ServerUrl, Way
     from cotun_trio.uplink import AnyUplink
+    from cotun_trio.websocket.any_wire import AnyWire
 
-FIRST_INTERVAL = 3.0
-"""Seconds: the longest wait before the first retry; it doubles with each round that fails.  Over a
-shorter one a crowd of clients would be too dense: so a tenth of a second has 3 % of them, and even
-of a hundred hardly ever more than 10."""
 STABLE = 5.0
 """Seconds that a session has to last for the backoff to start again: a server that accepts and then
 drops us is no success."""
@@ -67,6 +68,7 @@ class Connector:
         self._dialects = owner.settings.dialects
         self._retry = trio.Event()
         self._waiting = trio.CancelScope()
+        self._dialled = 0.0  # when the latest attempt began
         self._patience = 0.0  # seconds from the news of a network to the next attempt
 
     def retry_now(self) -> None:
@@ -86,6 +88,7 @@ class Connector:
 
     async def _stay_connected(self, nursery: trio.Nursery) -> CotunError:
         failed, most = 0, self._settings.max_retry_count
+        backoff = Backoff(self._settings.max_retry_interval, hold=most is None or most < 0)
         ways: Sequence[Way] = self._settings.ways
         while True:
             failures: list[CotunError] = []
@@ -101,15 +104,16 @@ class Connector:
                 ways = [*(other for other in ways if other is not way), way]
             if session is not None and session.lasted >= STABLE:
                 failed = 0
+                backoff.start_again()
             if most is None and all(failure.fatal for failure in failures):
                 return failures[0]
             if most is not None and 0 <= most <= failed:
                 self._log.info("Give up")
                 return GaveUp(f"gave up after {failed + 1} attempts: {failures[-1]}")
-            # 2³⁰ s is far above any interval, and far below what a float can hold.
-            interval = min(FIRST_INTERVAL * 2 ** min(failed, 30), self._settings.max_retry_interval)
             failed += 1
-            await self._wait(random.uniform(0, interval), failures[-1])
+            reached = not all(isinstance(failure, DialFailed) for failure in failures)
+            seconds = backoff.draw(trio.current_time(), dialled=self._dialled, reached=reached)
+            await self._wait(seconds, failures[-1])
 
     # ---- between two rounds
 
@@ -128,7 +132,7 @@ class Connector:
         soon = trio.current_time() + self._patience
         self._waiting.deadline = min(self._waiting.deadline, soon)
 
-    # ---- one attempt
+    # ---- one server
 
     async def _try(
         self, nursery: trio.Nursery, way: Way, failed: int
@@ -144,31 +148,39 @@ class Connector:
         if len(leaving) >= MAX_LEAVING:
             eldest = max(leaving, key=lambda session: session.lasted)
             eldest.fail(ConnectionLost("the server has been about to end for too long"))
-        session: ClientSession | None = None
-        failure: CotunError = ConnectionLost("no attempt")
-        for dialect in self._dialects:
-            try:
-                log.debug("connecting to %s", way.server)
-                session = ClientSession(
-                    self._owner, way.server, await self._uplink.dial(way), dialect, log
-                )
-            except CotunError as error:
-                failure = error
-                break
-            self.sessions.add(session)
-            nursery.start_soon(self._run_session, session)
-            failure = await session.wait_left()
-            if session.was_open:
-                # It does speak this one; but its successor need not.
-                others = (other for other in self._settings.dialects if other is not dialect)
-                self._dialects = (dialect, *others)
-            if not isinstance(failure, UpgradeRefused):
-                break  # or perhaps it speaks the other dialect
+
+        async def dial() -> AnyWire:
+            log.debug("connecting to %s", way.server)
+            self._dialled = trio.current_time()
+            return await self._uplink.dial(way)
+
+        begin = partial(self._begin, nursery, way.server, log)
+        timeout = self._settings.timings.ssh_timeout
+        attempts = Attempts(self._dialects, dial, begin, log, timeout=timeout)
+        session, failure = await attempts.run()
+        if session is not None and session.was_open:
+            # It does speak this one; but its successor need not.
+            others = (each for each in self._settings.dialects if each is not session.dialect)
+            self._dialects = (session.dialect, *others)
         self._log_end(session, failure, failed, log)
         return session, failure
 
-    async def _run_session(self, session: ClientSession) -> None:
-        deadline = trio.current_time() + self._settings.timings.ssh_timeout
+    def _begin(
+        self,
+        nursery: trio.Nursery,
+        url: ServerUrl,
+        log: Context,
+        wire: AnyWire,
+        dialect: Dialect,
+        deadline: float,
+        reached: Callable[[Stage], None],
+    ) -> ClientSession:
+        session = ClientSession(self._owner, url, wire, dialect, log, reached)
+        self.sessions.add(session)
+        nursery.start_soon(self._run_session, session, deadline)
+        return session
+
+    async def _run_session(self, session: ClientSession, deadline: float) -> None:
         try:
             await session.run(deadline=deadline)
         except CotunError:

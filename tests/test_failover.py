@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import random
 import socket
 import struct
@@ -17,11 +18,19 @@ from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.fingerprints import fingerprint
 from cotun_trio.client import Client
 from cotun_trio.connector import FIRST_INTERVAL, Connector
-from cotun_trio.errors import AuthenticationFailed, ConnectionLost, FingerprintMismatch, GaveUp
+from cotun_trio.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    CotunError,
+    DialFailed,
+    FingerprintMismatch,
+    GaveUp,
+)
 from cotun_trio.net import network_news
 from cotun_trio.net.network_news import is_news, watch_network
 from cotun_trio.settings import ServerUrl, Way
 from cotun_trio.uplink import Uplink
+from tests.support.dark_network import DROPS, Darkness
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.targets import (
@@ -174,16 +183,24 @@ async def test_a_server_that_is_away_keeps_the_client_going_whatever_the_others_
 class Crowd:
     """Clients that have all lost the same server, which is away for a while."""
 
-    def __init__(self, away: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(
+        self, away: float, meeting: Darkness | CotunError, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         self.back: list[float] = []
-        """When each of them got through."""
+        """When they got through: one that does so twice in a moment is in it twice."""
+        arrivals: dict[object, float] = {}
 
-        async def dial(_uplink: object, _way: object) -> None:
+        async def dial(uplink: object, _way: object) -> None:
             await trio.lowlevel.checkpoint()
-            lost = trio.current_time() == 0
-            if lost or trio.current_time() < away:
-                raise ConnectionLost("away")
-            self.back.append(trio.current_time())
+            if trio.current_time() == 0:
+                raise ConnectionLost("the session")  # which all of them lose
+            if isinstance(meeting, Darkness):
+                await meeting.pass_through(lambda: trio.current_time() < away)
+            elif trio.current_time() < away:
+                raise meeting
+            # Whatever comes later would have been given up.
+            if arrivals.setdefault(uplink, trio.current_time()) == trio.current_time():
+                self.back.append(trio.current_time())
             await trio.sleep_forever()
 
         monkeypatch.setattr(Uplink, "dial", dial)
@@ -193,15 +210,26 @@ class Crowd:
         return max(Counter(int(at * 10) for at in self.back).values())
 
 
+TURNED_AWAY = ConnectionLost("away")
+REFUSED = DialFailed("Connection refused", errno.ECONNREFUSED)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("away", [0.0, 1.0, 10.0])
+@pytest.mark.parametrize(
+    ("meeting", "away"),
+    [
+        *((TURNED_AWAY, away) for away in (0.0, 1.0, 10.0)),
+        *((REFUSED, away) for away in (3.0, 27.0)),
+        (DROPS, 27.0),
+    ],
+)
 async def test_a_thousand_clients_do_not_come_back_all_at_once(
-    away: float, monkeypatch: pytest.MonkeyPatch
+    meeting: Darkness | CotunError, away: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # In a clock of its own, without the kernel: nothing is sent.
     generator = random.Random(1)
     monkeypatch.setattr("cotun_trio.connector.random.uniform", generator.uniform)
-    crowd = Crowd(away, monkeypatch)
+    crowd = Crowd(away, meeting, monkeypatch)
 
     async def lose() -> None:
         async with trio.open_nursery() as nursery:

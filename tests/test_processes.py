@@ -279,12 +279,11 @@ async def test_a_wrong_fingerprint_has_status_3_and_names_the_right_one() -> Non
 
 async def test_a_sighup_makes_the_client_try_at_once() -> None:
     port = free_port()
+    # With a count the waits double from the first on.
+    options = ("--max-retry-interval", "1h", "--max-retry-count", "20")
     async with (
         listening(echo) as target,
-        our_client(f"http://{LOOPBACK}:{port}", "--max-retry-interval", "1h", target=target) as (
-            client,
-            local,
-        ),
+        our_client(f"http://{LOOPBACK}:{port}", *options, target=target) as (client, local),
     ):
         # Up to a wait of which nobody would see the end here.
         for number in range(1, 9):

@@ -11,6 +11,7 @@ import trio.testing
 
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.fingerprints import fingerprint
+from cotun_trio.attempts import MAX_BESIDE
 from cotun_trio.client import Client
 from cotun_trio.connector import STABLE
 from cotun_trio.durations import parse_duration
@@ -106,6 +107,29 @@ async def test_a_black_hole_is_noticed_on_both_sides_and_left_when_it_heals(
             assert await echoes(stream)
 
 
+async def test_attempts_that_are_answered_in_the_same_moment_make_one_login(
+    autojump: trio.testing.MockClock,
+) -> None:
+    async with (
+        nothing_left(),
+        watch_logs() as log,
+        running_server() as server,
+        fault_proxy(server.addresses[0]) as proxy,
+    ):
+        proxy.stall()
+        async with running_client(proxy.address) as client:
+            await trio.sleep(8)
+            assert proxy.connections == MAX_BESIDE
+            proxy.heal()
+            await client.opened()
+            await trio.sleep(10)
+            assert len(client.sessions) == 1
+            # The other was given up by us, before it had logged in.
+            await log.wait_for("closed before it was open", "server")
+            assert len(log.find("Fingerprint", "client")) == 1
+            assert not log.find("Connection error", "client")
+
+
 async def test_a_quiet_session_lives_on_for_ten_minutes(autojump: trio.testing.MockClock) -> None:
     async with echo_tunnel() as both, await both.connect() as stream:
         await trio.sleep(600)
@@ -159,15 +183,28 @@ async def test_a_network_that_delivers_single_bytes_is_good_enough() -> None:
 # ---- retries
 
 
-async def test_the_waits_double_up_to_the_longest(
+HELD_WAITS = [3, *[4] * 7]
+"""Where nothing can be reached, for half a minute: without jitter, each as long as it can be."""
+
+
+async def test_the_waits_are_short_for_half_a_minute_and_then_double_up_to_the_longest(
     autojump: trio.testing.MockClock, no_jitter: None
 ) -> None:
     async with (
         watch_logs() as log,
         running_client(refused_address(), max_retry_interval=20),
     ):
-        await log.wait_for("Retrying", times=7, timeout=1000)
-    assert waits(log) == [3, 6, 12, 20, 20, 20, 20]
+        await log.wait_for("Retrying", times=12, timeout=1000)
+    assert waits(log) == [*HELD_WAITS, 6, 12, 20, 20]
+
+
+async def test_where_rounds_are_counted_the_waits_double_from_the_first_on(
+    autojump: trio.testing.MockClock, no_jitter: None
+) -> None:
+    async with watch_logs() as log:
+        with pytest.raises(GaveUp):
+            await Client(client_settings(refused_address(), max_retry_count=4)).run()
+    assert waits(log) == [3, 6, 12, 24]
 
 
 async def test_the_waits_are_drawn_from_the_whole_interval(
@@ -175,8 +212,8 @@ async def test_the_waits_are_drawn_from_the_whole_interval(
 ) -> None:
     monkeypatch.setattr("cotun_trio.connector.random.uniform", random.Random(3).uniform)
     async with watch_logs() as log, running_client(refused_address(), max_retry_interval=8):
-        await log.wait_for("Retrying", times=25, timeout=10_000)
-    late = waits(log)[3:]
+        await log.wait_for("Retrying", times=35, timeout=10_000)
+    late = waits(log)[15:]  # behind the first half minute
     assert max(late) <= 8
     assert min(late) < 1
     assert 3 < sum(late) / len(late) < 5
@@ -188,14 +225,14 @@ async def test_a_session_that_lasted_starts_the_waits_again(
     async with watch_logs() as log, switchable_server() as server:
         await server.stop()
         async with running_client(server.address) as client:
-            await log.wait_for("Retrying in 24s", timeout=60)
+            await log.wait_for("Retrying in 24s", timeout=100)
             await server.start()
             await client.opened()
             await trio.sleep(STABLE)
             await server.stop()
             await log.wait_for("Disconnected: ", "client")
-            await log.wait_for("Retrying", times=5)
-    assert waits(log) == [3, 6, 12, 24, 3]
+            await log.wait_for("Retrying", times=12)
+    assert waits(log) == [*HELD_WAITS, 6, 12, 24, 3]
 
 
 async def test_a_session_that_is_dropped_at_once_does_not(
