@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from cotun_trio import logs
 from cotun_trio.access.penalties import Verdict
 from cotun_trio.common import Common
 from cotun_trio.errors import CotunError
@@ -142,6 +143,7 @@ class Worker(Server):
             nursery.start_soon(self._link.run)
             nursery.start_soon(self._obey, nursery)
             nursery.start_soon(self._report_signals)
+            nursery.start_soon(logs.write_what_waits)
             try:
                 await self.run(task_status=_Ready(self._link))
             except CotunError as error:
@@ -244,4 +246,7 @@ def main(arguments: Sequence[str]) -> None:
         sock.setblocking(True)
         sock.sendall(control.encode(control.CannotServe(str(error))))
         return
-    trio.run(worker.serve)
+    try:
+        trio.run(worker.serve)
+    finally:
+        logs.wait_for_reader()
