@@ -150,7 +150,11 @@ class Connector:
             try:
                 log.debug("connecting to %s", way.server)
                 session = ClientSession(
-                    self._owner, way.server, await self._uplink.dial(way), dialect, log
+                    self._owner,
+                    way.server,
+                    await self._uplink.dial(way),
+                    dialect,
+                    log.limited(self._owner.log_limits.of(str(way.server))),
                 )
             except CotunError as error:
                 failure = error

@@ -36,6 +36,7 @@ from cotun_trio.http.front import (
     wanted_dialect,
 )
 from cotun_trio.http.gateway import BackEnd, Gateway
+from cotun_trio.logs import Limits
 from cotun_trio.net.sockets import close
 from cotun_trio.net.tls_files import client_context
 from cotun_trio.net.transport import Transport
@@ -88,6 +89,8 @@ class Reception:
         self._owner = owner
         self._settings = settings
         self._certificates = certificates
+        self.log_limits = Limits(log)
+        """What each source can have us log; has to be run."""
         self._log = log
         self._back_end = None if settings.backend is None else _back_end(settings)
         self._startups = Startups(
@@ -128,7 +131,11 @@ class Reception:
 
     def _enter(self, host: str) -> Startup | None:
         shared = is_within(host, self._settings.trusted_proxies)
-        return self._startups.enter(source_of(host), self._log.warning, shared=shared)
+        return self._startups.enter(source_of(host), self._log_of(host).warning, shared=shared)
+
+    def _log_of(self, host: str) -> Context:
+        """Return the log for what `host`, an address, has us say."""
+        return self._log.limited(self.log_limits.of(source_of(host)))
 
     def health_acceptor(self, nursery: trio.Nursery) -> Callable[[socket.socket, object], None]:
         """Return the same for who watches the server, and is answered whatever there is else."""
@@ -159,7 +166,7 @@ class Reception:
         *args: object,
     ) -> None:
         """Keep what goes wrong with one connection from everything else."""
-        log = self._log.within(peer=join_host_port(host, port))
+        log = self._log_of(host).within(peer=join_host_port(host, port))
         try:
             await serve(sock, host, log, *args)
         except CotunError as error:
@@ -256,7 +263,8 @@ class Reception:
                 began = trio.current_time()
         client = origin.client(request.headers)
         if client != host:
-            log = log.within(client=client)
+            # Of all that come by this proxy, only this one is to blame from here on.
+            log = log.within(client=client).limited(self.log_limits.of(source_of(client)))
         if seconds := self._owner.logins.barred(client):
             reason = f"barred for {format_duration(round(seconds, 3))} more"
             raise HeadError(
@@ -309,7 +317,7 @@ class Reception:
 
     async def serve_wire(self, wire: AnyWire, dialect: Dialect, host: str) -> None:
         """Serve whoever is at the other end of `wire`, beginning with the upgrade."""
-        log = self._log.within(peer=host)
+        log = self._log_of(host).within(peer=host)
         startup = self._enter(host)
         try:
             if startup is not None:

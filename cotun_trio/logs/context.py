@@ -13,22 +13,42 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from cotun_trio.logs.limits import Limit
+
 ROOT = "cotun"
 
 _process: dict[str, object] = {}  # the pairs that all lines of the process begin with
 
 
 class Context(logging.LoggerAdapter[logging.Logger]):
-    """A logger that begins every line with ``key=value`` pairs."""
+    """A logger that begins every line with ``key=value`` pairs.
 
-    def __init__(self, logger: logging.Logger, pairs: Mapping[str, object] | None = None) -> None:
+    With a `limit`, what is above that is left out.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        pairs: Mapping[str, object] | None = None,
+        limit: Limit | None = None,
+    ) -> None:
         super().__init__(logger)
+        self._limit = limit
         self.pairs = pairs or {}
         self._prefix: str | None = None  # made when there is a line to be written
 
     def within(self, **pairs: object) -> Context:
         """Return the same with more pairs, or with other values for some."""
-        return Context(self.logger, {**self.pairs, **pairs})
+        return Context(self.logger, {**self.pairs, **pairs}, self._limit)
+
+    def limited(self, limit: Limit) -> Context:
+        """Return the same with another limit, for the lines that one source can provoke."""
+        return Context(self.logger, self.pairs, limit)
+
+    def apart(self, subject: str) -> Context:
+        """Return the same for lines about `subject`, which other lines cannot keep from the log."""
+        limit = self._limit
+        return self if limit is None else self.limited(limit.apart(subject))
 
     @property
     def prefix(self) -> str:
@@ -41,6 +61,11 @@ class Context(logging.LoggerAdapter[logging.Logger]):
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         """Log a message with the context before it."""
         if self.isEnabledFor(level):
+            limit = self._limit
+            if limit is not None and not limit.admits(
+                level, traceback=bool(kwargs.get("exc_info"))
+            ):
+                return
             msg, args, extra = self._in_context(msg, args)
             self.logger.log(level, msg, *args, extra=extra, **kwargs)
 

@@ -109,6 +109,7 @@ class Worker(Server):
         self._served = common.served
         self._take_over: dict[bool, Callable[[socket.socket, object], None]] = {}
         super().__init__(attrs.evolve(start.settings, host_key=start.host_key), common=common)
+        self._log_lost = self.log.limited(self._reception.log_limits.of("lost connections"))
 
     # ---- what a server does otherwise
 
@@ -178,7 +179,7 @@ class Worker(Server):
 
     def _serve_connection(self, connection: control.Connection, descriptor: int) -> None:
         if descriptor < 0:
-            self.log.warning("a connection is lost: out of file descriptors")
+            self._log_lost.warning("a connection is lost: out of file descriptors")
             self._served.own += 1
             return
         sock = socket.socket(fileno=descriptor)
