@@ -21,7 +21,7 @@ from cotun_trio.durations import format_duration
 from cotun_trio.errors import ConnectionLost, CotunError, UsageError
 from cotun_trio.forwards.listener import open_listener
 from cotun_trio.forwards.stdio import carry_stdio
-from cotun_trio.logs import get_logger
+from cotun_trio.logs import Limits, get_logger
 from cotun_trio.net.sockets import close
 from cotun_trio.snapshot import snapshot
 from cotun_trio.ssh.scratch import Scratch
@@ -61,6 +61,10 @@ class Client:
         self._reread = reread
         self._listeners: list[Listener] = []
         self.log = get_logger("client")
+        self.log_limits = Limits(self.log)
+        """See `cotun_trio.client_session.Owner`."""
+        # Whoever can connect to a listener here can have these said.
+        self._local_log = self.log.limited(self.log_limits.of("local connections"))
         self.scratch = Scratch()
         self.identity = secrets.token_hex(16)
         """Told to servers of our kind: whoever has it may take its reverse listeners over."""
@@ -116,6 +120,7 @@ class Client:
                     self._end(await self._connector.run(sessions))
 
             process.start_soon(connect)
+            process.start_soon(self.log_limits.run)
             async with trio.open_nursery() as accepting:
                 self._accepting = accepting
                 for listener in self._listeners:
@@ -242,7 +247,7 @@ class Client:
             accepted,
             lambda: self._session,
             udp_max_size=self.settings.timings.udp_max_size,
-            log=self.log.within(remote=listener.remote),
+            log=self._local_log.within(remote=listener.remote),
         )
 
     async def _wait_to_carry_stdio(self, remote: Remote) -> None:
@@ -288,7 +293,7 @@ class Client:
                 handed_over = True
         finally:
             if not handed_over:
-                self.log.info("no tunnel for %s from %s: closed", remote, peer)
+                self._local_log.info("no tunnel for %s from %s: closed", remote, peer)
                 close(sock, reset=True)
 
     # ---- sessions

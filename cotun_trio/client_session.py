@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.running import Forward, Tally
-    from cotun_trio.logs import Context
+    from cotun_trio.logs import Context, Limits
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.settings import ClientSettings, ServerUrl
     from cotun_trio.ssh.global_requests import GlobalRequest
@@ -57,6 +57,8 @@ class Owner(Protocol):
 
     settings: ClientSettings
     log: Context
+    log_limits: Limits
+    """What each server can have us log."""
     scratch: Scratch
     identity: str
     """Told to servers of our kind: whoever has it may take the reverse listeners over."""

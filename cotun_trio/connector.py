@@ -175,6 +175,7 @@ class Connector:
         deadline: float,
         reached: Callable[[Stage], None],
     ) -> ClientSession:
+        log = log.limited(self._owner.log_limits.of(str(url)))
         session = ClientSession(self._owner, url, wire, dialect, log, reached)
         self.sessions.add(session)
         nursery.start_soon(self._run_session, session, deadline)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from cotun_trio import logs
 from cotun_trio.errors import (
     AuthenticationFailed,
     ConfigRefused,
@@ -86,7 +87,10 @@ def _run(
 ) -> int:
     prepare(process)
     try:
-        trio.run(_until_signal, main, handlers, process.pid)
+        try:
+            trio.run(_until_signal, main, handlers, process.pid)
+        finally:
+            logs.wait_for_reader()
     except CotunError as error:
         print(f"cotun-trio: {error}", file=sys.stderr)
         return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 1)
@@ -120,6 +124,7 @@ async def _until_signal(
 
             nursery.start_soon(watch)
             nursery.start_soon(main.notifier.feed_watchdog)
+            nursery.start_soon(logs.write_what_waits)
             try:
                 await main.run()
             except CotunError as error:

@@ -87,6 +87,7 @@ class Logins:
             user = await self._verify(source, name, password)
             if user is None:
                 # In the form that the README gives to fail2ban: what a client says comes last.
+                log = log.apart("logins")  # or a source could hide them behind other lines
                 log.info("Authentication failed from %s for user '%s'", host, escape(name))
                 verdict = await self._failures.failed(source)
                 if verdict.barred_for:

@@ -23,6 +23,7 @@ def prepare(process: ProcessSettings, **pairs: object) -> None:
     `pairs` are what its log lines begin with, where others write to the same stream.
     """
     _raise_descriptor_limit()
+    logs.never_wait()
     logs.configure(verbose=process.verbose, json_lines=process.log_format == "json", process=pairs)
     gc.freeze()  # what is imported lives as long as the process
     gc.set_threshold(GC_THRESHOLD, 20, 100)

@@ -36,6 +36,7 @@ from cotun_trio.http.front import (
     wanted_dialect,
 )
 from cotun_trio.http.gateway import BackEnd, Gateway
+from cotun_trio.logs import Limits
 from cotun_trio.net.sockets import close
 from cotun_trio.net.tls_files import client_context
 from cotun_trio.net.transport import Transport
@@ -90,6 +91,8 @@ class Reception:
         self._owner = owner
         self._settings = settings
         self._certificates = certificates
+        self.log_limits = Limits(log)
+        """What each source can have us log; has to be run."""
         self._log = log
         self._back_end = None if settings.backend is None else _back_end(settings)
         self._startups = Startups(
@@ -136,6 +139,10 @@ class Reception:
         """Return what `host` counts as; None for a trusted proxy, which stands for many."""
         return None if is_within(host, self._settings.trusted_proxies) else source_of(host)
 
+    def _log_of(self, host: str) -> Context:
+        """Return the log for what `host`, an address, has us say."""
+        return self._log.limited(self.log_limits.of(source_of(host)))
+
     def health_acceptor(self, nursery: trio.Nursery) -> Callable[[socket.socket, object], None]:
         """Return the same for who watches the server, and is answered whatever there is else."""
 
@@ -165,7 +172,7 @@ class Reception:
         *args: object,
     ) -> None:
         """Keep what goes wrong with one connection from everything else."""
-        log = self._log.within(peer=join_host_port(host, port))
+        log = self._log_of(host).within(peer=join_host_port(host, port))
         try:
             await serve(sock, host, log, *args)
         except CotunError as error:
@@ -265,7 +272,8 @@ class Reception:
                 startup.move(self._source(host))  # between requests, a proxy has it for all
                 began = trio.current_time()
         if client != host:
-            log = log.within(client=client)
+            # Of all that come by this proxy, only this one is to blame from here on.
+            log = log.within(client=client).limited(self.log_limits.of(source_of(client)))
         if seconds := self._owner.logins.barred(client):
             reason = f"barred for {format_duration(round(seconds, 3))} more"
             raise HeadError(
@@ -308,7 +316,7 @@ class Reception:
 
     async def serve_wire(self, wire: AnyWire, dialect: Dialect, host: str) -> None:
         """Serve whoever is at the other end of `wire`, beginning with the upgrade."""
-        log = self._log.within(peer=host)
+        log = self._log_of(host).within(peer=host)
         startup = self._startups.enter(self._source(host))
         try:
             if startup is not None:

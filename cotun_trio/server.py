@@ -115,6 +115,7 @@ class Server:
                     failure = error
                 else:
                     process.start_soon(self._reload_when_asked)
+                    process.start_soon(self._reception.log_limits.run)
                     await self._serve(task_status)
                 process.cancel_scope.cancel()
         finally:

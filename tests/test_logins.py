@@ -14,7 +14,7 @@ from cotun_trio.access.users import User, Users
 from cotun_trio.accounts import Accounts
 from cotun_trio.errors import AuthenticationFailed
 from cotun_trio.logins import Logins
-from cotun_trio.logs import get_logger
+from cotun_trio.logs import Limits, get_logger
 from tests.support.log_watch import watch_logs
 from tests.support.peer import peer_of, upgrade_request
 from tests.support.targets import connect, receive_all
@@ -82,6 +82,20 @@ async def test_ten_failures_bar_a_source_even_with_the_right_password(
     assert len(log.find("^Too many failures: 192.0.2.1 is barred for 1m")) == 1
     await trio.sleep(60)
     assert await judged(door, "secret")
+
+
+async def test_other_lines_of_a_source_do_not_hide_its_failed_logins(
+    autojump: trio.testing.MockClock,
+) -> None:
+    _, door = logins()
+    async with watch_logs() as log:
+        limited = LOG.within(peer="x").limited(Limits(LOG).of("192.0.2.1"))
+        for _ in range(1000):
+            limited.info("noise")
+        for _ in range(10):
+            assert await door.judge("192.0.2.1", "alice", "wrong", limited) is None
+    assert len(log.find("Authentication failed from 192.0.2.1 for user 'alice'$")) == 10
+    assert len(log.find("Too many failures")) == 1
 
 
 async def test_who_is_barred_while_waiting_for_a_turn_is_not_checked(

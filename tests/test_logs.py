@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from cotun_trio.logs import ROOT, configure, get_logger, has_colours, is_journal
+from cotun_trio.logs import configure, get_logger, has_colours, is_journal
+from tests.support.log_watch import restored_logging
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,10 +29,8 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     """Undo what `configure` does to the process."""
-    logger = logging.getLogger(ROOT)
-    before = logger.handlers[:], logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.level, logger.propagate = before
+    with restored_logging():
+        yield
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:

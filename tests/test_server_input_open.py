@@ -17,6 +17,7 @@ import trio
 import trio.testing
 
 from cotun_trio.forwards import streams
+from cotun_trio.logs import limits
 from cotun_trio.ssh import connection, messages
 from cotun_trio.ssh.messages import (
     about_channel,
@@ -351,7 +352,10 @@ async def test_what_is_unknown_is_answered_so_and_the_session_goes_on() -> None:
                 assert await peer.receive() == answer
 
 
-async def test_1000_refused_opens_are_answered_and_nothing_is_kept() -> None:
+async def test_1000_refused_opens_are_answered_and_nothing_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(limits, "LINES", 2000)  # tests/logs/test_limits.py has the log's rate
     counts: list[int] = []
     refusal = "refused a channel: .*"
     async with (

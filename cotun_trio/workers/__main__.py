@@ -2,9 +2,10 @@
 
 import sys
 
-from cotun_trio import unused_imports
+from cotun_trio import logs, unused_imports
 
 if __name__ == "__main__":
+    logs.never_wait()  # before anything can fail: a traceback must not keep it from its end
     unused_imports.leave_out()
     from cotun_trio.workers import worker
 

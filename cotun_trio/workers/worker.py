@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from cotun_trio import logs
 from cotun_trio.access.penalties import Verdict
 from cotun_trio.common import Common
 from cotun_trio.errors import CotunError
@@ -126,6 +127,7 @@ class Worker(Server):
         self._is_draining = False
         self._take_over: dict[bool, Callable[[socket.socket, object], None]] = {}
         super().__init__(attrs.evolve(start.settings, host_key=start.host_key), common=common)
+        self._log_lost = self.log.limited(self._reception.log_limits.of("lost connections"))
 
     # ---- what a server does otherwise
 
@@ -161,6 +163,7 @@ class Worker(Server):
             nursery.start_soon(self._link.run)
             nursery.start_soon(self._obey, nursery)
             nursery.start_soon(self._report_signals)
+            nursery.start_soon(logs.write_what_waits)
             try:
                 await self.run(task_status=_Ready(self._link))
             except CotunError as error:
@@ -206,7 +209,7 @@ class Worker(Server):
 
     def _serve_connection(self, connection: Connection, descriptor: int) -> None:
         if descriptor < 0:
-            self.log.warning("a connection is lost: out of file descriptors")
+            self._log_lost.warning("a connection is lost: out of file descriptors")
             self._served.own += 1
             return
         sock = socket.socket(fileno=descriptor)
@@ -275,4 +278,7 @@ def main(arguments: Sequence[str]) -> None:
         sock.setblocking(True)
         sock.sendall(control.encode(control.CannotServe(str(error))))
         return
-    trio.run(worker.serve, instruments=[Steps(counts.count(STEPS, start.slot))])
+    try:
+        trio.run(worker.serve, instruments=[Steps(counts.count(STEPS, start.slot))])
+    finally:
+        logs.wait_for_reader()

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from cotun_trio.logs.context import set_process
+
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 
 class LogWatch(logging.Handler):
@@ -69,3 +71,15 @@ async def watch_logs() -> AsyncIterator[LogWatch]:
     finally:
         logger.removeHandler(watch)
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def restored_logging() -> Iterator[None]:
+    """Undo in the end what `cotun_trio.logs.configure` does to the process."""
+    logger = logging.getLogger("cotun")
+    before = logger.handlers[:], logger.level, logger.propagate
+    try:
+        yield
+    finally:
+        logger.handlers[:], logger.level, logger.propagate = before
+        set_process({})

@@ -1,0 +1,67 @@
+"""What the program's log looks like, and where it goes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from cotun_trio.logs.context import ROOT, get_logger, set_process
+from cotun_trio.logs.formats import make_formatter
+from cotun_trio.logs.standard_error import LineStream
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+
+def configure(
+    *,
+    verbose: bool,
+    json_lines: bool = False,
+    stream: TextIO | None = None,
+    environment: Mapping[str, str] = os.environ,
+    process: Mapping[str, object] | None = None,
+) -> None:
+    """Send the lines to `stream`, which is standard error if None.
+
+    With `verbose`, there are also those about single connections; with `json_lines`, each is a JSON
+    object.  What the stream is decides about the rest: a terminal gets colours, unless ``NO_COLOR``
+    says otherwise (no-color.org), and systemd's journal gets the priority of each line
+    (sd-daemon(3)), and no time, since it has its own.
+
+    A stream with a descriptor is written to without waiting for its reader: what has no room is
+    dropped, and counted (`cotun_trio.logs.output`).
+
+    `process` are pairs that tell this process from others that write to the same stream.
+    """
+    set_process(process or {})
+    target = _without_waiting(stream or sys.stderr)
+    formatter = make_formatter(target, environment, json_lines=json_lines)
+    handler: logging.Handler = logging.NullHandler()  # it may have been started without one
+    if target is not None:
+        handler = logging.StreamHandler(target)
+        handler.setFormatter(formatter)
+    if isinstance(target, LineStream):
+        target.output.count_line = lambda count: formatter.format(_record_of(count))
+    logger = logging.getLogger(ROOT)
+    logger.handlers[:] = [handler]
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logger.propagate = False
+
+
+def _without_waiting(stream: TextIO | LineStream | None) -> TextIO | LineStream | None:
+    """Return a stream that leads to the same descriptor; `stream` itself if it has none."""
+    if stream is None or isinstance(stream, LineStream):
+        return stream
+    try:
+        return LineStream(stream)
+    except (OSError, ValueError):
+        return stream
+
+
+def _record_of(dropped: int) -> logging.LogRecord:
+    """Return the record that says how many lines were dropped."""
+    log = get_logger("log")
+    return log.make_record(logging.WARNING, "%d lines were dropped here: nobody read them", dropped)

@@ -1,0 +1,101 @@
+"""A logger whose lines begin with their context.
+
+Context nests as the things themselves do: a session's lines begin with ``session=3``, those of a
+connection in it with ``session=3 user=alice conn=7``.  Text from a peer is escaped before it gets
+here (`cotun_trio.escape`).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from cotun_trio.logs.limits import Limit
+
+ROOT = "cotun"
+
+_process: dict[str, object] = {}  # the pairs that all lines of the process begin with
+
+
+class Context(logging.LoggerAdapter[logging.Logger]):
+    """A logger that begins every line with ``key=value`` pairs.
+
+    With a `limit`, what is above that is left out.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger,
+        pairs: Mapping[str, object] | None = None,
+        limit: Limit | None = None,
+    ) -> None:
+        super().__init__(logger)
+        self._limit = limit
+        self.pairs = pairs or {}
+        self._prefix: str | None = None  # made when there is a line to be written
+
+    def within(self, **pairs: object) -> Context:
+        """Return the same with more pairs, or with other values for some."""
+        return Context(self.logger, {**self.pairs, **pairs}, self._limit)
+
+    def limited(self, limit: Limit) -> Context:
+        """Return the same with another limit, for the lines that one source can provoke."""
+        return Context(self.logger, self.pairs, limit)
+
+    def apart(self, subject: str) -> Context:
+        """Return the same for lines about `subject`, which other lines cannot keep from the log."""
+        limit = self._limit
+        return self if limit is None else self.limited(limit.apart(subject))
+
+    @property
+    def prefix(self) -> str:
+        """What lines begin with."""
+        if self._prefix is None:
+            pairs = _process | dict(self.pairs)
+            self._prefix = " ".join(f"{key}={value}" for key, value in pairs.items())
+        return self._prefix
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log a message with the context before it."""
+        if self.isEnabledFor(level):
+            limit = self._limit
+            if limit is not None and not limit.admits(
+                level, traceback=bool(kwargs.get("exc_info"))
+            ):
+                return
+            msg, args, extra = self._in_context(msg, args)
+            self.logger.log(level, msg, *args, extra=extra, **kwargs)
+
+    def make_record(self, level: int, msg: str, *args: object) -> logging.LogRecord:
+        """Return what `log` would log, for somebody who has to write it by other means."""
+        form, args, extra = self._in_context(msg, args)
+        return self.logger.makeRecord(
+            self.logger.name, level, __file__, 0, form, args, None, extra=extra
+        )
+
+    def _in_context(
+        self, msg: object, args: tuple[object, ...]
+    ) -> tuple[object, tuple[object, ...], dict[str, object] | None]:
+        """Return a message with the context before it, and what says so in the record."""
+        prefix = self.prefix
+        if not prefix:
+            return msg, args, None
+        # Never as a part of the format: a user's name or an IPv6 zone can have a % in it.
+        # A message without arguments is no format either.
+        form = msg if args else str(msg).replace("%", "%%")
+        context = _process | dict(self.pairs)
+        return f"%s: {form}", (prefix, *args), {"context": context, "context_size": len(prefix) + 2}
+
+
+def get_logger(side: str) -> Context:
+    """Return the logger of ``server`` or ``client``, or of a part of the program."""
+    return Context(logging.getLogger(f"{ROOT}.{side}"))
+
+
+def set_process(pairs: Mapping[str, object]) -> None:
+    """Begin all lines of the process with `pairs`."""
+    _process.clear()
+    _process.update(pairs)

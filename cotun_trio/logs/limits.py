@@ -1,0 +1,85 @@
+"""Limits on what others can have us log: what a source says above its rate is one number.
+
+A source is whatever can be to blame: where a client comes from (`cotun_trio.access.sources`), a
+server, "local connections".  What the program says of itself has no limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from cotun_trio.logs.rates import Rates
+
+if TYPE_CHECKING:
+    from cotun_trio.logs.context import Context
+
+LINES = 50
+"""Lines in a second: more than anybody reads."""
+DEBUG_LINES = 500
+"""The same for those at DEBUG: whoever asks for them wants to see single connections."""
+TRACEBACK = 50
+"""Lines that one with a traceback counts as."""
+
+
+class Limits:
+    """Those of one server or client, in whose `log` the numbers are told.  `run` it."""
+
+    def __init__(self, log: Context) -> None:
+        self._log = log
+        self._rates, self._debug_rates = Rates(LINES), Rates(DEBUG_LINES)
+        self._excess = trio.Event()  # something has been left out, ...
+        self._due = 0.0  # ... in the second that ends then
+
+    def of(self, source: str) -> Limit:
+        """Return the limit of a source, whose name is safe to print; for `Context.limited`."""
+        return Limit(self, source)
+
+    def admits(self, source: str, level: int, lines: int) -> bool:
+        """Return whether `source` may have so many lines at `level`, and count them."""
+        now = trio.current_time()
+        self._turn(now)
+        rates = self._debug_rates if level <= logging.DEBUG else self._rates
+        admitted = rates.admits(source, lines)
+        if not admitted:
+            self._due = math.floor(now) + 1
+            self._excess.set()
+        return admitted
+
+    async def run(self) -> None:
+        """Tell what was left out when its second is over, until cancelled, and then the rest."""
+        try:
+            while True:
+                await self._excess.wait()
+                await trio.sleep_until(self._due)
+                self._excess = trio.Event()
+                self._turn(trio.current_time())
+        finally:
+            self._turn(trio.current_time() + 1)
+
+    def _turn(self, now: float) -> None:
+        for level, rates in ((logging.WARNING, self._rates), (logging.DEBUG, self._debug_rates)):
+            for source, count in rates.turn(now).items():
+                self._log.log(
+                    level, "%d more lines about %s were left out in one second", count, source
+                )
+
+
+@attrs.frozen
+class Limit:
+    """The limit of a source."""
+
+    _limits: Limits
+    _source: str
+
+    def apart(self, subject: str) -> Limit:
+        """Return another one, for what is about `subject`: other lines take nothing from it."""
+        return Limit(self._limits, f"{subject} of {self._source}")
+
+    def admits(self, level: int, *, traceback: bool = False) -> bool:
+        """Return whether there may be a line at `level`, and count it."""
+        return self._limits.admits(self._source, level, TRACEBACK if traceback else 1)

@@ -1,0 +1,100 @@
+"""Standard error as a stream that never waits for its reader.
+
+A traceback, a warning, a last word: whatever Python and we write there goes the same way as the
+log, and in the same order.
+"""
+
+from __future__ import annotations
+
+import atexit
+import io
+import sys
+from typing import TYPE_CHECKING
+
+from cotun_trio.logs.output import MAX_LINE, Output
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+PARTING = 0.5
+"""Seconds for a reader to take what is left when there is no event loop any more: the last lines
+say why the program ends."""
+
+
+class LineStream(io.TextIOBase):
+    """A text stream that writes whole lines to the descriptor of another one, and never waits."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._partial = ""  # a line that has no end yet
+        self.output = Output(stream.fileno(), stream.encoding)
+        """Where the lines go."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """That of the other stream."""
+        return self._stream.encoding
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        """Return whether it is a terminal."""
+        return self._stream.isatty()
+
+    def writable(self) -> bool:
+        """Return true."""
+        return True
+
+    def write(self, text: str) -> int:
+        """Write what is whole lines now."""
+        with self.output.lock:
+            *lines, self._partial = (self._partial + text).split("\n")
+            self.output.write(line + "\n" for line in lines)
+            if len(self._partial) > MAX_LINE:
+                self.flush()
+        return len(text)
+
+    def flush(self) -> None:
+        """Write the line that has no end yet, too."""
+        with self.output.lock:
+            partial, self._partial = self._partial, ""
+            self.output.write([partial] if partial else [])
+
+    def close(self) -> None:
+        """Let go of what belongs to it; the other stream stays open."""
+        if not self.closed:
+            super().close()
+            self.output.close()
+
+
+def never_wait() -> None:
+    """Have `sys.stderr` never wait for its reader, from now on; a program may do that, no library.
+
+    Can be called again.
+    """
+    stream = sys.stderr
+    if stream is None or isinstance(stream, LineStream):
+        return
+    try:
+        sys.stderr = LineStream(stream)
+    except (OSError, ValueError):
+        return  # it is no descriptor
+    atexit.register(wait_for_reader)
+
+
+async def write_what_waits() -> None:
+    """Write what standard error has had no room for as soon as it has, until cancelled."""
+    if isinstance(sys.stderr, LineStream):
+        await sys.stderr.output.run()
+
+
+def wait_for_reader() -> None:
+    """Wait until standard error has been read, or for `PARTING` seconds.
+
+    To be called when the event loop has ended, before what should be read in any case; at the end
+    of the process it is called anyway.
+    """
+    if isinstance(sys.stderr, LineStream):
+        sys.stderr.output.finish(PARTING)
