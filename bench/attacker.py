@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from bench.flood_kinds import BURST
 from bench.processes import PATIENCE, BenchError, child
-from bench.raw_peer import PeerError, connect
+from bench.raw_peer import FAILURES, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,10 +26,14 @@ if TYPE_CHECKING:
 NICENESS = 19
 AT_A_TIME = 8
 """Connections on their way at once."""
+BURST = 256 * 1024
+"""Bytes that each connection sends at once."""
 PIECE = 64 * 1024
 """Bytes of a sustained flood that are made at once."""
 SOURCE = "127.0.0.2"
 """Where it comes from: others are not to be refused for its sake."""
+RECORD_HEAD = 22
+"""Bytes that a record of TLS 1.3 adds to its content."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,32 +65,28 @@ class Attack:
     """One flood, in one process."""
 
     def __init__(self, parent: Connection, orders: Orders) -> None:
+        self.orders = orders
         self.report = Report()
+        self.stopped = trio.Event()
+        """Set when nothing more is to be sent."""
+        self.limit = trio.CapacityLimiter(AT_A_TIME)
+        """For connections on their way."""
         self._parent = parent
-        self._orders = orders
-        self._go, self._stop = trio.Event(), trio.Event()
+        self._go = trio.Event()
 
     async def run(self) -> None:
         """Get ready, say so, and do what the parent says; see `Attacker`."""
-        limit = trio.CapacityLimiter(AT_A_TIME)
-        ready: list[tuple[RawPeer, bytes]] = []
-
-        async def prepare() -> None:
-            async with limit:
-                try:
-                    ready.append(await self._prepare())
-                except PeerError as error:
-                    self.report.refused = str(error)
-
         async with trio.open_nursery() as nursery:
-            for _ in range(self._orders.crowd):
-                nursery.start_soon(prepare)
-        self.report.connections = len(ready)
-        self._parent.send(self.report)
-        async with trio.open_nursery() as nursery:
-            for peer, burst in ready:
-                nursery.start_soon(self._attack, peer, burst)
-            for event in (self._go, self._stop):
+
+            async def begin(number: int) -> None:
+                async with self.limit:
+                    await nursery.start(self._one, number)
+
+            async with trio.open_nursery() as beginning:
+                for number in range(self.orders.crowd):
+                    beginning.start_soon(begin, number)
+            self._parent.send(self.report)
+            for event in (self._go, self.stopped):
                 await self._hear()
                 event.set()
             await self._hear()
@@ -98,36 +97,53 @@ class Attack:
         await trio.lowlevel.wait_readable(self._parent.fileno())
         self._parent.recv()
 
-    async def _prepare(self) -> tuple[RawPeer, bytes]:
-        orders = self._orders
-        peer = await connect(orders.address, orders.kind.stage, login=orders.guest, source=SOURCE)
-        if orders.kind.channel:
-            with trio.fail_after(PATIENCE):
-                await peer.open_channel(orders.places.allowed)
-        return peer, peer.sealed(orders.kind.make(peer, orders.places, BURST))
+    async def _one(self, number: int, *, task_status: trio.TaskStatus[None]) -> None:
+        """Be one connection, or one who makes them one after the other."""
+        prepared = False
 
-    async def _attack(self, peer: RawPeer, burst: bytes) -> None:
-        """Flood by one connection, until it is cut."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._drain, peer, nursery.cancel_scope)
+        async def ready() -> None:
+            nonlocal prepared
+            prepared = True
+            self.report.connections += 1
+            task_status.started()
             await self._go.wait()
-            with contextlib.suppress(trio.BrokenResourceError):  # draining tells
-                await self._send(peer, burst)
-                while self._orders.kind.sustained and not self._stop.is_set():
-                    more = self._orders.kind.make(peer, self._orders.places, PIECE)
-                    await self._send(peer, peer.sealed(more))
 
-    async def _send(self, peer: RawPeer, data: bytes) -> None:
-        for at in range(0, len(data), PIECE):
-            piece = data[at : at + PIECE]
+        try:
+            await self.orders.kind.script(self, number, ready)
+        except FAILURES as error:
+            if prepared:
+                self.report.cut += 1
+            else:
+                self.report.refused = f"{type(error).__name__}: {error}"
+                task_status.started()
+
+    async def connect(
+        self, *, stage: str = "", source: str = SOURCE, target: str | None = None
+    ) -> RawPeer:
+        """Return a connection as far as the kind says, or to `stage`; see `raw_peer.connect`."""
+        orders = self.orders
+        return await connect(
+            orders.address,
+            stage or orders.kind.stage,
+            login=orders.guest,
+            source=source,
+            target=target,
+        )
+
+    @property
+    def burst(self) -> int:
+        """Bytes that each connection sends at once; with TLS records around them, `BURST`."""
+        address = self.orders.address
+        if address.ca is None:
+            return BURST
+        return BURST * address.record // (address.record + RECORD_HEAD)
+
+    async def send(self, peer: RawPeer, sealed: bytes) -> None:
+        """Send what has been sealed, and count it."""
+        for at in range(0, len(sealed), PIECE):
+            piece = sealed[at : at + PIECE]
             await peer.send_sealed(piece)
             self.report.sent += len(piece)
-
-    async def _drain(self, peer: RawPeer, scope: trio.CancelScope) -> None:
-        with contextlib.suppress(trio.BrokenResourceError):
-            await peer.drain()
-        self.report.cut += 1
-        scope.cancel()
 
 
 def be_attacker(parent: Connection, orders: Orders) -> None:

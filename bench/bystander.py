@@ -83,8 +83,9 @@ class Standpoint:
     """The tunnel's end here, of a way to the echo."""
     named: int
     """The same, where the server has to look up a name first."""
-    server: Address
-    login: Login
+    server: Address | None = None
+    """The server to be asked for its health, and to log in at; None where that is not the point."""
+    login: Login | None = None
 
 
 class Meter(Protocol):
@@ -238,13 +239,17 @@ def be_meter(parent: Connection, meter: Meter) -> None:
         parent.send(meter.measure(parent.recv()))
 
 
-METERS: dict[str, Callable[[Standpoint], Meter]] = {
-    "trips": lambda here: Trips(here.echo),
-    "health": lambda here: Repeated(health_of(here.server), HEALTH_EVERY),
-    "dials": lambda here: Repeated(dial_to(here.named), DIAL_EVERY),
-    "logins": lambda here: Repeated(log_in_at(here.server, here.login), LOGIN_EVERY),
-}
-"""What is measured, by name."""
+def meters_at(here: Standpoint) -> dict[str, Meter]:
+    """Return what measures there, by name."""
+    meters: dict[str, Meter] = {
+        "trips": Trips(here.echo),
+        "dials": Repeated(dial_to(here.named), DIAL_EVERY),
+    }
+    if here.server is not None:
+        assert here.login is not None
+        meters["health"] = Repeated(health_of(here.server), HEALTH_EVERY)
+        meters["logins"] = Repeated(log_in_at(here.server, here.login), LOGIN_EVERY)
+    return meters
 
 
 class Bystander:
@@ -283,7 +288,7 @@ def bystander(here: Standpoint) -> Iterator[Bystander]:
     with contextlib.ExitStack() as stack:
         yield Bystander(
             {
-                name: stack.enter_context(child(be_meter, make(here)))
-                for name, make in METERS.items()
+                name: stack.enter_context(child(be_meter, meter))
+                for name, meter in meters_at(here).items()
             }
         )

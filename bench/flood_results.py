@@ -55,7 +55,7 @@ class Line:
     crowd: int
     victim: str
     without: dict[str, Figures]
-    """By meter; see `bench.bystander.METERS`."""
+    """By meter; see `bench.bystander.meters_at`."""
     during: dict[str, Figures]
     killed: int
     """Processes of the server that were there before, and are not after it."""
@@ -71,15 +71,12 @@ class Line:
     def faults(self) -> list[str]:
         """What is not as it should be, in a word each."""
         trips, without = self.during["trips"], self.without["trips"]
-        health, dials, logins = (self.during[name] for name in ("health", "dials", "logins"))
-        faults = {
-            "p99": trips.p99 > without.p99 + MORE,
-            "health": health.worst > PROMPT or health.failed > 0,
-            "connections": dials.worst > PROMPT or dials.failed > 0,
-            "logins": logins.worst > self.login_within or logins.failed > 0,
-            "lost": trips.failed > 0,
-            "killed": self.killed > 0,
-        }
+        faults = {"p99": trips.p99 > without.p99 + MORE}
+        bounds = {"health": PROMPT, "dials": PROMPT, "logins": self.login_within}
+        for name, bound in bounds.items():
+            found = self.during.get(name)
+            faults[name] = found is not None and (found.worst > bound or found.failed > 0)
+        faults |= {"lost": trips.failed > 0, "killed": self.killed > 0}
         return [fault for fault, there in faults.items() if there]
 
 
@@ -121,6 +118,8 @@ def head(results: FloodResults) -> Iterator[str]:
         yield f"{'left out':14} {text}"
 
 
+NEW = ("health", "dials", "logins")
+"""The meters of what is new, in the order of the table."""
 HEAD = (
     (
         f"{'':29}  {'':10}  {'without it (ms)':^22}  {'with it (ms)':^22}  "
@@ -156,7 +155,9 @@ def row(line: Line, name: str) -> str:
         f"{ms(found.median):>6} {ms(found.p99):>7} {ms(found.worst):>7} "
         for found in (line.without["trips"], line.during["trips"])
     )
-    new = " ".join(f"{newcomer(line.during[name]):>8}" for name in ("health", "dials", "logins"))
+    new = " ".join(
+        f"{newcomer(line.during.get(name)):>8}" for name in ("health", "dials", "logins")
+    )
     faults = line.faults
     verdict = f"NOT: {', '.join(faults)}" if faults else "ok"
     lost, killed = line.during["trips"].failed or "-", line.killed or "-"
@@ -168,6 +169,8 @@ def ms(seconds: float) -> str:
     return number(seconds * 1000)
 
 
-def newcomer(found: Figures) -> str:
+def newcomer(found: Figures | None) -> str:
     """Return the worst time of something new, marked where it had no answer at all."""
+    if found is None:
+        return "-"
     return f"{'!' if found.failed else ''}{ms(found.worst)}"

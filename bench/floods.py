@@ -19,51 +19,27 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from bench.attacker import Orders, attacking
-from bench.bystander import Watch, bystander
 from bench.choice import make_certificate
+from bench.flood_case import LEAD, Plan, run_case
 from bench.flood_kinds import KINDS
-from bench.flood_results import Figures, FloodResults, Line, head, table
+from bench.flood_results import FloodResults, head, table
+from bench.hostile_kinds import HOSTILE_KINDS
 from bench.machine import describe_machine
 from bench.memory import raise_descriptor_limit
 from bench.processes import BenchError
 from bench.report import Progress
 from bench.targets import running_targets
-from bench.victims import GO, GUEST, HERE, OURS, chisel, on_scene, ours
+from bench.victims import GO, HERE, OURS, chisel, ours
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from bench.attacker import Report
-    from bench.bystander import Times
-    from bench.flood_kinds import Kind
-    from bench.targets import Ports
-    from bench.victims import Scene, Victim
+    from bench.flood_case import AnyKind
+    from bench.victims import Victim
+    from bench.ways import Tls
 
 INTERRUPTED = 128 + signal.SIGINT
 JSON = HERE / "build" / "floods.json"
 RECORD = 16 * 1024
-LEAD = 0.2
-"""Seconds for which the meters run before the flood begins."""
-
-
-@attrs.frozen(kw_only=True)
-class Plan:
-    """What to measure."""
-
-    kinds: list[Kind]
-    crowds: list[int]
-    victims: list[Victim]
-    seconds: float
-    give_up: float
-    record: int
-
-    def cases(self) -> Iterator[tuple[Kind, int, Victim]]:
-        """Yield each kind, crowd and program, those to be compared next to each other."""
-        for kind in self.kinds:
-            for crowd in kind.crowds or self.crowds:
-                for victim in self.victims:
-                    yield kind, crowd, victim
+ALL_KINDS: tuple[AnyKind, ...] = (*KINDS, *HOSTILE_KINDS)
 
 
 def measure(plan: Plan, results: FloodResults, directory: Path) -> None:
@@ -76,79 +52,9 @@ def measure(plan: Plan, results: FloodResults, directory: Path) -> None:
         for kind, crowd, victim in cases:
             progress.step(f"{kind.title} by {crowd}, {victim.name}")
             try:
-                results.lines.append(flood(plan, kind, crowd, victim, targets, directory))
+                results.lines.append(run_case(plan, kind, crowd, victim, targets, directory))
             except (OSError, BenchError) as error:
                 results.missing.append(f"{kind.title} by {crowd}, {victim.name}: {error}")
-
-
-def flood(
-    plan: Plan, kind: Kind, crowd: int, victim: Victim, targets: Ports, directory: Path
-) -> Line:
-    """Measure without, with and without one kind of flood."""
-    watch = Watch(seconds=plan.seconds, give_up=plan.give_up)
-    with (
-        on_scene(victim, kind.needs, targets, directory, record=plan.record) as scene,
-        bystander(scene.here) as meters,
-    ):
-        assert scene.opened.server is not None
-        before = meters.measure(watch)
-        family = scene.opened.server.family()
-        orders = Orders(
-            kind=kind, crowd=crowd, address=scene.here.server, guest=GUEST, places=scene.places
-        )
-        with attacking(orders) as attacker:
-            if not attacker.report.connections:
-                raise BenchError(f"no connection for it: {attacker.report.refused}")
-            meters.start(watch)
-            time.sleep(LEAD)
-            attacker.go()
-            time.sleep(max(watch.seconds - LEAD, 0))
-            attacker.stop()
-            during = meters.wait(watch)
-            attacker.finish()
-        killed = killed_of(family, scene)
-        scene.opened.settle()
-        after = meters.measure(watch)
-    without = {name: times + after[name] for name, times in before.items()}
-    return line_of(kind, crowd, victim, without, during, killed, attacker.report)
-
-
-def killed_of(family: list[int], scene: Scene) -> int:
-    """Return how many of the server's processes have gone."""
-    assert scene.opened.server is not None
-    try:
-        scene.opened.server.check()
-    except BenchError:
-        return len(family)
-    return len(set(family) - set(scene.opened.server.family()))
-
-
-def line_of(
-    kind: Kind,
-    crowd: int,
-    victim: Victim,
-    without: dict[str, Times],
-    during: dict[str, Times],
-    killed: int,
-    report: Report,
-) -> Line:
-    """Return what was found."""
-    for name, times in (*without.items(), *during.items()):
-        if not times.seconds:
-            raise BenchError(f"nothing was measured of {name}")
-    return Line(
-        kind=kind.name,
-        title=kind.title,
-        who=kind.who,
-        crowd=crowd,
-        victim=victim.name,
-        without={name: Figures.of(times) for name, times in without.items()},
-        during={name: Figures.of(times) for name, times in during.items()},
-        killed=killed,
-        connections=report.connections,
-        sent=report.sent,
-        cut=report.cut,
-    )
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -159,7 +65,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="chisel is looked for on PATH, or where $CHISEL says.",
     )
-    names = [kind.name for kind in KINDS]
+    names = [kind.name for kind in ALL_KINDS]
     parser.add_argument(
         "--kinds", nargs="+", choices=names, default=names, metavar="KIND", help=", ".join(names)
     )
@@ -197,19 +103,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
-def victims_of(options: argparse.Namespace, directory: Path) -> tuple[list[Victim], list[str]]:
+def victims_of(options: argparse.Namespace, tls: Tls | None) -> tuple[list[Victim], list[str]]:
     """Return the programs that can be flooded here, and why others cannot."""
-    tls = make_certificate(directory) if options.tls else None
     if options.tls and tls is None:
         sys.exit("--tls takes trustme, which is not installed: make .venv/installed-test")
     victims, missing = [], []
     if OURS in options.ways:
-        victims.append(ours(options.victim.resolve(), workers=options.workers, tls=tls))
+        victims.append(ours(options.victim.resolve(), workers=options.workers))
     if GO in options.ways:
-        if (go := chisel(tls=tls)) is not None:
+        if (go := chisel()) is not None:
             victims.append(go)
         else:
             missing.append("chisel: it is not on PATH, and $CHISEL does not name it")
+    if options.tls:
+        victims = [attrs.evolve(victim, tls=tls) for victim in victims]
     return victims, missing
 
 
@@ -225,14 +132,16 @@ def run(options: argparse.Namespace) -> tuple[FloodResults, int]:
     seconds = 0.5 if options.quick else options.seconds
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        victims, missing = victims_of(options, directory)
+        tls = make_certificate(directory)
+        victims, missing = victims_of(options, tls)
         plan = Plan(
-            kinds=[kind for kind in KINDS if kind.name in options.kinds],
+            kinds=[kind for kind in ALL_KINDS if kind.name in options.kinds],
             crowds=options.crowd,
             victims=victims,
             seconds=seconds,
             give_up=options.give_up,
             record=options.record,
+            tls=tls,
         )
         results = FloodResults(
             machine=describe_machine(),

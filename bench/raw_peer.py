@@ -1,4 +1,4 @@
-"""A client that sends whatever it is told to: raw frames, and SSH messages in any order.
+"""A peer that sends whatever it is told to: raw frames, and SSH messages in any order.
 
 It speaks SSH by an `Engine` of ours, so that it gets as far as a client can: upgraded, with keys
 agreed, logged in, with a channel.  `RawPeer.sealed` makes the bytes for the network beforehand, so
@@ -7,6 +7,7 @@ that sending them costs next to nothing.
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 from collections import deque
 from typing import TYPE_CHECKING
@@ -26,7 +27,9 @@ from cotun_trio.websocket.frames import FrameFilter, frame_head
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cotun_trio.ssh.engine import Event, KeysRenewed
+    import paramiko
+
+    from cotun_trio.ssh.engine import Event
 
 WINDOW = 2**31 - 1
 """Bytes that the server may send on our channel: nobody adjusts it."""
@@ -45,12 +48,13 @@ STAGES = ("connected", "upgraded", "keyed", "in", "open")
 """How far a client can get: TCP (and TLS), HTTP, SSH keys, the login, the config request."""
 _SCRATCH = Scratch()  # of all peers here: it is never held across an await
 
-_FAILURES = (OSError, ssl.SSLError, trio.BrokenResourceError, trio.TooSlowError, CotunError)
-"""What the other side can do to us."""
-
 
 class PeerError(BenchError):
     """The server has refused us, or cut us."""
+
+
+FAILURES = (PeerError, OSError, trio.BrokenResourceError, trio.TooSlowError, CotunError)
+"""What the other side can do to us."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,17 +77,22 @@ class Login:
 
 
 class RawPeer:
-    """One connection to a server, from a source of the loopback network."""
+    """One end of a connection: a client's, or with a `host_key` a server's."""
 
-    def __init__(self, stream: trio.SocketStream, address: Address) -> None:
-        self.engine = Engine(CHISEL.client_version, _SCRATCH)
+    def __init__(
+        self, stream: trio.SocketStream, address: Address, host_key: paramiko.PKey | None = None
+    ) -> None:
+        server = host_key is not None
+        version = CHISEL.server_version if server else CHISEL.client_version
+        self.engine = Engine(version, _SCRATCH, host_key=host_key)
         self.channel = 0
         """The server's number of our only channel."""
         self.count = 0
         """For whoever needs another number each time."""
         self._stream = stream
         self._record = address.record
-        self._frames = FrameFilter(from_client=False)
+        self._mask = None if server else MASK
+        self._frames = FrameFilter(from_client=server)
         self._frames.max_message = 2**20
         self._events: deque[Event | bytes] = deque()
         self._early = b""
@@ -131,8 +140,9 @@ class RawPeer:
 
     async def drain(self) -> None:
         """Take everything that the server sends, and look at none of it, up to the end."""
-        while await self._stream.receive_some(RECEIVE):
-            pass
+        with contextlib.suppress(trio.BrokenResourceError):
+            while await self._stream.receive_some(RECEIVE):
+                pass
 
     def close(self) -> None:
         """Close the connection."""
@@ -175,12 +185,17 @@ class RawPeer:
             await self.flush()
             await self.wait_for_message(messages.REQUEST_SUCCESS)
 
-    async def _upgrade(self) -> None:
-        await self.send(UPGRADE)
+    async def receive_head(self) -> bytes:
+        """Return an HTTP head; what comes behind it is kept."""
         head = b""
         while b"\r\n\r\n" not in head:
             head += await self.receive()
         head, _, self._early = head.partition(b"\r\n\r\n")
+        return head
+
+    async def _upgrade(self) -> None:
+        await self.send(UPGRADE)
+        head = await self.receive_head()
         if not head.startswith(b"HTTP/1.1 101 "):
             raise PeerError(f"the server answers {head[:40]!r}")
 
@@ -204,7 +219,7 @@ class RawPeer:
         out = self.engine.packetizer.out
         data = bytes(out)
         out.clear()
-        return frames(data)
+        return b"".join(frames(data, self._mask))
 
     async def flush(self) -> None:
         """Send what waits."""
@@ -224,7 +239,7 @@ class RawPeer:
         for event in self.engine.receive(view):
             self._events.append(bytes(event) if isinstance(event, memoryview) else event)
 
-    async def wait_for(self, kind: type[KeysAgreed | LoggedIn | KeysRenewed]) -> None:
+    async def wait_for(self, kind: type[Event]) -> None:
         """Wait for an event."""
         while not isinstance(await self.next_event(), kind):
             pass
@@ -240,22 +255,26 @@ class RawPeer:
                     raise PeerError(f"the server refuses: {event[:80]!r}")
 
 
-def frames(data: bytes) -> bytes:
-    """Return `data` in binary WebSocket messages."""
-    return b"".join(_frames(data))
-
-
-def _frames(data: bytes) -> Iterator[bytes]:
+def frames(data: bytes, mask: bytes | None) -> Iterator[bytes]:
+    """Yield `data` as binary WebSocket messages."""
     for at in range(0, len(data), FRAME):
         piece = data[at : at + FRAME]
-        yield frame_head(len(piece), MASK)
+        yield frame_head(len(piece), mask)
         yield piece
 
 
 async def connect(
-    address: Address, stage: str, *, login: Login | None = None, source: str = LOOPBACK
+    address: Address,
+    stage: str,
+    *,
+    login: Login | None = None,
+    source: str = LOOPBACK,
+    target: str | None = None,
 ) -> RawPeer:
-    """Connect, and get as far as `stage`.  Raises `PeerError` where the server does not have us."""
+    """Connect, and get as far as `stage`; open a channel, too, where there is a `target`.
+
+    Raises `PeerError` where the server does not have us.
+    """
     sock = trio.socket.socket()
     try:
         with trio.fail_after(PATIENCE):
@@ -263,7 +282,9 @@ async def connect(
             await sock.connect((LOOPBACK, address.port))
             peer = RawPeer(trio.SocketStream(sock), address)
             await peer.reach(stage, login)
-    except _FAILURES as error:
+            if target is not None:
+                await peer.open_channel(target)
+    except FAILURES as error:
         sock.close()
         raise PeerError(f"{type(error).__name__}: {error}") from error
     except BaseException:
