@@ -122,8 +122,8 @@ class Trips:
             self._sock.close()
             self._sock = None
 
-    def _open(self) -> socket.socket:
-        sock = socket.create_connection((LOOPBACK, self._port), timeout=PATIENCE)
+    def _open(self, timeout: float) -> socket.socket:
+        sock = socket.create_connection((LOOPBACK, self._port), timeout=timeout)
         self._sock = sock
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.sendall(b"!")
@@ -132,7 +132,7 @@ class Trips:
         return sock
 
     def _measure(self, times: Times, end: float, last: float) -> None:
-        sock = self._sock or self._open()
+        sock = self._sock or self._open(last - time.perf_counter())
         begun: deque[float] = deque()  # when each of those on their way was due
         unsent, got = 0, 0
         due = time.perf_counter()

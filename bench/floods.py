@@ -24,7 +24,7 @@ from bench.flood_case import LEAD, Plan, run_case
 from bench.flood_kinds import KINDS
 from bench.flood_results import FloodResults, head, table
 from bench.hostile_kinds import HOSTILE_KINDS
-from bench.machine import describe_machine
+from bench.machine import describe_machine, revision
 from bench.memory import raise_descriptor_limit
 from bench.processes import BenchError
 from bench.report import Progress
@@ -148,7 +148,7 @@ def run(options: argparse.Namespace) -> tuple[FloodResults, int]:
             settings={
                 "server": f"{options.workers} process(es), {'TLS' if options.tls else 'no TLS'}",
                 "measured": f"{seconds} s without the flood, with it, and without it again",
-                "flooded": str(options.victim.resolve()),
+                "flooded": f"{options.victim.resolve()}{revision(options.victim)}",
             },
             missing=missing,
         )
