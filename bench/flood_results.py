@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 MORE = 0.1
 """Seconds by which the p99 of a bystander's round trips may be above that without the flood."""
+NOISE = 0.1
+"""Seconds of p99 without any flood, beyond which the machine has too much else to do to judge."""
 PROMPT = 0.3
 """Seconds in which ``/health`` has to be answered, and a connection through the tunnel be open."""
 LOGIN = 1.0
@@ -78,6 +80,12 @@ class Line:
             faults[name] = found is not None and (found.worst > bound or found.failed > 0)
         faults |= {"lost": trips.failed > 0, "killed": self.killed > 0}
         return [fault for fault, there in faults.items() if there]
+
+    @property
+    def verdict(self) -> str:
+        """Whether all is as it should be, what is not, and whether that can be told here."""
+        said = f"NOT: {', '.join(self.faults)}" if self.faults else "ok"
+        return f"{said} (noisy)" if self.without["trips"].p99 > NOISE else said
 
 
 @attrs.define(kw_only=True)
@@ -158,10 +166,8 @@ def row(line: Line, name: str) -> str:
     new = " ".join(
         f"{newcomer(line.during.get(name)):>8}" for name in ("health", "dials", "logins")
     )
-    faults = line.faults
-    verdict = f"NOT: {', '.join(faults)}" if faults else "ok"
     lost, killed = line.during["trips"].failed or "-", line.killed or "-"
-    return f"  {name:27}  {line.victim:10}  {trips} {new}  {lost:>4} {killed:>6}  {verdict}"
+    return f"  {name:27}  {line.victim:10}  {trips} {new}  {lost:>4} {killed:>6}  {line.verdict}"
 
 
 def ms(seconds: float) -> str:
