@@ -42,11 +42,10 @@ def cpu_model() -> str:
     return found[1] if found else platform.machine()
 
 
-def revision() -> str:
-    """Return the commit that the code is from, where git knows it."""
-    here = Path(__file__).parent
+def revision(checkout: Path = Path(__file__).parent) -> str:
+    """Return the commit that the code of a checkout is from, where git knows it."""
     git = shutil.which("git")
-    found = git and first_line(git, "-C", str(here), "rev-parse", "--short", "HEAD")
+    found = git and first_line(git, "-C", str(checkout), "rev-parse", "--short", "HEAD")
     return f" ({found})" if found and re.fullmatch("[0-9a-f]+", found) else ""
 
 

@@ -94,7 +94,8 @@ def parse() -> argparse.Namespace:
         prog="bench/run.sh",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="chisel is looked for on PATH, or where $CHISEL says; ssh and sshd are Debian's.",
+        epilog="chisel is looked for on PATH, or where $CHISEL says; ssh and sshd are Debian's.  "
+        "What others notice of a flood: bench/run.sh --floods --help.",
     )
     names = [row.name for row in ROWS]
     parser.add_argument(

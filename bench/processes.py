@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,13 +33,24 @@ class BenchError(Exception):
 
 
 class Program:
-    """A running program, with all that it starts."""
+    """A running program, with all that it starts.
 
-    def __init__(self, command: Sequence[str], log: Path) -> None:
+    What it says goes to the file `log`; where it is `unread`, to a pipe that nobody reads.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path, *, unread: bool = False) -> None:
         self.command = command
         self._log = log
-        # Of the terminal's Ctrl-C it hears nothing: it ends when we end it.
-        with log.open("wb") as output:
+        self._unread: int | None = None
+        with contextlib.ExitStack() as stack:
+            output: int | IO[bytes]
+            if unread:
+                log.touch()
+                self._unread, output = os.pipe()
+                stack.callback(os.close, output)
+            else:
+                output = stack.enter_context(log.open("wb"))
+            # Of the terminal's Ctrl-C it hears nothing: it ends when we end it.
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -61,6 +72,9 @@ class Program:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
+        if self._unread is not None:
+            os.close(self._unread)
+            self._unread = None
 
     def family(self) -> list[int]:
         """Return its process id, and those of its descendants: sshd has one for each session."""
@@ -72,10 +86,10 @@ class Program:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str], log: Path) -> Iterator[Program]:
+def running(command: Sequence[str], log: Path, *, unread: bool = False) -> Iterator[Program]:
     """Run a program, and end it afterwards.  Raises `BenchError` where it cannot be started."""
     try:
-        program = Program(command, log)
+        program = Program(command, log, unread=unread)
     except OSError as error:
         raise BenchError(f"{command[0]}: {error.strerror}") from None
     try:

@@ -145,11 +145,21 @@ class Tunnel(Way):
 
 @contextlib.contextmanager
 def pair(
-    server: list[str], client: list[str], port: int, here: Ports, socks: int, directory: Path
+    server: list[str],
+    client: list[str],
+    port: int,
+    here: Ports,
+    socks: int,
+    directory: Path,
+    *,
+    unread: bool = False,
 ) -> Iterator[Opened]:
-    """Run a server and, when it listens, a client, until a byte has come through."""
+    """Run a server and, when it listens, a client, until a byte has come through.
+
+    What an `unread` server says goes into a pipe that nobody reads.
+    """
     start = time.perf_counter()
-    with running(server, directory / f"server-{port}.log") as server_program:
+    with running(server, directory / f"server-{port}.log", unread=unread) as server_program:
         wait_until_listening(port, server_program)
         middle = time.perf_counter()
         with running(client, directory / f"client-{port}.log") as client_program:
