@@ -73,7 +73,8 @@ class Crew:
         self._ending = False
 
     def close(self) -> None:
-        """Let go of the shared memory, when nobody is there any more."""
+        """Let go of the shared memory and of what nobody has taken, when all workers are gone."""
+        self.dispatch.close()
         self._counts.close()
         os.close(self._memory)
 
