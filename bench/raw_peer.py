@@ -46,6 +46,8 @@ UPGRADE = (
 ).encode()
 STAGES = ("connected", "upgraded", "keyed", "in", "open")
 """How far a client can get: TCP (and TLS), HTTP, SSH keys, the login, the config request."""
+ENDLESS = 2**62
+"""Units of work: an attacker takes all that comes in one turn."""
 _SCRATCH = Scratch()  # of all peers here: it is never held across an await
 
 
@@ -93,6 +95,7 @@ class RawPeer:
         self._record = address.record
         self._mask = None if server else MASK
         self._frames = FrameFilter(from_client=server)
+        self._frames.budget = self.engine.packetizer.budget
         self._frames.max_message = 2**20
         self._events: deque[Event | bytes] = deque()
         self._early = b""
@@ -231,6 +234,7 @@ class RawPeer:
         while not self._events:
             data, self._early = self._early or await self.receive(), b""
             self.engine.packetizer.start_batch()
+            self.engine.packetizer.budget.left = ENDLESS
             self._frames.feed(memoryview(data), self._take)
             await self.flush()
         return self._events.popleft()
