@@ -21,16 +21,18 @@ REQUEST = 32
 """Units for a message that has to be answered."""
 OPEN = 64
 """Units for the opening of a channel: a target to look at, a task to start, a line to log."""
-KEY_EXCHANGE = 128
+REFUSAL = 128
+"""Units for an opening that is refused, once it is: a target has been dialled in vain, perhaps."""
+KEY_EXCHANGE = 256
 """Units for a message of a key exchange, on the average of its three: the one with the public
 value takes a millisecond."""
 
 TURN = 512
 """Units of one turn: 256 empty frames, 128 small packets, or 8 openings; half a millisecond or so.
 Of 100 connections that all have something to say, each waits for 99 such turns at the most."""
-BEFORE_LOGIN = 3 * TURN
+BEFORE_LOGIN = 4 * TURN
 """Units in all for a peer that has not logged in: a few hundred frames and packets.  A login takes
-some 600 of them."""
+some 900 of them."""
 TINY = 16
 """Bytes of channel data, or of a window adjustment, below which a message is mostly work."""
 REFILL = 2400

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.budget import OPEN, PACKET, REQUEST, TINY
+from cotun_trio.budget import OPEN, PACKET, REFUSAL, REQUEST, TINY
 from cotun_trio.errors import AuthenticationFailed, ConnectionLost, OpenRefused, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.dialect import is_cotun_trio
@@ -443,7 +443,7 @@ class Connection:
     def refuse(self, opening: Opening, code: int, reason: str) -> None:
         """See `Opening.refuse`."""
         self._openings -= 1
-        self.budget.wasted += OPEN
+        self.budget.wasted += REFUSAL
         self.send_control(messages.open_failure(opening.peer_number, code, reason))
 
     # ---- messages of a channel

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.budget import BEFORE_LOGIN, Allowance
+from cotun_trio.budget import BEFORE_LOGIN, TURN, Allowance
 from cotun_trio.net.lane import slow_lane
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ class Turns:
         self.budget = budget
         """What a turn may do."""
         self.late = True
-        """Whether others come first: the peer has not logged in, or is too busy."""
+        """Whether others come first: the peer has not logged in, is too busy, or has just wasted a
+        turn."""
         self._busy: Allowance | None = None  # once the peer has logged in
         self._wasting: Allowance | None = None
         self._rest_until = 0.0
@@ -80,7 +81,8 @@ class Turns:
         if (budget.busy or budget.wasted or self.late) and self._busy and self._wasting:
             now = trio.current_time()
             rest = self._wasting.take(budget.wasted, now)
-            self.late = self._busy.take(budget.busy, now) > 0 or rest > 0
+            too_busy = self._busy.take(budget.busy, now) > 0
+            self.late = too_busy or rest > 0 or budget.wasted >= TURN // 2
             self._rest_until = now + rest if rest else 0.0
             budget.busy = budget.wasted = 0
 

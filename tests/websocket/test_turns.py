@@ -219,10 +219,11 @@ async def test_a_peer_that_wastes_more_than_its_allowance_is_read_later(
     budget = Budget()
     turns = Turns(budget)
     turns.logged_in()
-    budget.begin()
-    budget.waste(BURST)
-    turns.done(unfinished=False)
-    assert not turns.slow
+    for _ in range(BURST // 128):
+        budget.begin()
+        budget.waste(128)
+        turns.done(unfinished=False)
+        assert not turns.slow
     budget.begin()
     budget.waste(240)
     turns.done(unfinished=False)
@@ -233,6 +234,17 @@ async def test_a_peer_that_wastes_more_than_its_allowance_is_read_later(
     assert trio.current_time() - before == pytest.approx(0.1)
     turns.done(unfinished=False)
     assert not turns.slow
+
+
+async def test_a_turn_that_was_mostly_wasted_is_followed_by_a_late_one() -> None:
+    budget = Budget()
+    turns = Turns(budget)
+    turns.logged_in()
+    for wasted, late in ((TURN // 2, True), (TURN // 2 - 1, False), (0, False)):
+        budget.begin()
+        budget.waste(wasted)
+        turns.done(unfinished=False)
+        assert turns.late is late
 
 
 async def test_a_peer_that_is_busier_than_its_allowance_comes_after_others_and_never_rests(
