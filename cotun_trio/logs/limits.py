@@ -1,7 +1,8 @@
 """Limits on what others can have us log: what a source says above its rate is one number.
 
 A source is whatever can be to blame: where a client comes from (`cotun_trio.access.sources`), a
-server, "local connections".  What the program says of itself has no limit.
+server, "local connections".  What the program says of itself has no limit.  Of several workers,
+each counts by itself.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import select
 import socket
 import subprocess
 import sys
@@ -304,31 +305,54 @@ def test_a_process_ends_though_nobody_reads_its_last_words() -> None:
 
 
 @pytest.mark.slow
+def test_a_worker_that_cannot_even_begin_ends_though_nobody_reads_why() -> None:
+    with pipes.pipe() as end:
+        fill_up(end)
+        command = [sys.executable, "-m", "cotun_trio.workers", "no descriptor"]
+        assert subprocess.run(command, stderr=end.stream, timeout=60, check=False).returncode == 1
+
+
+def fill_up(end: Unread) -> None:
+    """Leave no room in a pipe."""
+    os.set_blocking(end.stream.fileno(), False)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(end.stream.fileno(), b"\n")
+    os.set_blocking(end.stream.fileno(), True)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_server_whose_log_nobody_ever_reads_answers_and_ends_as_others_do(
+def test_a_server_whose_log_nobody_reads_answers_and_ends_as_others_do(
     workers: str, tmp_path: Path
 ) -> None:
     address = str(tmp_path / "notify")
     with pipes.pipe() as end, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(address)
         manager.settimeout(60)
-        os.set_blocking(end.stream.fileno(), False)
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                os.write(end.stream.fileno(), b"\n")
-        os.set_blocking(end.stream.fileno(), True)
+        fill_up(end)
         command = [sys.executable, "-m", "cotun_trio", "server", "--host", LOOPBACK, "--port", "0"]
         with subprocess.Popen(
             [*command, "-v", "--workers", workers],
             env={**os.environ, "NOTIFY_SOCKET": address},
             stderr=end.stream,
         ) as server:
-            while b"Listening on" not in (state := manager.recv(4096)):
-                pass
-            port = int(state.partition(b"Listening on")[2].partition(b";")[0].rpartition(b":")[2])
-            for _ in range(200):
-                with socket.create_connection((LOOPBACK, port), 60) as client:
-                    client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
-                    assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
-            server.terminate()
-            assert server.wait(60) == 0
+            try:
+                while b"Listening on" not in (state := manager.recv(4096)):
+                    pass
+                port = int(
+                    state.partition(b"Listening on")[2].partition(b";")[0].rpartition(b":")[2]
+                )
+                for _ in range(100):
+                    with socket.create_connection((LOOPBACK, port), 60) as client:
+                        client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+                        assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+                said = ""
+                while said.count("GET /health") < 100:  # as soon as somebody does read
+                    assert select.select([end.descriptor], [], [], 60)[0]
+                    said += end.read()
+                fill_up(end)
+                server.terminate()
+                assert server.wait(60) == 0
+            finally:
+                server.kill()
