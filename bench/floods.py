@@ -120,6 +120,19 @@ def victims_of(options: argparse.Namespace, tls: Tls | None) -> tuple[list[Victi
     return victims, missing
 
 
+def plan_of(options: argparse.Namespace, victims: list[Victim], tls: Tls | None) -> Plan:
+    """Return what the command line wants measured."""
+    return Plan(
+        kinds=[kind for kind in ALL_KINDS if kind.name in options.kinds],
+        crowds=options.crowd,
+        victims=victims,
+        seconds=0.5 if options.quick else options.seconds,
+        give_up=options.give_up,
+        record=options.record,
+        tls=tls,
+    )
+
+
 def run(options: argparse.Namespace) -> tuple[FloodResults, int]:
     """Measure what the command line asks for; return an exit status, too.
 
@@ -129,25 +142,16 @@ def run(options: argparse.Namespace) -> tuple[FloodResults, int]:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     status = 0
     started = time.perf_counter()
-    seconds = 0.5 if options.quick else options.seconds
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         tls = make_certificate(directory)
         victims, missing = victims_of(options, tls)
-        plan = Plan(
-            kinds=[kind for kind in ALL_KINDS if kind.name in options.kinds],
-            crowds=options.crowd,
-            victims=victims,
-            seconds=seconds,
-            give_up=options.give_up,
-            record=options.record,
-            tls=tls,
-        )
+        plan = plan_of(options, victims, tls)
         results = FloodResults(
             machine=describe_machine(),
             settings={
                 "server": f"{options.workers} process(es), {'TLS' if options.tls else 'no TLS'}",
-                "measured": f"{seconds} s without the flood, with it, and without it again",
+                "measured": f"{plan.seconds} s without the flood, with it, and without it again",
                 "flooded": f"{options.victim.resolve()}{revision(options.victim)}",
             },
             missing=missing,
