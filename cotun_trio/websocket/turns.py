@@ -29,7 +29,7 @@ MAX_BYTES_BEFORE_LOGIN = 128 * 1024
 class Turns:
     """The turns of one wire."""
 
-    __slots__ = ("_busy", "_rest_until", "_unfinished", "_wasting", "budget", "late", "read_size")
+    __slots__ = ("_busy", "_rest_until", "_wasting", "budget", "late", "read_size", "slow")
 
     def __init__(self, budget: Budget) -> None:
         self.read_size = SMALL_READ
@@ -42,24 +42,20 @@ class Turns:
         self._busy: Allowance | None = None  # once the peer has logged in
         self._wasting: Allowance | None = None
         self._rest_until = 0.0
-        self._unfinished = False
+        self.slow = True
+        """Whether the next turn has to be waited for."""
 
     def logged_in(self) -> None:
         """Trust the peer more from now on."""
         now = trio.current_time()
         self._busy, self._wasting = Allowance(now), Allowance(now)
-        self.late = False
+        self.late = self.slow = False
 
     def too_much(self, bytes_in: int) -> bool:
         """Return whether the peer has sent or caused more than a login takes, without a login."""
         return self._busy is None and (
             bytes_in > MAX_BYTES_BEFORE_LOGIN or self.budget.spent > BEFORE_LOGIN
         )
-
-    @property
-    def slow(self) -> bool:
-        """Whether the next turn has to be waited for."""
-        return self.late or self._unfinished
 
     async def enter(self) -> None:
         """Wait for the next turn, where it is a `slow` one; `leave` has to follow."""
@@ -74,10 +70,9 @@ class Turns:
 
     def done(self, *, unfinished: bool) -> None:
         """Note the end of a turn, and whether it has left something over."""
-        self._unfinished = unfinished
+        budget = self.budget
         if unfinished:
             self.read_size = SMALL_READ
-        budget = self.budget
         if (budget.busy or budget.wasted or self.late) and self._busy and self._wasting:
             now = trio.current_time()
             rest = self._wasting.take(budget.wasted, now)
@@ -85,6 +80,7 @@ class Turns:
             self.late = too_busy or rest > 0 or budget.wasted >= TURN // 2
             self._rest_until = now + rest if rest else 0.0
             budget.busy = budget.wasted = 0
+        self.slow = self.late or unfinished
 
     def read(self, size: int, most: int) -> None:
         """Note that the network gave `size` bytes: if all that was asked for, ask for more."""

@@ -51,7 +51,7 @@ from cotun_trio.websocket.pace import Pace
 from cotun_trio.websocket.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from cotun_trio.budget import Budget
     from cotun_trio.net.tls import AnyTls
@@ -145,6 +145,7 @@ class Wire(trio.abc.Stream):
         self._sock = sock
         self._tls = tls
         self._unread = unread
+        self._unfinished = bool(early or unread)  # there is work that needs nothing of the network
         self._area = area
         self._client = client
         self._replay = head  # to be shown to trio-websocket as if it had just arrived
@@ -200,17 +201,17 @@ class Wire(trio.abc.Stream):
                 return b""
             if receiver.paused:
                 await receiver.wait_resumed()
-            if self._is_unfinished(receiver):
+            if self._unfinished:
                 await checkpoint()
             else:
-                await self._wait_readable()
-            slow = turns.slow
-            if slow:
-                await turns.enter()
-            try:
+                await self._readable()
+            if not turns.slow:
                 control = self._take_turn(receiver)
-            finally:
-                if slow:
+            else:
+                await turns.enter()
+                try:
+                    control = self._take_turn(receiver)
+                finally:
                     turns.leave()
             if control is not None:
                 return control
@@ -228,6 +229,7 @@ class Wire(trio.abc.Stream):
         else:
             received = self._receive()
             if not received:
+                self._unfinished = self._tls is not None and self._tls.unfinished
                 return None if received is None else b""
             data = received
         control = b""
@@ -243,18 +245,12 @@ class Wire(trio.abc.Stream):
         except CotunError as error:
             self.fail(error)
             raise trio.BrokenResourceError from error
-        self._turns.done(unfinished=self._is_unfinished(receiver))
-        return control or None
-
-    def _is_unfinished(self, receiver: Receiver) -> bool:
-        """Return whether there is work that needs no more bytes of the network."""
-        tls = self._tls
-        return (
-            receiver.unfinished
-            or self.frames.unfinished
-            or bool(self._early)
-            or (tls is not None and tls.unfinished)
+        tls, budget = self._tls, receiver.budget
+        self._unfinished = (tls is not None and tls.unfinished) or (
+            budget.left <= 0 and (receiver.unfinished or self.frames.unfinished)
         )
+        self._turns.done(unfinished=self._unfinished)
+        return control or None
 
     async def _receive_response(self) -> bytes:
         """Return what has come of the server's response; frames behind it are kept for later."""
@@ -273,6 +269,7 @@ class Wire(trio.abc.Stream):
                 raise trio.BrokenResourceError
             self._upgraded = True
             self._early = bytes(response[end:])
+            self._unfinished = bool(self._early) or (self._tls is not None and self._tls.unfinished)
         return bytes(data[: len(data) - len(self._early)])
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -294,18 +291,19 @@ class Wire(trio.abc.Stream):
     async def _read(self) -> memoryview:
         """Return what one read of the socket gave; nothing where the peer has closed its end."""
         while True:
-            await self._wait_readable()
+            if self._unread or (self._tls is not None and self._tls.unfinished):
+                await checkpoint()
+            else:
+                await self._readable()
             data = self._receive()
             if data is not None:
                 return data
 
-    async def _wait_readable(self) -> None:
-        if self._unread or (self._tls is not None and self._tls.unfinished):
-            await checkpoint()
-            return
+    def _readable(self) -> Awaitable[None]:
+        """Return what waits until the socket can be read."""
         if self._sock.fileno() < 0:
             raise trio.ClosedResourceError
-        await wait_readable(self._sock)
+        return wait_readable(self._sock)
 
     def _receive(self) -> memoryview | None:
         """Return what one read of the socket gives.
@@ -340,9 +338,11 @@ class Wire(trio.abc.Stream):
         # TLS copies what it is fed; that, and what waits for the rest of its record, fit the area.
         most = len(area) if tls is None else len(area) - MAX_LEFT
         if tls is None or not tls.unfinished:
-            size = self._sock.recv_into(area, min(turns.read_size, most))
+            wanted = turns.read_size
+            size = self._sock.recv_into(area, wanted if wanted < most else most)
             self.bytes_in += size
-            turns.read(size, most)
+            if size >= wanted:
+                turns.read(size, most)
             if tls is None:
                 return size
             if size:
