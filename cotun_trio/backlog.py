@@ -33,12 +33,17 @@ class Backlog:
 
     def append(self, data: memoryview | bytes | bytearray) -> None:
         """Copy `data` to the end."""
-        self._size += len(data)
         pieces = self._pieces
-        if pieces and len(pieces[-1]) + len(data) <= PIECE:
-            pieces[-1] += data
-        elif data:
+        try:
+            if pieces and len(pieces[-1]) + len(data) <= PIECE:
+                pieces[-1] += data
+            elif data:
+                pieces.append(bytearray(data))
+        except BufferError:
+            # Somebody has a view of that piece still: a traceback keeps all frames, and what they
+            # know, and Trio makes one wherever somebody is cancelled.
             pieces.append(bytearray(data))
+        self._size += len(data)
 
     def append_rest(self, views: Iterable[memoryview | bytes], taken: int) -> None:
         """Copy what is left of `views` after their first `taken` bytes."""
@@ -50,7 +55,10 @@ class Backlog:
                 taken = 0
 
     def views(self) -> list[memoryview]:
-        """Return views of the first bytes, in order.  Release them before the next call here."""
+        """Return views of the first bytes, in order.
+
+        Release them before the next call here: with a view of it, a piece cannot grow.
+        """
         views = [
             memoryview(piece) for _, piece in zip(range(MAX_VIEWS), self._pieces, strict=False)
         ]

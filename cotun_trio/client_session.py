@@ -276,6 +276,11 @@ class ClientSession(Session):
         """See `Session.inbox`: the client knows."""
         return self._owner.inbox(target)
 
+    @property
+    def peer_identity(self) -> str:
+        """See `Session.peer_identity`: the server, whichever it is at present."""
+        return self._owner.identity
+
     def may_reach_by_socks(self, target: Target) -> bool:  # noqa: ARG002
         """Allow everything: the user has declared SOCKS itself."""
         return True

@@ -56,6 +56,10 @@ class DialFailed(ConnectionLost):
         self.errno = errno
 
 
+class Shortage(DialFailed):
+    """Something that it takes is used up here at present: places for look-ups, descriptors."""
+
+
 class Refused(CotunError):
     """The peer answered, and the answer was no."""
 

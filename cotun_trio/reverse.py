@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from cotun_trio.forwards.listener import Listener
+    from cotun_trio.net.names import Share
     from cotun_trio.protocol.remote import Remote
 
 _ALL = ("0.0.0.0", "::")  # noqa: S104
@@ -62,6 +63,10 @@ class Claimant(Protocol):
 
 class Owner(Claimant, Protocol):
     """A session that has reverse listeners, or wants some."""
+
+    @property
+    def share(self) -> Share:
+        """What it may look up at once."""
 
     async def is_alive(self, timeout: float) -> bool:
         """Whether the client answers."""
@@ -109,7 +114,7 @@ class Listeners:
 
     def __init__(
         self,
-        open_listener: Callable[[Remote], Awaitable[Listener]] = open_listener,
+        open_listener: Callable[[Remote, Share], Awaitable[Listener]] = open_listener,
         elsewhere: Elsewhere | None = None,
     ) -> None:
         self._open_listener = open_listener
@@ -194,7 +199,7 @@ class Listeners:
 
     async def _open_one(self, owner: Owner, remote: Remote) -> Listener:
         try:
-            return await self._open_listener(remote)
+            return await self._open_listener(remote, owner.share)
         except UsageError as error:
             refusal = ConfigRefused(f"Server {error}")
         holders = self._holders(remote)
@@ -208,7 +213,7 @@ class Listeners:
         for old in holders:
             old.replace()
         try:
-            return await self._open_listener(remote)
+            return await self._open_listener(remote, owner.share)
         except UsageError as error:
             raise ConfigRefused(f"Server {error}") from None
 

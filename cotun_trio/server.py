@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cotun_trio.authorisation import Hook
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
+    from cotun_trio.net.names import Share
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
@@ -150,9 +151,12 @@ class Server:
             self._reception.close_soon("the server is shutting down")
             connections.cancel_scope.deadline = trio.current_time() + grace
 
-    async def open_listener(self, remote: Remote) -> Listener:
-        """Listen for a client's reverse remote.  Raises `UsageError`, with nothing left open."""
-        return await open_listener(remote)
+    async def open_listener(self, remote: Remote, share: Share) -> Listener:
+        """Listen for a client's reverse remote, a name of which is looked up in its `share`.
+
+        Raises `UsageError`, with nothing left open.
+        """
+        return await open_listener(remote, share)
 
     def inbox(self, target: Target) -> Inbox | None:  # noqa: ARG002
         """See `cotun_trio.server_session.Owner`: all targets are dialled."""

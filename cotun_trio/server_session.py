@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from cotun_trio.access.sources import source_of
 from cotun_trio.durations import format_duration
 from cotun_trio.errors import ConfigRefused, ConnectionLost, CotunError, ProtocolError, Refused
 from cotun_trio.escape import escape
@@ -286,6 +287,15 @@ class ServerSession(Session):
     def user_name(self) -> str | None:
         """Who logged in; None where everybody may."""
         return None if self._user is None or self._owner.logins.everybody else self._user.name
+
+    @property
+    def peer_identity(self) -> tuple[str, str]:
+        """See `Session.peer_identity`: the user, or where everybody may come in, the source.
+
+        One user can have many sessions, and must not have many shares for that.
+        """
+        user = self.user_name
+        return ("source", source_of(self.host)) if user is None else ("user", user)
 
     async def is_alive(self, timeout: float) -> bool:
         """Return whether the client answers a ping in `timeout` seconds."""

@@ -31,6 +31,7 @@ from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.carry import carry_in, carry_out
 from cotun_trio.forwards.running import Counted, Forwards
+from cotun_trio.net.names import share_of
 from cotun_trio.net.sockets import close
 from cotun_trio.protocol.target import parse_target
 from cotun_trio.ssh import messages
@@ -38,12 +39,13 @@ from cotun_trio.ssh.connection import Connection
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Hashable
 
     from cotun_trio.forwards.carry import Rest
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.running import Forward, Quota, Tally
     from cotun_trio.logs import Context
+    from cotun_trio.net.names import Share
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
@@ -95,11 +97,12 @@ class Session(abc.ABC):
         )
         self.failure: CotunError | None = None
         """Why the session ended, once it has."""
-        self.forwards = Forwards(quota, tally_of)
+        self.forwards = Forwards(quota, tally_of, limit=max_connections)
         self.log = log
         self.timings = timings
         self.wire = wire
         self._keepalive = keepalive
+        self._share: Share | None = None
         self._nursery: trio.Nursery | None = None
         self._speaks_ssh = self._link_measured = False
         self._conns = itertools.count(1)
@@ -146,6 +149,12 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def inbox(self, target: Target) -> Inbox | None:
         """Return who takes connections to `target` in this process; None to dial it."""
+
+    @property
+    @abc.abstractmethod
+    def peer_identity(self) -> Hashable:
+        """Who is at the other end, once that is known: all sessions of the same peer share some
+        limits."""
 
     @abc.abstractmethod
     def leave(self, reason: str) -> None:
@@ -274,7 +283,7 @@ class Session(abc.ABC):
     def forward(self, sock: socket.socket, peer: str, remote: Remote) -> None:
         """Carry a connection that was accepted here to the other side.  Owns `sock` from now on."""
         log = self.log.within(conn=next(self._conns), source=peer, remote=remote)
-        if self.forwards.quota.used_up:
+        if not self.forwards.make_room():
             log.info("refused: %s", TOO_MANY)
             close(sock, reset=True)
             return
@@ -298,7 +307,7 @@ class Session(abc.ABC):
                 return "access denied"
             return await self.refusal(by_socks, log)
 
-        return carry_in(opening, target, refusal, self.timings, log)
+        return carry_in(self, opening, target, refusal, self.timings, log)
 
     async def _carry_in(
         self, opening: Opening, forward: Forward, target: Target, log: Context, rest: Rest | None
@@ -323,6 +332,13 @@ class Session(abc.ABC):
     async def _ping(self) -> None:
         with contextlib.suppress(CotunError):  # the session knows why
             await self.connection.ping()
+
+    @property
+    def share(self) -> Share:
+        """What the peer may have looked up at once."""
+        if self._share is None:
+            self._share = share_of(self.peer_identity)
+        return self._share
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
         """Run `function` as a child of the session."""
@@ -362,7 +378,7 @@ class Session(abc.ABC):
             log.info("refused: %s", reason)
             opening.refuse(messages.OPEN_PROHIBITED, reason)
             return
-        if self.forwards.quota.used_up:
+        if not self.forwards.make_room():
             log.info("refused: %s", TOO_MANY)
             opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, TOO_MANY)
             return

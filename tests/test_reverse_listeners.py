@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from cotun_trio.errors import ConfigRefused
+from cotun_trio.net.names import share_of
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.reverse import Listeners
 from tests.support.ends import is_free, quiet_port
@@ -27,6 +28,7 @@ class FakeOwner:
         self.user_name = user
         self.identity = identity
         self.alive = alive
+        self.share = share_of(identity)
         self.replaced = self.asked = 0
 
     async def is_alive(self, timeout: float) -> bool:

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import wait_readable
 
-from cotun_trio.errors import CotunError, ProtocolError
-from cotun_trio.forwards.udp import BATCH, MAX_WAITING, Datagrams
+from cotun_trio.errors import CotunError, ProtocolError, Shortage
+from cotun_trio.forwards.datagrams import Datagrams
+from cotun_trio.forwards.flows import Waiting
+from cotun_trio.forwards.udp_listener import BATCH
+from cotun_trio.net.descriptors import refuse_reserved
 from cotun_trio.net.sockets import close
 from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.socks5 import Reply, UdpHeader, reply
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.socks5 import Request
 
 MAX_DESTINATIONS = 1024
-"""Destinations of one association at a time, a channel each."""
+"""Destinations of one association at a time, a channel each; `flows` has a limit for all."""
 IDLE = 60.0
 """Seconds for which a destination's channel is kept with nothing passing: it costs little, and the
 exit forgets its own side long before."""
@@ -37,8 +40,16 @@ MAX_DATAGRAM = 65_535
 async def associate(
     link: Link, sock: socket.socket, near: trio.SocketStream, request: Request, log: Context
 ) -> None:
-    """Carry the datagrams of the client on `sock` until it closes that."""
-    udp = socket.socket(sock.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+    """Carry the datagrams of the client on `sock` until it closes that.
+
+    Raises `Shortage` where there are too few descriptors, when the client has been told.
+    """
+    try:
+        udp = socket.socket(sock.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        refuse_reserved(udp)
+    except OSError as error:
+        await near.send_all(reply(Reply.GENERAL_FAILURE))
+        raise Shortage(f"no UDP association: {error.strerror}", error.errno or 0) from None
     try:
         udp.bind((sock.getsockname()[0], 0))
         await near.send_all(reply(Reply.SUCCEEDED, *udp.getsockname()[:2]))
@@ -60,9 +71,9 @@ class _Destination:
 
     __slots__ = ("datagrams", "idle", "refused", "waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, waiting: Waiting) -> None:
         self.datagrams: Datagrams | None = None
-        self.waiting: list[bytes] = []
+        self.waiting = waiting
         self.refused = False
         self.idle = trio.CancelScope()
 
@@ -99,15 +110,16 @@ class _Association:
         key = (header.host, header.port)
         destination = self._destinations.get(key)
         if destination is None:
-            if len(self._destinations) >= MAX_DESTINATIONS:
+            forwards = self._link.forwards
+            if len(self._destinations) >= MAX_DESTINATIONS or not forwards.destinations.take():
                 return
-            destination = self._destinations[key] = _Destination()
+            destination = self._destinations[key] = _Destination(Waiting(forwards.waiting))
             self._nursery.start_soon(self._run_destination, key, destination)
         destination.idle.deadline = trio.current_time() + IDLE
         if destination.datagrams is not None:
             destination.datagrams.send(self._source, payload)
-        elif len(destination.waiting) < MAX_WAITING and not destination.refused:
-            destination.waiting.append(payload)
+        elif not destination.refused:
+            destination.waiting.add(self._source, payload)
 
     @property
     def _source(self) -> str:
@@ -128,18 +140,22 @@ class _Association:
             with destination.idle:
                 target = str(Target(*key, udp=True)).encode()
                 channel = await self._link.connection.open_channel(target)
-                datagrams = destination.datagrams = Datagrams(channel, answer)
-                for payload in destination.waiting:
-                    datagrams.send(self._source, payload)
-                destination.waiting = []
-                await datagrams.closed_event.wait()
+                datagrams = destination.datagrams = Datagrams(
+                    channel, answer, self._link.forwards.turns
+                )
+                for source, payload in destination.waiting.take():
+                    datagrams.send(source, payload)
+                await datagrams.run()
         except ProtocolError as error:
             self._link.fail(error)
         except CotunError as error:
-            destination.refused, destination.waiting = True, []
+            destination.refused = True
+            destination.waiting.take()
             self._log.info("refused: %s", error)
             await trio.sleep(IDLE)  # and not asked again with every datagram
         finally:
             del self._destinations[key]
+            destination.waiting.take()
+            self._link.forwards.destinations.give_back()
             if channel is not None:
                 channel.close()

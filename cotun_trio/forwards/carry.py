@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from cotun_trio.forwards import socks5, streams, udp
+from cotun_trio.forwards import socks5, streams, udp_exit
 
 if TYPE_CHECKING:
     import socket
@@ -34,6 +34,7 @@ def carry_out(link: Link, sock: socket.socket, remote: Remote, log: Context) -> 
 
 
 def carry_in(
+    link: Link,
     opening: Opening,
     target: Target,
     refusal: Callable[[Target], Awaitable[str | None]],
@@ -45,10 +46,13 @@ def carry_in(
     `refusal` says why a SOCKS client may not have a connection to what it asks for; None if it may.
     """
     if target.socks:
-        return partial(socks5.carry_in, opening, refusal, timeout=timings.dial_timeout, log=log)
+        return partial(
+            socks5.carry_in, link, opening, refusal, timeout=timings.dial_timeout, log=log
+        )
     if target.udp:
         return partial(
-            udp.carry_in,
+            udp_exit.carry_in,
+            link,
             opening,
             target.host,
             target.port,
@@ -56,4 +60,6 @@ def carry_in(
             max_size=timings.udp_max_size,
             log=log,
         )
-    return streams.Incoming(opening, target, timeout=timings.dial_timeout, log=log).run
+    return streams.Incoming(
+        opening, target, share=link.share, timeout=timings.dial_timeout, log=log
+    ).run

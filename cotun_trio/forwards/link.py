@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.errors import CotunError
     from cotun_trio.forwards.running import Forwards
+    from cotun_trio.net.names import Share
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.openings import PendingOpen
 
@@ -36,6 +37,10 @@ class Link(Protocol):
     @property
     def forwards(self) -> Forwards:
         """What runs in it."""
+
+    @property
+    def share(self) -> Share:
+        """What it may look up at once."""
 
     def fail(self, failure: CotunError) -> None:
         """End the session: the peer has broken a rule."""

@@ -6,13 +6,17 @@ the session that asked for them.  Both open them here, before anything is promis
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.forwards.udp import UdpListener
+from cotun_trio.errors import UsageError
+from cotun_trio.forwards.udp_listener import UdpListener
 from cotun_trio.net.accept import accept_forever
+from cotun_trio.net.descriptors import is_reserved
 from cotun_trio.net.dial import open_listeners, show_address
 from cotun_trio.net.sockets import close
 from cotun_trio.net.unix import listen_unix, remove_socket_file
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.forwards.link import Link
     from cotun_trio.logs import Context
+    from cotun_trio.net.names import Share
     from cotun_trio.protocol.remote import Remote
 
     Accepted = Callable[[Remote, socket.socket, str], None]
@@ -38,6 +43,11 @@ class Listener:
         """Where it listens: ``host:port``, with the real port, or ``unix:/path``."""
         self._sockets = sockets
 
+    @property
+    def is_in_reserve(self) -> bool:
+        """Whether it has descriptors that are not for forwards."""
+        return any(map(is_reserved, self._sockets))
+
     async def serve(
         self,
         accepted: Accepted,
@@ -51,17 +61,20 @@ class Listener:
         Ends when it is cancelled, and when somebody closes it.
         """
         remote = self.remote
+
+        def take(sock: socket.socket, peer: object) -> None:
+            if is_reserved(sock):
+                close(sock, reset=True)
+            else:
+                accepted(remote, sock, _show_peer(peer))
+
         async with trio.open_nursery() as nursery:
             for sock in self._sockets:
                 if remote.udp:
                     listener = UdpListener(sock, remote, max_size=udp_max_size, log=log)
                     nursery.start_soon(listener.serve, current)
                 else:
-                    nursery.start_soon(
-                        accept_forever,
-                        sock,
-                        lambda sock, peer: accepted(remote, sock, _show_peer(peer)),
-                    )
+                    nursery.start_soon(accept_forever, sock, take)
 
     def close(self) -> None:
         """Free what was listened on.  Can be called again."""
@@ -72,12 +85,22 @@ class Listener:
         self._sockets = []
 
 
-async def open_listener(remote: Remote) -> Listener:
-    """Listen for `remote`.  Raises `UsageError`, with nothing left open."""
+async def open_listener(remote: Remote, share: Share | None = None) -> Listener:
+    """Listen for `remote`.  Raises `UsageError`, with nothing left open.
+
+    For a peer, names are looked up in its `share`, and the reserve of descriptors is not used.
+    """
     if remote.local_path:
-        return Listener(remote, [listen_unix(remote.local_path)])
-    kind = socket.SOCK_DGRAM if remote.udp else socket.SOCK_STREAM
-    return Listener(remote, await open_listeners(remote.local_host, remote.local_port, kind))
+        listener = Listener(remote, [listen_unix(remote.local_path)])
+    else:
+        kind = socket.SOCK_DGRAM if remote.udp else socket.SOCK_STREAM
+        sockets = await open_listeners(remote.local_host, remote.local_port, kind, share=share)
+        listener = Listener(remote, sockets)
+    if share is not None and listener.is_in_reserve:
+        listener.close()
+        where = listener.addresses[0]
+        raise UsageError(f"cannot listen on {where}: {os.strerror(errno.EMFILE)}")
+    return listener
 
 
 def _show(remote: Remote, sock: socket.socket) -> str:

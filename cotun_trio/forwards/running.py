@@ -1,5 +1,8 @@
 """The running forwards of a session, each with what it uses: what a user may do can change while
-they run, and then those have to end that are not allowed any more, and no others."""
+they run, and then those have to end that are not allowed any more, and no others.
+
+They are counted, too, for the limits of the session and of all sessions together.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,14 @@ import attrs
 import trio
 
 from cotun_trio.errors import CotunError
+from cotun_trio.forwards.datagrams import Turns
+from cotun_trio.forwards.flows import (
+    MAX_DESTINATIONS,
+    MAX_WAITING_BYTES,
+    Flows,
+    Slots,
+    Sources,
+)
 from cotun_trio.stats import OwnCount
 
 if TYPE_CHECKING:
@@ -17,6 +28,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cotun_trio.forwards.link import Link
+    from cotun_trio.net.names import Share
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
@@ -122,6 +134,11 @@ class Counted:
         """See `Link`."""
         return self.link.forwards
 
+    @property
+    def share(self) -> Share:
+        """See `Link`."""
+        return self.link.share
+
     def ask(self, extra: bytes, opened: Callable[[Channel], None] | None = None) -> PendingOpen:
         """See `Connection.ask`."""
         return self.link.connection.ask(extra, opened)
@@ -167,18 +184,48 @@ class Quota:
 
 
 class Forwards:
-    """What runs in one session at present, and counts in `quota`.
+    """What runs in one session at present, `limit` at the most, and counts in `quota`.
 
-    `tally_of` says where else a forward counts, by what it uses.
+    `tally_of` says where else a forward counts, by what it uses.  `limit` 0 is for no limit.
     """
 
     def __init__(
-        self, quota: Quota, tally_of: Callable[[Target | Remote], Tally | None] | None = None
+        self,
+        quota: Quota,
+        tally_of: Callable[[Target | Remote], Tally | None] | None = None,
+        *,
+        limit: int = 0,
     ) -> None:
         self.quota = quota
+        self.flows = Flows(quota, self._is_full)
+        """The UDP flows that it has sockets for."""
+        self.turns = Turns()
+        """In which it passes datagrams on."""
+        self.waiting = Slots(MAX_WAITING_BYTES)
+        """Room for datagrams that wait."""
+        self.sources = Sources()
+        """Who sends datagrams to its listeners."""
+        self.destinations = Slots(MAX_DESTINATIONS)
+        """Places for those of SOCKS associations."""
+        self._limit = limit
         self._tally_of = tally_of
         self._running: set[Forward] = set()
         self._idle = trio.lowlevel.ParkingLot()
+
+    def _is_full(self) -> bool:
+        count = len(self._running) + len(self.flows)
+        return 0 < self._limit <= count or self.quota.used_up
+
+    def make_room(self) -> bool:
+        """Return whether the quota has room for a new connection.
+
+        The longest idle UDP flow ends for it, where the session or the quota is full.  Only of the
+        session that asks: nobody makes room for somebody else.  How many channels there may be is
+        the connection's business.
+        """
+        if self._is_full():
+            self.flows.end_longest_idle()
+        return not self.quota.used_up
 
     @property
     def idle(self) -> bool:

@@ -172,6 +172,7 @@ async def _receive_answer(far: ChannelStream) -> tuple[Answer, bytes]:
 
 
 async def carry_in(
+    link: Link,
     opening: Opening,
     refusal: Callable[[Target], Awaitable[str | None]],
     *,
@@ -199,7 +200,7 @@ async def carry_in(
             log.info("refused: %s", reason)
             return
         try:
-            sock = await dial_tcp(request.host, request.port, timeout=timeout)
+            sock = await dial_tcp(request.host, request.port, timeout=timeout, share=link.share)
         except DialFailed as error:
             await far.send_all(reply(_REPLIES.get(error.errno, Reply.GENERAL_FAILURE)))
             await far.send_eof()

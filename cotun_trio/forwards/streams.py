@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from cotun_trio.errors import CotunError, DialFailed
+from cotun_trio.errors import CotunError, DialFailed, Shortage
 from cotun_trio.forwards.relay import Relay
 from cotun_trio.net.dial import dial_at_once, dial_tcp
 from cotun_trio.net.sockets import close
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import socket
 
     from cotun_trio.forwards.link import Link
+    from cotun_trio.net.names import Share
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.openings import Opening
@@ -60,11 +61,17 @@ class Outgoing:
 
 
 class Incoming:
-    """A connection that the peer wants to `target`: its channel is accepted once it is there."""
+    """A connection that the peer wants to `target`: its channel is accepted once it is there.
 
-    def __init__(self, opening: Opening, target: Target, *, timeout: float, log: Log) -> None:
+    A name is looked up in the peer's `share`.
+    """
+
+    def __init__(
+        self, opening: Opening, target: Target, *, share: Share, timeout: float, log: Log
+    ) -> None:
         self._opening = opening
         self._target = target
+        self._share = share
         self._timeout = timeout
         self._log = log
         self._relay: Relay | None = None
@@ -79,13 +86,22 @@ class Incoming:
                 if target.path:
                     sock = await dial_unix(target.path, timeout=self._timeout)
                 else:
-                    sock = await dial_tcp(target.host, target.port, timeout=self._timeout)
+                    sock = await dial_tcp(
+                        target.host, target.port, timeout=self._timeout, share=self._share
+                    )
             except DialFailed as error:
                 self._log.info("%s", error)
-                self._opening.refuse(messages.OPEN_CONNECT_FAILED, str(error))
+                self._opening.refuse(refusal_code(error), str(error))
                 return
             self._relay = Relay(self._opening.confirm(), sock)
         await carry(self._relay, self._log)
+
+
+def refusal_code(error: DialFailed) -> int:
+    """Return the reason code for a channel whose target could not be dialled."""
+    if isinstance(error, Shortage):
+        return messages.OPEN_RESOURCE_SHORTAGE
+    return messages.OPEN_CONNECT_FAILED
 
 
 async def carry(relay: Relay, log: Log) -> None:

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING
 import h11
 import trio
 
-from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
+from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, Shortage
 from cotun_trio.escape import escape
 from cotun_trio.http import forwarding
 from cotun_trio.http.front import HeadError
 from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.names import share_of
 from cotun_trio.net.sockets import close
 from cotun_trio.net.tls import Tls
 from cotun_trio.net.transport import LARGE_READ, Transport
@@ -59,7 +60,10 @@ class BackEnd:
         """Return a connection to it.  Raises `BackEndFailed`."""
         try:
             with trio.fail_after(self.timeout):
-                sock = await dial_tcp(self.url.host, self.url.port, timeout=self.timeout)
+                # It is the user's own, but everybody can have it dialled.
+                sock = await dial_tcp(
+                    self.url.host, self.url.port, timeout=self.timeout, share=share_of(BackEnd)
+                )
                 try:
                     tls = None if self._tls is None else Tls(self._tls, name=self.url.host)
                     transport = Transport(sock, tls)
@@ -69,6 +73,8 @@ class BackEnd:
                     raise
         except trio.TooSlowError:
             raise BackEndFailed(HTTPStatus.GATEWAY_TIMEOUT, "no TLS handshake") from None
+        except Shortage as error:
+            raise BackEndFailed(HTTPStatus.SERVICE_UNAVAILABLE, str(error)) from None
         except ConnectionLost as error:  # `DialFailed` and `TlsFailed` among them
             raise BackEndFailed(HTTPStatus.BAD_GATEWAY, str(error)) from None
         return transport

@@ -1,63 +1,69 @@
 """Dialling and listening: TCP connections as plain non-blocking sockets.
 
-The data path reads and writes sockets itself, so both ends here are stdlib sockets.  Names are
-resolved and raced as Trio does it (RFC 8305, in `trio.open_tcp_stream`); an address written in
-digits, which is what most targets are, is dialled directly and saves half of the time.
+The data path reads and writes sockets itself, so both ends here are stdlib sockets.  The addresses
+of a name (`cotun_trio.net.names`) are tried one after another, and the slow ones side by side (RFC
+8305, "Happy Eyeballs").  An address written in digits, which is what most targets are, is dialled
+directly and saves half of the time.
 """
 
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
+from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 import trio
 from trio.lowlevel import wait_writable
 
-from cotun_trio.errors import DialFailed, UsageError
+from cotun_trio.errors import DialFailed, Shortage, UsageError
 from cotun_trio.escape import escape
+from cotun_trio.net.descriptors import refuse_reserved
+from cotun_trio.net.names import look_up
 from cotun_trio.net.sockets import tune
 from cotun_trio.protocol.addresses import join_host_port
 
+if TYPE_CHECKING:
+    from cotun_trio.net.names import Address, Share
+
 BACKLOG = 1024
 """Connections that wait to be accepted; the system may allow less."""
+ATTEMPT_DELAY = 0.25
+"""Seconds from an attempt at one address of a name to that at the next one (RFC 8305 section 8)."""
+OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
-async def dial_tcp(host: str, port: int, *, timeout: float) -> socket.socket:
+async def dial_tcp(
+    host: str, port: int, *, timeout: float, share: Share | None = None
+) -> socket.socket:
     """Return a connection to `host` (a name or an address without brackets).
 
-    Raises `DialFailed`, also after `timeout` seconds.  When cancelled, nothing is left open.
+    For a peer, a name is looked up in its `share`, and the reserve of descriptors is not used.
+    Without a share, it is for the program itself.
+
+    Raises `DialFailed`, also after `timeout` seconds; `Shortage` where too many names are being
+    looked up, or there are too few descriptors.  When cancelled, nothing is left open.
     """
     target = join_host_port(host, port)
+    kind: type[DialFailed] = DialFailed
     try:
         if (family := address_family(host)) is not None:
-            return await _connect(family, host, port, timeout=timeout)
+            return await _connect(family, host, port, timeout=timeout, spare=share is not None)
         with trio.fail_after(timeout):
-            stream = await trio.open_tcp_stream(host, port)
-        sock = detach(stream.socket)
-        tune(sock)
-        return sock
+            addresses = await look_up(host, share=share)
+            return await _connect_to_any(addresses, port, spare=share is not None)
     except trio.TooSlowError:
         reason, number = f"no answer in {timeout:g} s", errno.ETIMEDOUT
+    except Shortage as error:
+        kind, reason, number = Shortage, str(error), error.errno
     except socket.gaierror as error:
         reason, number = str(error.strerror), errno.EHOSTUNREACH
-    except ValueError:  # UnicodeError, from IDNA
-        reason, number = "not a name that can be looked up", errno.EHOSTUNREACH
     except OSError as error:
-        number = errno_of(error)
-        reason = os.strerror(number)
-    raise DialFailed(f"{escape(target)}: {reason}", number)
-
-
-def errno_of(error: OSError) -> int:
-    """Return the system's number for a failure; where several addresses failed, for the last."""
-    cause: BaseException | None = error
-    if error.errno is None:
-        cause = error.__cause__  # Trio: "all attempts to connect … failed"
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[-1]
-    number = cause.errno if isinstance(cause, OSError) else None
-    return number or errno.EHOSTUNREACH
+        kind = Shortage if error.errno in OUT_OF_DESCRIPTORS else DialFailed
+        reason, number = error.strerror or str(error), error.errno or errno.EHOSTUNREACH
+    raise kind(f"{escape(target)}: {reason}", number)
 
 
 def address_family(host: str) -> socket.AddressFamily | None:
@@ -74,7 +80,8 @@ def address_family(host: str) -> socket.AddressFamily | None:
 def dial_at_once(host: str, port: int) -> socket.socket | None:
     """Return a connection to this same machine; None where that fails, or `host` is elsewhere.
 
-    Nothing has to be awaited there: the system does both halves of the handshake in one call.
+    It is for a peer: the reserve of descriptors is not used.  Nothing has to be awaited there: the
+    system does both halves of the handshake in one call.
     """
     if not host.startswith("127.") and host != "::1":
         return None
@@ -82,7 +89,7 @@ def dial_at_once(host: str, port: int) -> socket.socket | None:
     if family is None:  # a name that begins with the same digits
         return None
     try:
-        sock, result = _begin(family, host, port)
+        sock, result = _begin(family, host, port, spare=True)
     except OSError:
         return None
     if result:
@@ -91,11 +98,18 @@ def dial_at_once(host: str, port: int) -> socket.socket | None:
     return sock
 
 
-def _begin(family: socket.AddressFamily, host: str, port: int) -> tuple[socket.socket, int]:
-    """Return a socket that connects, and the system's number for what it says of that so far."""
+def _begin(
+    family: socket.AddressFamily, host: str, port: int, *, spare: bool
+) -> tuple[socket.socket, int]:
+    """Return a socket that connects, and the system's number for what it says of that so far.
+
+    With `spare`, the reserve of descriptors is not used.
+    """
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     address = (host, port)
     try:
+        if spare:
+            refuse_reserved(sock)
         result = sock.connect_ex(address)
         if result == errno.EINPROGRESS:
             # To this same machine it is connected by now, but only a second call tells.
@@ -108,9 +122,9 @@ def _begin(family: socket.AddressFamily, host: str, port: int) -> tuple[socket.s
 
 
 async def _connect(
-    family: socket.AddressFamily, host: str, port: int, *, timeout: float
+    family: socket.AddressFamily, host: str, port: int, *, timeout: float = math.inf, spare: bool
 ) -> socket.socket:
-    sock, result = _begin(family, host, port)
+    sock, result = _begin(family, host, port, spare=spare)
     try:
         if result in (errno.EINPROGRESS, errno.EALREADY):
             with trio.fail_after(timeout):
@@ -124,46 +138,93 @@ async def _connect(
     return sock
 
 
-def detach(wrapped: trio.socket.SocketType) -> socket.socket:
-    """Return the socket inside a Trio socket, and take it away from Trio."""
-    sock = socket.socket(wrapped.family, wrapped.type, wrapped.proto, fileno=wrapped.detach())
-    sock.setblocking(False)
-    return sock
+async def _connect_to_any(addresses: list[Address], port: int, *, spare: bool) -> socket.socket:
+    """Return a connection to the first of `addresses` that answers (RFC 8305 section 5).
+
+    An attempt starts when the one before it has failed, or is `ATTEMPT_DELAY` old.  Raises the
+    `OSError` of the last one that failed.  When cancelled, nothing is left open.
+    """
+    if len(addresses) == 1:
+        ((family, host),) = addresses
+        return await _connect(family, host, port, spare=spare)
+    winner: socket.socket | None = None
+    failures: list[OSError] = []
+
+    async def attempt(family: socket.AddressFamily, host: str, failed: trio.Event) -> None:
+        nonlocal winner
+        try:
+            sock = await _connect(family, host, port, spare=spare)
+        except OSError as error:
+            failures.append(error)
+            failed.set()
+            return
+        if winner is None:
+            winner = sock
+            nursery.cancel_scope.cancel()
+        else:  # two in the same moment
+            sock.close()
+
+    try:
+        async with trio.open_nursery() as nursery:
+            for family, host in interleave(addresses):
+                failed = trio.Event()
+                nursery.start_soon(attempt, family, host, failed)
+                with trio.move_on_after(ATTEMPT_DELAY):
+                    await failed.wait()
+    except BaseException:
+        if winner is not None:
+            winner.close()
+        raise
+    if winner is None:
+        raise failures[-1]
+    return winner
+
+
+def interleave(addresses: list[Address]) -> list[Address]:
+    """Return `addresses` with the families in turn, that of the first one first (RFC 8305 section
+    4): where one family leads nowhere, the other one is tried second."""
+    first = [address for address in addresses if address[0] == addresses[0][0]]
+    others = [address for address in addresses if address[0] != addresses[0][0]]
+    pairs = zip_longest(first, others)
+    return [address for pair in pairs for address in pair if address is not None]
 
 
 async def resolve(
-    host: str, kind: socket.SocketKind = socket.SOCK_STREAM
-) -> list[tuple[socket.AddressFamily, str]]:
-    """Return the addresses of `host`, in the system's order and once each.
+    host: str,
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+    *,
+    share: Share | None = None,
+) -> list[Address]:
+    """Return the addresses of `host`, as `look_up` does, but at once where it is one itself.
 
-    Raises `OSError`, which has a `strerror`.
+    Raises `Shortage`, or `OSError`, which has a `strerror`.
     """
     if (family := address_family(host)) is not None:
         return [(family, host)]
-    try:
-        found = await trio.socket.getaddrinfo(host, None, type=kind)
-    except UnicodeError:
-        raise OSError(errno.EHOSTUNREACH, "not a name that can be looked up") from None
-    return list(dict.fromkeys((family, str(where[0])) for family, *_, where in found))
+    return await look_up(host, kind, share=share)
 
 
 async def open_listeners(
-    host: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM
+    host: str,
+    port: int,
+    kind: socket.SocketKind = socket.SOCK_STREAM,
+    *,
+    share: Share | None = None,
 ) -> list[socket.socket]:
     """Return sockets on every address that `host` has: listening ones, or bound ones for UDP.
 
-    Port 0 is chosen once for all.  Raises `UsageError` with the address that failed, and leaves
-    nothing open then.
+    For a peer, `host` is looked up in its `share`.  Port 0 is chosen once for all.  Raises
+    `UsageError` with the address that failed, and leaves nothing open then.
     """
     listeners: list[socket.socket] = []
     try:
-        for family, address in await resolve(host, kind):
+        for family, address in await resolve(host, kind, share=share):
             listeners.append(_listen(family, address, port, kind))
             port = listeners[0].getsockname()[1]
-    except OSError as error:
+    except (OSError, Shortage) as error:
         for listener in listeners:
             listener.close()
-        reason = error.strerror or str(error)
+        reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise UsageError(
             f"cannot listen on {escape(join_host_port(host, port))}: {reason}"
         ) from None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import errno
 import os
+import socket
 from typing import TYPE_CHECKING
 
 import h11
@@ -18,13 +19,12 @@ import trio
 import cotun_trio
 from cotun_trio.errors import ConnectionLost, DialFailed, UsageError
 from cotun_trio.escape import escape
-from cotun_trio.net.dial import detach, dial_tcp, errno_of
+from cotun_trio.net.dial import dial_tcp
 from cotun_trio.net.tls import Tls
 from cotun_trio.net.transport import Transport
 from cotun_trio.protocol.addresses import join_host_port
 
 if TYPE_CHECKING:
-    import socket
     import ssl
 
     from cotun_trio.protocol.proxy_url import ProxyUrl
@@ -123,7 +123,25 @@ async def _through_socks(proxy: ProxyUrl, host: str, port: int) -> socket.socket
     except ProxyError as error:
         raise DialFailed(escape(str(error)), errno.ECONNREFUSED) from None
     except OSError as error:
-        number = errno_of(error.__cause__ if isinstance(error.__cause__, OSError) else error)
+        number = _errno_of(error.__cause__ if isinstance(error.__cause__, OSError) else error)
         raise DialFailed(os.strerror(number), number) from None
     assert isinstance(stream.trio_stream, trio.SocketStream)
-    return detach(stream.trio_stream.socket)
+    return _detach(stream.trio_stream.socket)
+
+
+def _errno_of(error: OSError) -> int:
+    """Return the system's number for a failure; where several addresses failed, for the last."""
+    cause: BaseException | None = error
+    if error.errno is None:
+        cause = error.__cause__  # Trio: "all attempts to connect … failed"
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[-1]
+    number = cause.errno if isinstance(cause, OSError) else None
+    return number or errno.EHOSTUNREACH
+
+
+def _detach(wrapped: trio.socket.SocketType) -> socket.socket:
+    """Return the socket inside a Trio socket, and take it away from Trio."""
+    sock = socket.socket(wrapped.family, wrapped.type, wrapped.proto, fileno=wrapped.detach())
+    sock.setblocking(False)
+    return sock

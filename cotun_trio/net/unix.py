@@ -10,8 +10,9 @@ from pathlib import Path
 
 import trio
 
-from cotun_trio.errors import DialFailed, UsageError
+from cotun_trio.errors import DialFailed, Shortage, UsageError
 from cotun_trio.escape import escape
+from cotun_trio.net.descriptors import refuse_reserved
 from cotun_trio.net.dial import BACKLOG
 
 MODE = 0o600
@@ -75,11 +76,17 @@ def remove_socket_file(path: str) -> None:
 
 
 async def dial_unix(path: str, *, timeout: float) -> socket.socket:
-    """Return a connection to the socket at `path`.
+    """Return a connection to the socket at `path`.  It is for a peer.
 
-    Raises `DialFailed`, also after `timeout` seconds.  When cancelled, nothing is left open.
+    Raises `DialFailed`, also after `timeout` seconds; `Shortage` where there are too few
+    descriptors.  When cancelled, nothing is left open.
     """
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        refuse_reserved(sock)
+    except OSError as error:
+        number = error.errno or errno.EMFILE
+        raise Shortage(f"unix:{escape(path)}: {os.strerror(number)}", number) from None
     try:
         with trio.fail_after(timeout):
             # EAGAIN: the listener's queue is full, and nothing says when it is not (connect(2)).

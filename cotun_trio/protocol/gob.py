@@ -123,47 +123,70 @@ class Decoder:
     """
 
     def __init__(self) -> None:
-        self._buffer = bytearray()  # begins with a message
+        self._buffer = bytearray()  # the beginning of a message, never all of it
         self._type_id: int | None = None
         self._fields: list[tuple[str, int]] = []  # the names and type ids of a value's, in order
 
-    def feed(self, data: bytes) -> Iterator[Datagram]:
-        """Take the next bytes, and return an iterator over the datagrams that are complete.
+    def read(self, data: memoryview) -> tuple[Datagram | None, int]:
+        """Take a datagram from the front of `data`; return it, and how many bytes were taken.
 
-        It raises `ProtocolError` where the stream goes wrong, or is one of something else.
+        All of `data` is taken where the datagram is not complete, and None returned; what comes
+        next has to follow then.  Raises `ProtocolError` where the stream goes wrong, or is one of
+        something else.
         """
-        self._buffer += data
-        return self._read()
-
-    def _read(self) -> Iterator[Datagram]:
-        while (place := self._complete()) is not None:
-            start, stop = place
-            message = _Message(bytes(memoryview(self._buffer)[start:stop]))
-            type_id = message.signed()
-            datagram = None
-            if type_id < 0:
-                self._define(-type_id, message)
+        total = len(data)
+        rest = data
+        while rest:
+            if self._buffer:
+                message, taken = self._complete(rest)
             else:
-                datagram = self._value(type_id, message)
-            message.finish()
-            del self._buffer[:stop]
-            if datagram is not None:
-                yield datagram
+                message, taken = self._split(rest)
+            rest = rest[taken:]
+            if message is not None and (datagram := self._decode(message)) is not None:
+                return datagram, total - len(rest)
+        return None, total
 
-    def _complete(self) -> tuple[int, int] | None:
-        """Return where the first message starts, behind its length, and stops; None: not here yet.
+    def _split(self, data: memoryview) -> tuple[bytes | None, int]:
+        """Return the message at the front of `data`, and how many bytes it takes.
 
-        A message that is too long is refused as soon as its length is known.
+        Where it is not complete, all of `data` is kept, and None returned.
         """
-        head = bytes(self._buffer[:9])
-        if not head or len(head) < 1 + _tail_of(head[0]):
-            return None
-        length = _Message(head)
-        size, start = length.unsigned(), length.position
-        if size > MAX_MESSAGE:
-            _refuse(f"a message of {size} bytes")
-        stop = start + size
-        return (start, stop) if len(self._buffer) >= stop else None
+        place = _place(data)
+        if place is None or place[1] > len(data):
+            self._buffer += data
+            return None, len(data)
+        start, stop = place
+        return bytes(data[start:stop]), stop
+
+    def _complete(self, data: memoryview) -> tuple[bytes | None, int]:
+        """Do the same for a message whose beginning is in the buffer."""
+        buffer = self._buffer
+        place, taken = _place(buffer), 0
+        while place is None and taken < len(data):  # a byte of the length at a time
+            buffer.append(data[taken])
+            taken += 1
+            place = _place(buffer)
+        if place is None:
+            return None, taken
+        start, stop = place
+        more = data[taken : taken + stop - len(buffer)]
+        buffer += more
+        if len(buffer) < stop:
+            return None, len(data)
+        self._buffer = bytearray()
+        return bytes(memoryview(buffer)[start:stop]), taken + len(more)
+
+    def _decode(self, data: bytes) -> Datagram | None:
+        """Return the datagram in a message; None where it defines the type."""
+        message = _Message(data)
+        type_id = message.signed()
+        datagram = None
+        if type_id < 0:
+            self._define(-type_id, message)
+        else:
+            datagram = self._value(type_id, message)
+        message.finish()
+        return datagram
 
     def _define(self, type_id: int, message: "_Message") -> None:
         if self._type_id is not None:
@@ -283,6 +306,22 @@ class _Message:
         taken = self._data[self.position : end]
         self.position = end
         return taken
+
+
+def _place(data: memoryview | bytearray) -> tuple[int, int] | None:
+    """Return where the message at the front of `data` starts, behind its length, and where it
+    stops; None where its length is not complete.
+
+    A message that is too long is refused as soon as its length is known.
+    """
+    head = bytes(data[:9])
+    if not head or len(head) < 1 + _tail_of(head[0]):
+        return None
+    length = _Message(head)
+    size, start = length.unsigned(), length.position
+    if size > MAX_MESSAGE:
+        _refuse(f"a message of {size} bytes")
+    return start, start + size
 
 
 def _tail_of(first: int) -> int:

@@ -90,7 +90,7 @@ class ServerSettings:
     max_user_sessions: int = attrs.field(default=MAX_USER_SESSIONS)
     """Sessions at a time of one user; 0: no limit.  Without users, there is none."""
     max_connections: int = attrs.field(default=MAX_CONNECTIONS)
-    """Forwarded connections at a time, in all; 0: no limit."""
+    """Forwarded connections at a time, in all, each UDP source included; 0: no limit."""
     max_session_connections: int = attrs.field(default=MAX_SESSION_CONNECTIONS)
     """Those of one session; 0: no limit."""
     reverse: bool = False

@@ -67,6 +67,8 @@ class Connection:
         self.failure: CotunError | None = None
         """Why the connection ended, once it has."""
         self.link = Link()
+        self.batch = 0
+        """The number of the present or the last turn; what a turn makes us do has limits."""
         self.small_sends = 0  # of channels, so small that somebody may be waiting for them
         self._host_key = b""
         self._keys_agreed = trio.Event()
@@ -121,6 +123,7 @@ class Connection:
         """Begin a turn: what it makes us say waits for `end_batch`."""
         self._packetizer.start_batch()
         self._corked = True
+        self.batch += 1
 
     def receive(self, data: memoryview) -> None:
         """Process bytes of the peer's; valid until `end_batch`.  Raises `CotunError`.

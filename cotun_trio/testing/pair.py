@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.link import Link
     from cotun_trio.forwards.listener import Listener
+    from cotun_trio.net.names import Share
     from cotun_trio.protocol.target import Target
     from cotun_trio.settings import Way
     from cotun_trio.testing.places import Handler
@@ -66,7 +67,7 @@ class ServerCore(Server):
         self._connections.start_soon(self.serve_wire, ours, CHISEL, "memory")
         return theirs
 
-    async def open_listener(self, remote: Remote) -> Listener:
+    async def open_listener(self, remote: Remote, share: Share) -> Listener:  # noqa: ARG002
         """See `Server.open_listener`."""
         return await self.places.open_listener(remote)
 

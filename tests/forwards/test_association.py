@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ from cotun_trio.ssh import messages
 from tests.support.ends import ask, socks_address, socks_request, udp_echo, udp_socket
 from tests.support.leaks import descriptors, nothing_left
 from tests.support.log_watch import watch_logs
+from tests.support.names import know
 from tests.support.peer import scripted_server
 from tests.support.ssh import channel_data
 from tests.support.targets import LOOPBACK, connect, receive_all, reset, split_address
@@ -97,19 +97,13 @@ async def test_over_ipv6_and_to_ipv6() -> None:
 async def test_a_name_is_looked_up_at_the_exit_and_answers_come_from_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    looked_up: list[object] = []
-
-    async def getaddrinfo(host: object, *_: object, **__: object) -> list[object]:
-        looked_up.append(host)
-        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", (LOOPBACK, 0))]
-
+    looked_up = know(monkeypatch, **{"dns.example": [LOOPBACK]})
     async with (
         udp_echo() as target,
         proxy() as address,
         associated(address) as (_, relay),
         udp_socket() as (client, _),
     ):
-        monkeypatch.setattr(trio.socket, "getaddrinfo", getaddrinfo)
         datagram = packed(f"dns.example:{split_address(target)[1]}", b"hello")
         assert await ask(client, relay, datagram) == datagram
     assert looked_up == ["dns.example"]  # once, and not at the entry
@@ -126,7 +120,7 @@ async def test_what_waits_for_a_destination_is_forgotten_when_that_is_refused(
             await client.sendto(packed("192.0.2.1:53", b"x"), split_address(relay))
         await trio.testing.wait_all_tasks_blocked(0.005)
         kept = [thing for thing in gc.get_objects() if type(thing) is association._Destination]
-        assert [(destination.refused, destination.waiting) for destination in kept] == [(True, [])]
+        assert [(one.refused, len(one.waiting)) for one in kept] == [(True, 0)]
 
 
 @pytest.mark.parametrize("size", [0, 1, 32 * 1024, 65_000])

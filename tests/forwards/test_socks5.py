@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import shutil
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,6 +17,7 @@ from cotun_trio.ssh import messages
 from tests.support.ends import receive_reply, socks_address, socks_request
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
+from tests.support.names import know
 from tests.support.peer import peer_of, scripted_server
 from tests.support.ssh import channel_data
 from tests.support.targets import (
@@ -147,11 +147,8 @@ async def test_an_unreachable_network_is_code_3() -> None:
 async def test_a_name_that_does_not_resolve_is_code_4(
     reverse: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def nowhere(*_: object, **__: object) -> object:
-        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-
+    know(monkeypatch)
     async with proxy(reverse=reverse) as address:
-        monkeypatch.setattr(trio.socket, "getaddrinfo", nowhere)
         assert await code_for(address, "nowhere.invalid", 80) == 4
 
 

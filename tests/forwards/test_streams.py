@@ -15,6 +15,7 @@ import trio.testing
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.forwards import streams
 from cotun_trio.net.dial import dial_at_once, open_listeners
+from cotun_trio.net.names import share_of
 from cotun_trio.protocol.target import Target
 from cotun_trio.ssh import messages
 from tests.support.leaks import descriptors
@@ -78,6 +79,12 @@ async def never(*_: object, **__: object) -> Any:
     await trio.sleep_forever()
 
 
+def incoming(opening: Opening, host: str, port: int) -> streams.Incoming:
+    """Take a peer's wish for a connection."""
+    share = share_of("a peer")
+    return streams.Incoming(opening, Target(host, port), share=share, timeout=TIMEOUT, log=LOG)
+
+
 async def test_a_connection_is_carried_from_one_end_to_the_other(
     said: pytest.LogCaptureFixture,
 ) -> None:
@@ -93,9 +100,7 @@ async def test_a_connection_is_carried_from_one_end_to_the_other(
             nursery.start_soon(carry_out)
             opening = await next_opening(pair)
             assert opening.extra == b"the target"
-            nursery.start_soon(
-                streams.Incoming(opening, Target(host, port), timeout=TIMEOUT, log=LOG).run
-            )
+            nursery.start_soon(incoming(opening, host, port).run)
             await trio.lowlevel.wait_readable(listener)
             with listener.accept()[0] as target:
                 target.setblocking(False)
@@ -146,7 +151,11 @@ async def test_a_target_that_refuses_is_a_refusal_that_says_so(
 
             pair.server.refuse = noting  # type: ignore[method-assign]
             await streams.Incoming(
-                opening, Target("127.0.0.1", port), timeout=TIMEOUT, log=LOG
+                opening,
+                Target("127.0.0.1", port),
+                share=share_of("a peer"),
+                timeout=TIMEOUT,
+                log=LOG,
             ).run()
             await check_reset(app)
             assert codes == [messages.OPEN_CONNECT_FAILED]
@@ -157,7 +166,7 @@ async def test_a_target_that_refuses_is_a_refusal_that_says_so(
 async def test_a_target_that_does_not_answer_is_given_up(
     monkeypatch: pytest.MonkeyPatch, autojump: object
 ) -> None:
-    async def connect(*_: object, timeout: float) -> Any:
+    async def connect(*_: object, timeout: float, spare: bool) -> Any:
         with trio.fail_after(timeout):
             await trio.sleep_forever()
 
@@ -166,7 +175,7 @@ async def test_a_target_that_does_not_answer_is_given_up(
         async with network() as (pair, nursery):
             nursery.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
             opening = await next_opening(pair)
-            await streams.Incoming(opening, Target("192.0.2.1", 80), timeout=TIMEOUT, log=LOG).run()
+            await incoming(opening, "192.0.2.1", 80).run()
             assert trio.current_time() == pytest.approx(TIMEOUT)
             assert await receive(app) == b""  # a Unix socket knows no reset
 
@@ -185,9 +194,7 @@ async def test_a_channel_is_confirmed_only_once_the_target_has_answered(
         async with network() as (pair, nursery):
             nursery.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
             opening = await next_opening(pair)
-            nursery.start_soon(
-                streams.Incoming(opening, Target("h", 1), timeout=TIMEOUT, log=LOG).run
-            )
+            nursery.start_soon(incoming(opening, "h", 1).run)
             await send_all(app, b"impatient")
             await trio.testing.wait_all_tasks_blocked()
             assert not pair.client.channels
@@ -251,9 +258,7 @@ async def test_a_session_that_ends_while_a_target_is_dialled_leaves_nothing(
         async with network() as (pair, nursery):
             nursery.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
             opening = await next_opening(pair)
-            nursery.start_soon(
-                streams.Incoming(opening, Target(host, port), timeout=TIMEOUT, log=LOG).run
-            )
+            nursery.start_soon(incoming(opening, host, port).run)
             await trio.testing.wait_all_tasks_blocked()
         await check_reset(app)
     assert descriptors() == before
@@ -269,7 +274,7 @@ async def test_a_target_found_after_the_session_was_lost_is_reset() -> None:
             pair.pump()
             opening = pair.handlers["server"].openings.pop()
             pair.server.on_lost(ConnectionLost("cut"))
-            await streams.Incoming(opening, Target(host, port), timeout=TIMEOUT, log=LOG).run()
+            await incoming(opening, host, port).run()
             nursery.cancel_scope.cancel()
         with listener.accept()[0] as target:
             target.setblocking(False)
@@ -295,7 +300,13 @@ async def test_the_sockets_at_both_ends_send_at_once_and_notice_who_has_died() -
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(streams, "dial_at_once", noting)
                 nursery.start_soon(
-                    streams.Incoming(opening, Target(host, port), timeout=TIMEOUT, log=LOG).run
+                    streams.Incoming(
+                        opening,
+                        Target(host, port),
+                        share=share_of("a peer"),
+                        timeout=TIMEOUT,
+                        log=LOG,
+                    ).run
                 )
                 await until(lambda: pair.client.channels)
             await trio.testing.wait_all_tasks_blocked()

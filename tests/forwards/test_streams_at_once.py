@@ -12,6 +12,7 @@ import trio
 
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.forwards import streams
+from cotun_trio.net.names import share_of
 from cotun_trio.net.sockets import close
 from cotun_trio.protocol.target import Target
 from tests.forwards.test_relay import check_reset, keep_little, pattern
@@ -46,7 +47,9 @@ def begin_in(pair: ConnectionPair, port: int) -> list[streams.Incoming]:
 
     def requested(opening: Any) -> None:
         target = Target("127.0.0.1", port)
-        begun.append(streams.Incoming(opening, target, timeout=30, log=LOG))
+        begun.append(
+            streams.Incoming(opening, target, share=share_of("a peer"), timeout=30, log=LOG)
+        )
 
     pair.handlers["server"].channel_requested = requested  # type: ignore[method-assign]
     return begun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -11,16 +12,19 @@ import pytest
 import trio
 import trio.testing
 
-from cotun_trio.errors import ConnectionLost, DialFailed, UsageError
+from cotun_trio.errors import ConnectionLost, DialFailed, Shortage, UsageError
 from cotun_trio.net import dial
 from cotun_trio.net.dial import (
     address_family,
     dial_at_once,
     dial_tcp,
+    interleave,
     open_listeners,
     show_address,
 )
+from cotun_trio.net.names import PER_SHARE, share_of
 from tests.support.leaks import descriptors
+from tests.support.names import address_of, know, silence
 from tests.support.sockets import receive_exactly, send_all, tcp_listener
 from tests.support.targets import free_port
 
@@ -38,42 +42,6 @@ def has_ipv6() -> bool:
 
 
 needs_ipv6 = pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6 loopback address")
-
-
-class Resolver(trio.abc.HostnameResolver):
-    """Knows the addresses of some names, and of no others."""
-
-    def __init__(self, **names: list[str]) -> None:
-        self.names = names
-
-    async def getaddrinfo(
-        self,
-        host: Any,
-        port: Any,
-        family: int = 0,
-        type: int = 0,  # noqa: A002  Trio's name for it
-        proto: int = 0,
-        flags: int = 0,
-    ) -> list[Any]:
-        """Answer as the system does."""
-        name = host.decode("ascii") if isinstance(host, bytes) else host
-        if name not in self.names:
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        return [
-            (socket.AF_INET6, type, 6, "", (address, port or 0, 0, 0))
-            if ":" in address
-            else (socket.AF_INET, type, 6, "", (address, port or 0))
-            for address in self.names[name]
-        ]
-
-    async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:
-        """Nobody asks."""
-        raise AssertionError
-
-
-def know(**names: list[str]) -> None:
-    """Resolve these names only, in this run of Trio."""
-    trio.socket.set_custom_hostname_resolver(Resolver(**names))
 
 
 async def check(sock: socket.socket, listener: socket.socket) -> None:
@@ -119,8 +87,10 @@ async def test_a_name_is_dialled() -> None:
         await check(await dial_tcp("localhost", port, timeout=TIMEOUT), listener)
 
 
-async def test_an_address_of_a_name_that_answers_is_found_behind_one_that_does_not() -> None:
-    know(several=["127.0.0.2", "127.0.0.1"])
+async def test_an_address_of_a_name_that_answers_is_found_behind_one_that_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    know(monkeypatch, several=["127.0.0.2", "127.0.0.1"])
     with tcp_listener() as listener:
         port = listener.getsockname()[1]
         await check(await dial_tcp("several", port, timeout=TIMEOUT), listener)
@@ -135,16 +105,18 @@ async def test_an_address_of_a_name_that_answers_is_found_behind_one_that_does_n
         ("several", "several"),
     ],
 )
-async def test_a_refusal_is_told_in_the_users_words(host: str, shown: str) -> None:
-    know(one=["127.0.0.1"], several=["127.0.0.1", "127.0.0.2"])
+async def test_a_refusal_is_told_in_the_users_words(
+    host: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch, one=["127.0.0.1"], several=["127.0.0.1", "127.0.0.2"])
     port = free_port()
     error = await failure(host, port)
     assert str(error) == f"{shown}:{port}: Connection refused"
     assert error.errno == errno.ECONNREFUSED
 
 
-async def test_a_name_that_nobody_knows_fails() -> None:
-    know()
+async def test_a_name_that_nobody_knows_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    know(monkeypatch)
     error = await failure("no-such.example", 80)
     assert str(error) == "no-such.example:80: Name or service not known"
     assert error.errno == errno.EHOSTUNREACH
@@ -153,13 +125,15 @@ async def test_a_name_that_nobody_knows_fails() -> None:
 @pytest.mark.parametrize(
     "host", ["\0", "a\0b", "x" * 64 + ".example", "a" * 300, "a..b", "münchen" * 50, "\ud800"]
 )
-async def test_what_cannot_be_a_name_fails(host: str) -> None:
-    know()
+async def test_what_cannot_be_a_name_fails(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    know(monkeypatch)
     await failure(host, 80)
 
 
-async def test_what_is_shown_of_a_name_is_escaped_and_bounded() -> None:
-    know()
+async def test_what_is_shown_of_a_name_is_escaped_and_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    know(monkeypatch)
     assert str(await failure("evil\x1b[2J\n", 80)).startswith(r"evil\x1b[2J\n:80: ")
     assert len(str(await failure("x." * 10_000, 80))) < 300
 
@@ -168,7 +142,7 @@ async def test_an_address_that_is_not_routed_fails_in_the_systems_words(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def unreachable(*_: object, **__: object) -> socket.socket:
-        raise OSError(errno.ENETUNREACH, "whatever")
+        raise OSError(errno.ENETUNREACH, os.strerror(errno.ENETUNREACH))
 
     monkeypatch.setattr(dial, "_connect", unreachable)
     error = await failure("192.0.2.1", 80)
@@ -206,11 +180,9 @@ async def test_an_address_that_does_not_answer_is_given_up(
     assert error.errno == errno.ETIMEDOUT
 
 
-async def test_a_name_that_does_not_answer_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, autojump: object
-) -> None:
-    monkeypatch.setattr(trio, "open_tcp_stream", never)
-    assert str(await failure("silent", 80)) == "silent:80: no answer in 30 s"
+async def test_a_name_that_nobody_answers_is_given_up(autojump: object) -> None:
+    with silence():
+        assert str(await failure("silent", 80)) == "silent:80: no answer in 30 s"
     assert trio.current_time() == pytest.approx(TIMEOUT)
 
 
@@ -228,6 +200,131 @@ async def test_a_dial_that_takes_too_long_leaves_nothing_open(
     undecided: None, autojump: object
 ) -> None:
     await failure("192.0.2.1", 80)
+
+
+# ---- names with several addresses
+
+
+class Network:
+    """Addresses that answer, refuse or stay silent, each after some seconds."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, **addresses: tuple[float, int | None]
+    ) -> None:
+        self.tried: list[tuple[str, float]] = []
+        """Which address was tried when."""
+        self.open: list[socket.socket] = []
+        self.addresses = list(map(address_of, addresses))
+        self._answers = addresses
+        monkeypatch.setattr(dial, "_connect", self._connect)
+
+    async def _connect(
+        self, family: object, host: str, port: int, *, timeout: float = 0, spare: bool
+    ) -> socket.socket:
+        self.tried.append((host, trio.current_time()))
+        seconds, number = self._answers[host]
+        await trio.sleep(seconds)
+        if number is not None:
+            raise OSError(number, os.strerror(number))
+        sock = socket.socket()
+        self.open.append(sock)
+        return sock
+
+
+REFUSED, UNREACHABLE = errno.ECONNREFUSED, errno.ENETUNREACH
+
+
+async def dial_several(network: Network) -> socket.socket:
+    return await dial._connect_to_any(network.addresses, 80, spare=True)
+
+
+async def test_an_address_that_is_silent_for_a_quarter_of_a_second_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, autojump: object
+) -> None:
+    network = Network(monkeypatch, a=(99, None), b=(99, None), c=(1, None), d=(99, None))
+    with await dial_several(network) as sock:
+        assert network.open == [sock]
+    assert network.tried == [("a", 0), ("b", 0.25), ("c", 0.5), ("d", 0.75)]
+    assert trio.current_time() == pytest.approx(1.5)
+
+
+async def test_an_address_that_refuses_is_followed_by_the_next_one_at_once(
+    monkeypatch: pytest.MonkeyPatch, autojump: object
+) -> None:
+    network = Network(monkeypatch, a=(0.1, REFUSED), b=(0, UNREACHABLE), c=(0.2, None))
+    with await dial_several(network) as sock:
+        assert network.open == [sock]
+    assert network.tried == [("a", 0), ("b", 0.1), ("c", 0.1)]
+
+
+async def test_an_answer_that_comes_late_wins_where_no_other_one_comes(
+    monkeypatch: pytest.MonkeyPatch, autojump: object
+) -> None:
+    network = Network(monkeypatch, a=(5, None), b=(0.1, REFUSED), c=(99, None))
+    with await dial_several(network) as sock:
+        assert network.open == [sock]
+    assert trio.current_time() == pytest.approx(5)
+
+
+async def test_where_all_fail_the_last_failure_is_told(
+    monkeypatch: pytest.MonkeyPatch, autojump: object
+) -> None:
+    network = Network(monkeypatch, a=(1, REFUSED), b=(0.1, UNREACHABLE))
+    with pytest.raises(ConnectionRefusedError):
+        await dial_several(network)
+    assert not network.open
+
+
+async def test_of_two_that_answer_in_the_same_moment_one_stays_open(
+    monkeypatch: pytest.MonkeyPatch, autojump: object
+) -> None:
+    network = Network(monkeypatch, a=(0.5, None), b=(0.25, None))
+    with await dial_several(network) as sock:
+        assert [one.fileno() >= 0 for one in network.open] == [one is sock for one in network.open]
+
+
+async def test_a_race_that_is_cancelled_leaves_nothing_open(
+    monkeypatch: pytest.MonkeyPatch, autojump: object
+) -> None:
+    network = Network(monkeypatch, a=(99, None), b=(0.75, None), c=(99, None))
+    for deadline in (0.1, 0.3, 1.0):  # and in the moment in which one wins
+        with trio.move_on_after(deadline) as scope:
+            await dial_several(network)
+        assert scope.cancelled_caught
+        assert all(sock.fileno() < 0 for sock in network.open)
+
+
+def test_the_families_of_addresses_are_tried_in_turn() -> None:
+    found = list(map(address_of, ("::1", "::2", "::3", "127.0.0.1", "127.0.0.2")))
+    assert [address for _, address in interleave(found)] == [
+        "::1",
+        "127.0.0.1",
+        "::2",
+        "127.0.0.2",
+        "::3",
+    ]
+    assert interleave(found[3:]) == found[3:]
+
+
+async def test_too_many_names_at_once_are_a_shortage_here(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cotun_trio.net.names.MAX_WAITING", 0)
+    with silence():
+        share = share_of("a peer")
+        async with trio.open_nursery() as nursery:
+            for _ in range(PER_SHARE):
+                nursery.start_soon(lambda: dial_tcp("a", 1, timeout=TIMEOUT, share=share))
+            await trio.testing.wait_all_tasks_blocked()
+            with pytest.raises(Shortage) as caught:
+                await dial_tcp("b", 1, timeout=TIMEOUT, share=share)
+            assert str(caught.value) == "b:1: too many names are being looked up"
+            with pytest.raises(UsageError, match="cannot listen on b:1: too many names"):
+                await open_listeners("b", 1, share=share)
+            nursery.cancel_scope.cancel()
+
+
+# ---- addresses
 
 
 @pytest.mark.parametrize(
@@ -268,8 +365,10 @@ async def test_an_address_gives_one_listener_that_takes_connections() -> None:
 
 
 @needs_ipv6
-async def test_every_address_of_a_name_is_listened_on_once_and_on_one_port() -> None:
-    know(two=["127.0.0.1", "::1", "127.0.0.1"])
+async def test_every_address_of_a_name_is_listened_on_once_and_on_one_port(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    know(monkeypatch, two=["127.0.0.1", "::1", "127.0.0.1"])
     first, second = await open_listeners("two", 0)
     with first, second:
         port = first.getsockname()[1]
@@ -279,15 +378,17 @@ async def test_every_address_of_a_name_is_listened_on_once_and_on_one_port() -> 
 
 
 @needs_ipv6
-async def test_all_of_ipv6_leaves_all_of_ipv4_alone() -> None:
-    know(all=["::", "0.0.0.0"])
+async def test_all_of_ipv6_leaves_all_of_ipv4_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    know(monkeypatch, all=["::", "0.0.0.0"])
     first, second = await open_listeners("all", 0)
     with first, second:
         assert first.getsockname()[1] == second.getsockname()[1]
 
 
-async def test_a_port_in_use_is_the_users_error_and_leaves_nothing_bound() -> None:
-    know(two=["127.0.0.2", "127.0.0.1"])
+async def test_a_port_in_use_is_the_users_error_and_leaves_nothing_bound(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    know(monkeypatch, two=["127.0.0.2", "127.0.0.1"])
     with tcp_listener() as taken:
         port = taken.getsockname()[1]
         before = descriptors()
@@ -309,8 +410,10 @@ async def test_a_port_in_use_is_the_users_error_and_leaves_nothing_bound() -> No
         ("x" * 300, "not a name that can be looked up"),
     ],
 )
-async def test_what_cannot_be_listened_on_is_the_users_error(host: str, reason: str) -> None:
-    know()
+async def test_what_cannot_be_listened_on_is_the_users_error(
+    host: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch)
     before = descriptors()
     with pytest.raises(UsageError) as caught:
         await open_listeners(host, 0)

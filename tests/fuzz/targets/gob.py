@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cotun_trio.protocol import gob
 from cotun_trio.protocol.gob import Datagram, Decoder, Encoder
 from tests.fuzz.oracle import Work, same_however_cut
+from tests.support.gob import datagrams_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,14 +28,14 @@ def run(data: bytes) -> None:
     encoder, decoder = Encoder(), Decoder()
     for datagram in datagrams:
         wire = encoder.encode(datagram.source, datagram.payload)
-        assert list(decoder.feed(wire)) == [datagram]
+        assert list(datagrams_in(decoder, wire)) == [datagram]
 
 
 def _decoder() -> Feed:
     decoder = Decoder()
 
     def feed(piece: bytes) -> Iterator[Datagram]:
-        yield from decoder.feed(piece)
+        yield from datagrams_in(decoder, piece)
         assert len(decoder._buffer) <= gob.MAX_MESSAGE + 9, "more is kept than a message"
 
     return feed

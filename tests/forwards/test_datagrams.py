@@ -1,0 +1,182 @@
+"""Datagrams on a channel: so many in a turn, in their order, and the end after the last one."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+import trio
+import trio.testing
+
+from cotun_trio.errors import ConnectionLost, ProtocolError
+from cotun_trio.forwards.datagrams import TURN, Datagrams, Turns
+from cotun_trio.protocol.gob import MAX_MESSAGE, Encoder
+from tests.support.sockets import until
+from tests.support.ssh_connection import ConnectionPair, send
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cotun_trio.ssh.channel import Channel
+
+
+class Receiver:
+    """Receives the datagrams of a channel, whose other end is `far`."""
+
+    def __init__(self, pair: ConnectionPair, far: Channel, near: Channel, turns: Turns) -> None:
+        self.pair = pair
+        self.far = far
+        self.got: list[bytes] = []
+        self.over = trio.Event()
+        """Set when nothing more will come."""
+        self.channel = near
+        self.datagrams = Datagrams(near, self._arrived, turns)
+        self._encoder = Encoder()
+
+    def _arrived(self, source: str, data: bytes) -> None:
+        assert source == "a:1"
+        self.got.append(data)
+
+    async def run(self) -> None:
+        """Receive, up to the end."""
+        await self.datagrams.run()
+        self.over.set()
+
+    def encoded(self, count: int, size: int = 0) -> bytes:
+        """Return the gob values of so many datagrams, each with its number."""
+        return b"".join(self._encoder.encode("a:1", b"%d" % n + bytes(size)) for n in range(count))
+
+    def send(self, data: bytes) -> None:
+        """Have the other end send all of `data`, in one read."""
+        assert send(self.far, data) == len(data)
+        self.pair.pump()
+
+
+@contextlib.asynccontextmanager
+async def receiving() -> AsyncIterator[Receiver]:
+    """Receive datagrams."""
+    pair = ConnectionPair()
+    receiver = Receiver(pair, *await pair.open(), Turns())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receiver.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield receiver
+        nursery.cancel_scope.cancel()
+
+
+def numbers(count: int) -> list[bytes]:
+    return [b"%d" % number for number in range(count)]
+
+
+async def test_a_datagram_is_there_in_the_read_that_brings_it() -> None:
+    async with receiving() as receiver:
+        receiver.send(receiver.encoded(1))
+        assert receiver.got == numbers(1)
+
+
+async def test_of_thousands_in_one_read_a_turns_worth_is_passed_on_at_a_time_and_in_order() -> None:
+    async with receiving() as receiver:
+        receiver.send(receiver.encoded(10_000))
+        turns = [len(receiver.got)]
+        while turns[-1] < 10_000:
+            await trio.lowlevel.checkpoint()
+            turns.append(len(receiver.got))
+        # Trio runs what is runnable in any order: two turns can come between two looks at them.
+        assert max(after - before for before, after in itertools.pairwise(turns)) <= 2 * TURN
+        assert receiver.got == numbers(10_000)
+        # What comes afterwards is passed on in its read again.
+        receiver.send(receiver.encoded(1))
+        assert len(receiver.got) == 10_001
+
+
+async def test_many_channels_of_a_session_have_no_more_in_a_turn_than_one() -> None:
+    pair, turns = ConnectionPair(), Turns()
+    receivers = [Receiver(pair, *await pair.open(), turns) for _ in range(20)]
+    async with trio.open_nursery() as nursery:
+        for receiver in receivers:
+            nursery.start_soon(receiver.run)
+            send(receiver.far, receiver.encoded(200))
+        pair.pump()
+        passed_on = [sum(len(receiver.got) for receiver in receivers)]
+        while passed_on[-1] < 20 * 200:
+            await trio.lowlevel.checkpoint()
+            passed_on.append(sum(len(receiver.got) for receiver in receivers))
+        assert passed_on[0] == TURN
+        assert max(after - before for before, after in itertools.pairwise(passed_on)) <= 2 * TURN
+        assert all(receiver.got == numbers(200) for receiver in receivers)
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_comes_while_others_wait_comes_after_them() -> None:
+    async with receiving() as receiver:
+        first = receiver.encoded(TURN + 10)
+        receiver.send(first[:-1])
+        receiver.send(first[-1:] + receiver.encoded(5))
+        assert receiver.got == numbers(TURN)
+        await until(lambda: len(receiver.got) == TURN + 15)
+        assert receiver.got == numbers(TURN + 10) + numbers(5)
+
+
+async def test_the_window_is_not_opened_for_what_was_not_passed_on() -> None:
+    async with receiving() as receiver:
+        data = receiver.encoded(30_000, size=20)
+        window = receiver.far.out_window
+        assert len(data) > window // 2
+        receiver.send(data[: window // 2])
+        assert receiver.far.out_window == window - window // 2
+        while len(receiver.got) < 15_000:
+            await trio.lowlevel.checkpoint()
+        receiver.pair.pump()
+        assert receiver.far.out_window > window - window // 2
+
+
+@pytest.mark.parametrize("end", ["eof", "close", "both"])
+async def test_the_end_comes_after_the_last_datagram(end: str) -> None:
+    async with receiving() as receiver:
+        assert send(receiver.far, receiver.encoded(1000)) > 0
+        if end != "close":
+            receiver.far.send_eof()
+        if end != "eof":
+            receiver.far.close()
+        receiver.pair.pump()
+        assert len(receiver.got) == TURN
+        assert not receiver.datagrams.over
+        await receiver.over.wait()
+        assert receiver.got == numbers(1000)
+
+
+async def test_what_has_come_when_the_connection_is_lost_is_passed_on() -> None:
+    async with receiving() as receiver:
+        receiver.send(receiver.encoded(1000))
+        receiver.pair.lose(ConnectionLost("cut"))
+        await receiver.over.wait()
+        assert receiver.got == numbers(1000)
+
+
+async def test_an_error_far_behind_in_a_read_is_raised_after_what_came_before_it() -> None:
+    pair = ConnectionPair()
+    receiver = Receiver(pair, *await pair.open(), Turns())
+    receiver.send(receiver.encoded(1000) + b"\0")
+    with pytest.raises(ProtocolError):
+        await receiver.run()
+    assert receiver.got == numbers(1000)
+
+
+async def test_when_it_is_closed_here_what_waits_is_dropped() -> None:
+    async with receiving() as receiver:
+        receiver.send(receiver.encoded(1000))
+        receiver.channel.close()
+        receiver.pair.pump()
+        await receiver.over.wait()
+        assert len(receiver.got) == TURN
+
+
+async def test_no_more_than_one_message_is_kept_beside_the_backlog() -> None:
+    async with receiving() as receiver:
+        data = receiver.encoded(30, size=60_000)
+        for start in range(0, len(data), 100_000):
+            receiver.send(data[start : start + 100_000])
+            assert len(receiver.datagrams._decoder._buffer) <= MAX_MESSAGE + 10
+        await until(lambda: len(receiver.got) == 30)
