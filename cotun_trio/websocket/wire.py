@@ -51,7 +51,7 @@ from cotun_trio.websocket.pace import Pace
 from cotun_trio.websocket.turns import Turns
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Sequence
 
     from cotun_trio.budget import Budget
     from cotun_trio.net.tls import AnyTls
@@ -203,8 +203,10 @@ class Wire(trio.abc.Stream):
                 await receiver.wait_resumed()
             if self._unfinished:
                 await checkpoint()
+            elif self._sock.fileno() < 0:
+                raise trio.ClosedResourceError
             else:
-                await self._readable()
+                await wait_readable(self._sock)
             if not turns.slow:
                 control = self._take_turn(receiver)
             else:
@@ -293,17 +295,13 @@ class Wire(trio.abc.Stream):
         while True:
             if self._unread or (self._tls is not None and self._tls.unfinished):
                 await checkpoint()
+            elif self._sock.fileno() < 0:
+                raise trio.ClosedResourceError
             else:
-                await self._readable()
+                await wait_readable(self._sock)
             data = self._receive()
             if data is not None:
                 return data
-
-    def _readable(self) -> Awaitable[None]:
-        """Return what waits until the socket can be read."""
-        if self._sock.fileno() < 0:
-            raise trio.ClosedResourceError
-        return wait_readable(self._sock)
 
     def _receive(self) -> memoryview | None:
         """Return what one read of the socket gives.
