@@ -19,6 +19,8 @@ PACKET = 4
 """Units for an SSH packet, its decryption and a plain handler included."""
 REQUEST = 32
 """Units for a message that has to be answered."""
+DATAGRAM = 8
+"""Units for a datagram that is passed on."""
 OPEN = 64
 """Units for the opening of a channel: a target to look at, a task to start, a line to log."""
 REFUSAL = 128

@@ -2,8 +2,8 @@
 
 A read can bring tens of thousands of tiny ones, in one channel or in many, and to pass one on is a
 system call.  So a few are passed on in the read itself, which is quickest.  The rest waits in its
-channel, whose window stays closed as far, and is passed on in turns, one channel of a session after
-another.
+channel, whose window stays closed as far, and is passed on in turns, one channel after another, by
+the slow lane.  A session with many of them is busy, and is read after others.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from cotun_trio.budget import DATAGRAM
+from cotun_trio.net.lane import slow_lane
 from cotun_trio.protocol.gob import Decoder, Encoder
 
 if TYPE_CHECKING:
@@ -33,7 +35,6 @@ class Turns:
         self.left = TURN
         """Those of this turn.  Below 0 where the last one cost more."""
         self._batch = 0
-        self._one_at_a_time = trio.Lock()
 
     def note_batch(self, batch: int) -> None:
         """Begin a new turn, unless `batch` is the one that it began with."""
@@ -43,11 +44,14 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn; at its end other tasks have theirs."""
-        async with self._one_at_a_time:
+        """Wait for a turn: there is one in a pass of the loop, for whoever is slow."""
+        lane = slow_lane()
+        await lane.enter(object(), late=True)  # not even a channel of the same session is "alone"
+        try:
             self.left = TURN
             yield
-            await trio.lowlevel.checkpoint()
+        finally:
+            lane.leave()
 
 
 class Datagrams:
@@ -94,7 +98,7 @@ class Datagrams:
 
     def write(self, views: Sequence[memoryview]) -> int:
         """Pass on the first datagrams, as many as the turn has left."""
-        turns = self._turns
+        turns, budget = self._turns, self._channel.connection.budget
         turns.note_batch(self._channel.connection.batch)
         taken = 0
         for view in views:
@@ -107,6 +111,7 @@ class Datagrams:
                 taken += size
                 if datagram is not None:
                     turns.left -= 1
+                    budget.busy += DATAGRAM
                     self._arrived(datagram.source, datagram.payload)
         return taken
 
