@@ -175,6 +175,12 @@ BEFORE_LOGIN = (
     ssh_kind("none-logins", "'none' logins", constant(NONE_LOGIN), stage="keyed"),
     ssh_kind("unknown-early", "unknown messages", constant(bytes((60,))), stage="keyed"),
     Kind(
+        name="returns",
+        title="empty pongs, again and again",
+        stage="upgraded",
+        script=scripts.returning(EMPTY_PONG),
+    ),
+    Kind(
         name="heads",
         title="slow heads",
         stage="connected",

@@ -35,6 +35,8 @@ NAMES = 200
 """Names that are asked for at once."""
 GUESSES = 3
 """Passwords tried by one connection: no server takes more."""
+RETURNED = 16 * 1024
+"""Bytes that one who comes again and again sends each time: enough to be cut."""
 PAUSE = 0.1
 """Seconds after which one who was refused comes again."""
 SLOW = 0.002
@@ -71,6 +73,27 @@ def crumbs(make: Make, *, channel: bool = False, sustained: bool = False) -> Scr
             await attack.send(peer, burst)
             while sustained and not attack.stopped.is_set():
                 await attack.send(peer, peer.sealed(make(peer, places, PIECE)))
+
+    return script
+
+
+def returning(frame: bytes) -> Script:
+    """Return the script that sends 16 KiB of a frame, is cut for it, and comes again at once."""
+    flood = frame * (RETURNED // len(frame))
+
+    async def script(attack: Attack, _number: int, ready: Ready) -> None:
+        await ready()
+        while not attack.stopped.is_set():
+            peer = None
+            try:
+                peer = await attack.connect()
+                await attack.send(peer, peer.sealed(flood))
+                await peer.drain()
+            except FAILURES:
+                await trio.lowlevel.checkpoint()
+            finally:
+                if peer is not None:
+                    peer.close()
 
     return script
 
