@@ -48,6 +48,9 @@ MAX_VERSION_LINE = 255
 """Bytes, RFC 4253 section 4.2, the line's end included."""
 MAX_KEY = 4096
 """Bytes of a host key or a signature: twice what RSA with 16,384 bits takes."""
+KEYS_ARE_FOR = 512 * 1024
+"""Bytes that one set of keys carries at least, if the peer means well: for each exchange of keys,
+we compute as long as for as many bytes of data."""
 MAX_LOGIN_TRIES = 3
 """Wrong passwords before the connection is closed: OpenSSH's prompts give as many."""
 
@@ -164,6 +167,7 @@ class Engine:
         self._line = bytearray()  # the peer's version line while it is incomplete
         self._exchanging = True  # a key exchange is under way, whoever began it
         self._peer_began = False  # the peer's KEXINIT for it has come
+        self._exchange_is_waste = False
         self._host_key = b""
         self._login_tries = 0
         self._login_sent = False
@@ -267,8 +271,12 @@ class Engine:
             self._transport._send_kex_init()
 
     def _on_key_exchange(self, kind: int, payload: memoryview) -> Iterator[Event]:
-        # From a good peer, another one comes after gigabytes.
-        self.packetizer.budget.waste(KEY_EXCHANGE)
+        if kind == messages.KEXINIT:
+            # Begun by the peer, and for nothing: a good one asks after gigabytes.
+            carried = self.packetizer.carried
+            self._exchange_is_waste = not self._exchanging and carried < KEYS_ARE_FOR
+        budget = self.packetizer.budget
+        (budget.waste if self._exchange_is_waste else budget.spend)(KEY_EXCHANGE)
         transport = self._transport
         reader = Reader(payload)
         handle: Callable[[paramiko.Message], None]

@@ -270,6 +270,11 @@ class Packetizer:
         """Append a ``paramiko.Message``."""
         self.send_payload(message.asbytes())
 
+    @property
+    def carried(self) -> int:
+        """Bytes that the present keys have carried, both ways together."""
+        return self._bytes
+
     def need_rekey(self) -> bool:
         """Whether the present keys have carried as much as they should."""
         limit = self._rekey_limit

@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from cotun_trio import budget
 from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.logs import Limits, get_logger
 from cotun_trio.logs.limits import DEBUG_LINES, LINES, TRACEBACK
@@ -182,6 +183,12 @@ async def test_a_subject_can_have_a_limit_of_its_own(autojump: trio.testing.Mock
 # ---- at a server
 
 
+@pytest.fixture
+def endless_allowance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let peers waste as much as they like: it is the log that is to be flooded here."""
+    monkeypatch.setattr(budget, "BURST", 2**60)
+
+
 async def refused_often(peer: Peer) -> None:
     """Ask for channels that are refused, with a line each."""
     for number in range(FLOOD):
@@ -192,6 +199,7 @@ async def refused_often(peer: Peer) -> None:
 
 async def test_a_client_that_provokes_lines_is_a_number_in_the_servers_log(
     autojump: trio.testing.MockClock,
+    endless_allowance: None,
 ) -> None:
     async with running_server() as server, watch_logs() as log:
         address = server.addresses[0]
@@ -243,6 +251,7 @@ async def test_clients_of_a_trusted_proxy_have_a_limit_each(
 
 async def test_a_server_that_provokes_lines_is_a_number_in_the_clients_log(
     autojump: trio.testing.MockClock,
+    endless_allowance: None,
 ) -> None:
     done = trio.Event()
 

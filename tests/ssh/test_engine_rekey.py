@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from cotun_trio.budget import KEY_EXCHANGE
 from cotun_trio.errors import ProtocolError
 from cotun_trio.ssh import messages
-from cotun_trio.ssh.engine import KeysAgreed, KeysRenewed, LoggedIn, LoginRequested
+from cotun_trio.ssh.engine import KEYS_ARE_FOR, KeysAgreed, KeysRenewed, LoggedIn, LoginRequested
 from cotun_trio.ssh.packetizer import RekeyLimit
 from tests.support.ssh import (
     KEX_METHODS,
@@ -16,6 +17,7 @@ from tests.support.ssh import (
     PASSWORD,
     USER,
     EnginePair,
+    channel_data,
     host_key,
     make_engine,
 )
@@ -214,3 +216,23 @@ def test_a_rekey_that_a_client_begins_while_its_login_is_judged_waits_for_the_ve
     assert pair.events["client"][1:] == [LoggedIn(), KeysRenewed()]
     assert pair.client.may_send
     assert pair.server.may_send
+
+
+@both_sides
+def test_new_keys_for_nothing_are_waste_and_those_that_are_due_are_not(side: Side) -> None:
+    pair = EnginePair().run()
+    other = pair.engines[OTHER[side]]
+    budget = pair.engines[side].packetizer.budget
+    budget.wasted = 0
+    other.start_rekey()  # right after the login
+    pair.run()
+    assert budget.wasted >= 3 * KEY_EXCHANGE
+    budget.wasted = 0
+    for _ in range(KEYS_ARE_FOR // 1024):
+        pair.say(OTHER[side], channel_data(0, bytes(1024)))
+    other.start_rekey()
+    pair.run()
+    assert budget.wasted == 0
+    pair.engines[side].start_rekey()  # our own idea
+    pair.run()
+    assert budget.wasted == 0
