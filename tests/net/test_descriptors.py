@@ -25,6 +25,7 @@ from cotun_trio.ssh import messages
 from tests.support import leaks
 from tests.support.ends import connect_to, socks_request, udp_echo, udp_socket
 from tests.support.gateway import GET, OK, asked, gateway, saying
+from tests.support.log_watch import watch_logs
 from tests.support.peer import peer_of
 from tests.support.sockets import tcp_listener
 from tests.support.targets import LOOPBACK, connect, echo, echoes, listening, turned_away
@@ -145,11 +146,12 @@ async def test_a_socks_client_is_told_of_a_general_failure(
 
 
 async def test_a_connection_to_a_remote_is_reset(run_short: Callable[[], None]) -> None:
-    async with echo_tunnel() as both, await both.connect() as stream:
+    async with watch_logs() as log, echo_tunnel() as both, await both.connect() as stream:
         assert await echoes(stream)
         run_short()
         assert await turned_away(both.client.addresses[0])
         assert await echoes(stream)
+        assert not log.find(": refused: ")  # the peer was not even asked
 
 
 async def test_a_reverse_remote_is_not_listened_for(
