@@ -115,7 +115,7 @@ class ServerSession(Session):
         self.host = host
         self._startup = startup
         self._user: User | None = None  # who has logged in
-        self._user_session: UserSession | None = None  # the place among that user's
+        self._user_session: UserSession | None = None  # the place among those of the same owner
         self.identity = ""
         """The client's own, that it said with its config request."""
 
@@ -334,17 +334,18 @@ class ServerSession(Session):
         self._user = await self._owner.logins.judge(self.host, user, password, self.log)
         if self._user is None:
             return False
-        self._enter_as(self._user)
+        self._take_place()
         self._startup.leave()
         return True
 
-    def _enter_as(self, user: User) -> None:
+    def _take_place(self) -> None:
         """Be one of the user's sessions.  Raises `Refused` where there are too many."""
-        if self._owner.logins.everybody:
-            return  # they all are the same user then
-        self._user_session = self._owner.user_sessions.enter(user.name)
+        kind, name = self.peer_identity
+        self._user_session = self._owner.user_sessions.enter(
+            f"{kind} {name}", limited=kind == "user", scarce=self.wire.in_reserve
+        )
         if self._user_session is None:
-            reason = f"too many sessions of the user '{escape(user.name)}'"
+            reason = f"too many sessions of the {kind} '{escape(name)}'"
             # Neither a wrong password nor a refused config: those, clients do not try again.
             self.connection.disconnect(messages.DISCONNECT_TOO_MANY_CONNECTIONS, reason)
             raise Refused(reason)

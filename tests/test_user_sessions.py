@@ -11,6 +11,7 @@ import trio.testing
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.common import Common
 from cotun_trio.errors import AuthenticationFailed
+from cotun_trio.net import descriptors
 from cotun_trio.server import Server
 from tests.support.log_watch import watch_logs
 from tests.support.peer import Gone, peer_of
@@ -91,7 +92,7 @@ async def test_every_end_of_a_session_gives_its_place_back(
         await nursery.start(serve)
         async with peer_of(server.addresses[0], "keyed") as peer:
             await peer.log_in("alice", "secret")
-            assert common.user_sessions.of("alice") == 1
+            assert common.user_sessions.of("user alice") == 1
             if how == "a wrong config":
                 await peer.send_config(payload=b"{")
             elif how == "no config":
@@ -102,10 +103,10 @@ async def test_every_end_of_a_session_gives_its_place_back(
         if how != "it is cut":
             await log.wait_for("closed before it was open", "server")
             async with peer_as(ALICE, server.addresses[0]):
-                assert common.user_sessions.of("alice") == 1
+                assert common.user_sessions.of("user alice") == 1
             await log.wait_for("closed after", "server")
         await trio.testing.wait_all_tasks_blocked()
-        assert common.user_sessions.of("alice") == 0
+        assert common.user_sessions.of("user alice") == 0
 
 
 async def test_without_users_there_is_no_limit() -> None:
@@ -120,3 +121,28 @@ async def test_zero_is_no_limit() -> None:
         address = server.addresses[0]
         async with peer_as(ALICE, address), peer_as(ALICE, address):
             pass
+
+
+async def test_the_last_descriptors_are_for_one_session_of_each_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = UsersFile(tmp_path)
+    file.write(alice=[""], bob=[""])
+    async with server_with(file) as server:
+        address = server.addresses[0]
+        async with peer_as(ALICE, address), peer_as(ALICE, address):
+            monkeypatch.setattr(descriptors, "soft_limit", lambda: 4)  # all are in the reserve
+            assert await refusal(address) == f"the peer disconnected: {LIMIT} (12)"
+            async with peer_as(BOB, address):
+                pass
+
+
+async def test_and_of_each_source_where_there_are_no_users(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with running_server(max_user_sessions=1) as server:
+        address = server.addresses[0]
+        async with peer_of(address, "in"), peer_of(address, "in"):
+            monkeypatch.setattr(descriptors, "soft_limit", lambda: 4)
+            said = await refusal(address)
+            assert said == "the peer disconnected: too many sessions of the source '127.0.0.1' (12)"

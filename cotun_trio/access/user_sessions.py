@@ -1,6 +1,9 @@
 """How many sessions at a time a user may have that has logged in.
 
 Each costs memory and a descriptor, and without a limit, one user could take those of all others.
+Where there are no users, everybody is the same one, and there is no limit.  But the last
+descriptors, which are kept for those who come, are for one session of each user, or of each source
+where there are no users.
 """
 
 from __future__ import annotations
@@ -14,16 +17,16 @@ if TYPE_CHECKING:
 class UserSession:
     """The place of one session.  `leave` gives it back."""
 
-    __slots__ = ("_tally", "_user")
+    __slots__ = ("_owner", "_tally")
 
-    def __init__(self, tally: Tally, user: str) -> None:
+    def __init__(self, tally: Tally, owner: str) -> None:
         self._tally: Tally | None = tally
-        self._user = user
+        self._owner = owner
 
     def leave(self) -> None:
         """Make room: the session has ended.  Can be called again."""
         if self._tally is not None:
-            self._tally.change(self._user, -1)
+            self._tally.change(self._owner, -1)
             self._tally = None
 
 
@@ -34,9 +37,16 @@ class UserSessions:
         self._limit = limit
         self._tally = tally
 
-    def enter(self, user: str) -> UserSession | None:
-        """Return a place, or None where the user has as many sessions as there may be."""
-        if 0 < self._limit <= self._tally.of(user):
+    def enter(
+        self, owner: str, *, limited: bool = True, scarce: bool = False
+    ) -> UserSession | None:
+        """Return a place for a session of `owner`, or None where there is no room.
+
+        `limited` says that the owner is a user, and no other thing that sessions are counted by;
+        `scarce` that each owner can have only one more, and none that has one already.
+        """
+        there = self._tally.of(owner)
+        if (limited and 0 < self._limit <= there) or (scarce and there):
             return None
-        self._tally.change(user, 1)
-        return UserSession(self._tally, user)
+        self._tally.change(owner, 1)
+        return UserSession(self._tally, owner)

@@ -2,7 +2,8 @@
 
 Peers decide how many targets are dialled, how many connections a remote takes and how many UDP
 sources there are.  If those could use up all descriptors, nobody could connect any more, and
-nobody could log in to find out why.
+nobody could log in to find out why.  Of those who do log in, one session each may stay in the
+reserve (`cotun_trio.access.user_sessions`).
 
 A new descriptor always has the lowest free number (POSIX.1-2017, XSH 2.14).  So a socket whose
 number is in the last part of the range was made when all below it were in use: there is nothing to

@@ -39,6 +39,11 @@ class MemoryWire:
         self._news = trio.lowlevel.ParkingLot()
         self._idle = trio.lowlevel.ParkingLot()
 
+    @property
+    def in_reserve(self) -> bool:
+        """See `cotun_trio.websocket.any_wire.AnyWire`: there is no descriptor."""
+        return False
+
     def attach(self, receiver: Receiver) -> None:
         """See `cotun_trio.websocket.any_wire.AnyWire`."""
         self._receiver = receiver

@@ -21,6 +21,10 @@ class AnyWire(Protocol):
     bytes_in: int
     bytes_out: int
 
+    @property
+    def in_reserve(self) -> bool:
+        """Whether its descriptor is one of the last (`cotun_trio.net.descriptors`)."""
+
     def attach(self, receiver: Receiver) -> None:
         """Give what came behind the handshake, and all that is still to come, to `receiver`."""
 

@@ -37,6 +37,7 @@ from cotun_trio.errors import (
     TlsFailed,
     UpgradeRefused,
 )
+from cotun_trio.net.descriptors import is_reserved
 from cotun_trio.net.tls import MAX_LEFT
 from cotun_trio.websocket.frames import (
     GO_FRAMES,
@@ -161,6 +162,11 @@ class Wire(trio.abc.Stream):
         self._pace = Pace()
         self._busy_since = (0.0, 0)  # when, and how many bytes were in the network's hands by then
         self._set_turn()
+
+    @property
+    def in_reserve(self) -> bool:
+        """See `cotun_trio.websocket.any_wire.AnyWire`."""
+        return is_reserved(self._sock)
 
     def attach(self, receiver: Receiver) -> None:
         """Give what came behind the handshake, and all that is still to come, to `receiver`."""

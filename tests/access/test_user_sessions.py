@@ -39,3 +39,18 @@ def test_zero_is_no_limit() -> None:
     sessions = UserSessions(0, tally)
     assert all(sessions.enter("alice") for _ in range(1000))
     assert tally.of("alice") == 1000
+
+
+def test_the_limit_is_for_users_only() -> None:
+    sessions = UserSessions(1, OwnTally())
+    assert all(sessions.enter("source 192.0.2.1", limited=False) for _ in range(10))
+
+
+def test_where_places_are_scarce_each_owner_has_one() -> None:
+    sessions = UserSessions(0, OwnTally())
+    first = sessions.enter("alice", scarce=True)
+    assert first
+    assert not sessions.enter("alice", scarce=True)
+    assert sessions.enter("bob", scarce=True)
+    first.leave()
+    assert sessions.enter("alice", scarce=True)
