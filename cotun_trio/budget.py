@@ -26,15 +26,15 @@ OPEN = 64
 REFUSAL = 128
 """Units for an opening that is refused, once it is: a target has been dialled in vain, perhaps."""
 KEY_EXCHANGE = 256
-"""Units for a message of a key exchange, on the average of its three: the one with the public
-value takes a millisecond."""
+"""Units for each of the two messages of a key exchange that make us compute: together they take
+half a millisecond or more."""
 
 TURN = 512
 """Units of one turn: 256 empty frames, 128 small packets, or 8 openings; half a millisecond or so.
 Of 100 connections that all have something to say, each waits for 99 such turns at the most."""
 BEFORE_LOGIN = 4 * TURN
 """Units in all for a peer that has not logged in: a few hundred frames and packets.  A login takes
-some 900 of them."""
+some 700 of them."""
 TINY = 16
 """Bytes of channel data, or of a window adjustment, below which a message is mostly work."""
 REFILL = 2400

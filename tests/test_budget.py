@@ -47,7 +47,7 @@ def test_work_of_each_kind_counts_in_the_turn_and_for_its_allowance() -> None:
 
 def test_a_login_fits_the_budget_of_a_stranger_several_times_over() -> None:
     # Version, KEXINIT, public value, NEWKEYS, service and two tries; a dozen frames.
-    login = 3 * KEY_EXCHANGE + 3 * REQUEST + 7 * PACKET + 12 * FRAME
+    login = 2 * KEY_EXCHANGE + 3 * REQUEST + 7 * PACKET + 12 * FRAME
     assert login < BEFORE_LOGIN / 2
 
 

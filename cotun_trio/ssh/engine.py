@@ -275,8 +275,9 @@ class Engine:
             # Begun by the peer, and for nothing: a good one asks after gigabytes.
             carried = self.packetizer.carried
             self._exchange_is_waste = not self._exchanging and carried < KEYS_ARE_FOR
-        budget = self.packetizer.budget
-        (budget.waste if self._exchange_is_waste else budget.spend)(KEY_EXCHANGE)
+        if kind != messages.NEWKEYS:  # which costs next to nothing
+            budget = self.packetizer.budget
+            (budget.waste if self._exchange_is_waste else budget.spend)(KEY_EXCHANGE)
         transport = self._transport
         reader = Reader(payload)
         handle: Callable[[paramiko.Message], None]
