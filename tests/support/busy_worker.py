@@ -31,9 +31,13 @@ class BusyWorker(worker.Worker):
             while True:
                 pass
         os.close(descriptor)
-        self._served.own += 1
+        trio.lowlevel.spawn_system_task(self._count_served)
         for _ in range(TURNS if connection.port == BUSY else 0):
             trio.lowlevel.spawn_system_task(self._turn)
+
+    async def _count_served(self) -> None:
+        # In the round after that in which it was taken, which is the busy one.
+        self._served.own += 1
 
     async def _turn(self) -> None:
         time.sleep(TURN)

@@ -18,8 +18,9 @@ from cotun_trio.workers.crew import Crew
 from cotun_trio.workers.handover import Connection
 from cotun_trio.workers.progress import Steps
 from cotun_trio.workers.shared_counts import STEPS, SharedCounts, allocate
-from tests.support.busy_worker import STUCK, TURN, TURNS
+from tests.support.busy_worker import BUSY, STUCK, TURN, TURNS
 from tests.support.log_watch import watch_logs
+from tests.support.sockets import until
 from tests.support.targets import background
 from tests.support.tunnel import server_settings
 
@@ -93,6 +94,22 @@ async def crewed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Crewed]:
         await result.crew.start(nursery)
         yield result
     result.crew.close()
+
+
+@pytest.mark.slow
+async def test_a_worker_that_is_busy_for_long_is_not_killed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with watch_logs() as log, crewed(monkeypatch) as on:
+        (member,) = on.crew.members
+        on.give(BUSY)
+        await until(lambda: not member.load)  # it has served that, and is busy from here on
+        on.give(0)
+        await on.until(lambda: member.is_silent)
+        await on.until(lambda: not member.is_late)
+        assert on.crew.members == [member]
+        assert member.process.poll() is None
+        assert not log.find("no progress")
 
 
 @pytest.mark.slow
