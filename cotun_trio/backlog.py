@@ -40,8 +40,8 @@ class Backlog:
             elif data:
                 pieces.append(bytearray(data))
         except BufferError:
-            # Somebody has a view of that piece still: a traceback keeps all frames, and what they
-            # know, and Trio makes one wherever somebody is cancelled.
+            # There still is a view of that piece: a traceback keeps all frames with their local
+            # variables, and Trio makes one wherever a task is cancelled.
             pieces.append(bytearray(data))
         self._size += len(data)
 

@@ -63,7 +63,7 @@ class Client:
         self.log = get_logger("client")
         self.log_limits = Limits(self.log)
         """See `cotun_trio.client_session.Owner`."""
-        # Whoever can connect to a listener here can have these said.
+        # For lines that every local program can cause, by connecting to a listener.
         self._local_log = self.log.limited(self.log_limits.of("local connections"))
         self.scratch = Scratch()
         self.identity = secrets.token_hex(16)

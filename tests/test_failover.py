@@ -29,6 +29,7 @@ from cotun_trio.errors import (
 from cotun_trio.net import network_news
 from cotun_trio.net.network_news import is_news, watch_network
 from cotun_trio.settings import ServerUrl, Way
+from cotun_trio.ssh.scratch import Scratch
 from cotun_trio.uplink import Uplink
 from tests.support.dark_network import DROPS, Darkness
 from tests.support.leaks import nothing_left
@@ -229,6 +230,9 @@ async def test_a_thousand_clients_do_not_come_back_all_at_once(
     # In a clock of its own, without the kernel: nothing is sent.
     generator = random.Random(1)
     monkeypatch.setattr("cotun_trio.connector.random.uniform", generator.uniform)
+    # Nor is anything received: one set of buffers, of two megabytes, is enough for all.
+    scratch = Scratch()
+    monkeypatch.setattr("cotun_trio.client.Scratch", lambda: scratch)
     crowd = Crowd(away, meeting, monkeypatch)
 
     async def lose() -> None:

@@ -1,4 +1,4 @@
-"""Who is next when passwords wait to be checked, of which each may take a second of a processor.
+"""The order in which passwords are checked, of which each may take a second of a processor.
 
 A source whose checks have been wrong of late waits for those with fewer wrong ones, and for those
 that have logged in before; among equals, the one that came first goes first.  So thirty guessers

@@ -44,7 +44,7 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """Wait for a turn: there is one in a pass of the loop, for whoever is slow."""
+        """Wait for a turn of the slow lane."""
         lane = slow_lane()
         await lane.enter(object(), late=True)  # not even a channel of the same session is "alone"
         try:

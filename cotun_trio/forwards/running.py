@@ -220,7 +220,7 @@ class Forwards:
         """Return whether the quota has room for a new connection.
 
         The longest idle UDP flow ends for it, where the session or the quota is full.  Only of the
-        session that asks: nobody makes room for somebody else.  How many channels there may be is
+        session that asks: no session makes room for another one.  How many channels there may be is
         the connection's business.
         """
         if self._is_full():

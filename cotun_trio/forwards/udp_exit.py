@@ -3,7 +3,7 @@
 A flow is forgotten when nothing has passed for a while, or when its place is needed
 (`cotun_trio.forwards.flows`).  Where there is no room or no descriptor left, datagrams are dropped,
 as UDP allows, and the sender tries again.  An error that the network reports about one flow (a port
-that is closed) is nobody else's business.
+that is closed) does not concern the others.
 """
 
 from __future__ import annotations
