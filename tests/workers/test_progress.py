@@ -18,7 +18,7 @@ from cotun_trio.workers.crew import Crew
 from cotun_trio.workers.handover import Connection
 from cotun_trio.workers.progress import Steps
 from cotun_trio.workers.shared_counts import STEPS, SharedCounts, allocate
-from tests.support.busy_worker import BUSY, STUCK, TURN, TURNS
+from tests.support.busy_worker import BUSY, STUCK, WHILE
 from tests.support.log_watch import watch_logs
 from tests.support.sockets import until
 from tests.support.targets import background
@@ -26,9 +26,12 @@ from tests.support.tunnel import server_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
-LOOK = TURNS * TURN / attention.LOOKS / 2
-"""Seconds between two looks, so that a round of the event loop takes twice as long as all looks."""
+    from cotun_trio.stats import Count
+
+LOOK = 0.15
+"""Seconds between two looks at a worker's progress."""
 
 
 @pytest.fixture
@@ -96,16 +99,39 @@ async def crewed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Crewed]:
     result.crew.close()
 
 
+class Watched:
+    """A worker's count of steps, of which it is known how often somebody has looked at it."""
+
+    def __init__(self, steps: Count) -> None:
+        self._steps = steps
+        self._looks = 0
+        self.enough = trio.Event()
+
+    @property
+    def own(self) -> int:
+        self._looks += 1
+        if self._looks > 2 * attention.LOOKS:
+            self.enough.set()
+        return self._steps.own
+
+
 @pytest.mark.slow
 async def test_a_worker_that_is_busy_for_long_is_not_killed(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    busy = tmp_path / "busy"
+    busy.touch()
+    monkeypatch.setenv(WHILE, str(busy))
     async with watch_logs() as log, crewed(monkeypatch) as on:
         (member,) = on.crew.members
+        watched = Watched(member._attention._steps)
+        monkeypatch.setattr(member._attention, "_steps", watched)
         on.give(BUSY)
-        await until(lambda: not member.load)  # it has served that, and is busy from here on
+        await until(lambda: not member.load)  # it has begun to be busy
         on.give(0)
         await on.until(lambda: member.is_silent)
+        await watched.enough.wait()
+        busy.unlink()
         await on.until(lambda: not member.is_late)
         assert on.crew.members == [member]
         assert member.process.poll() is None
