@@ -1,9 +1,11 @@
 """The order in which passwords are checked, of which each may take a second of a processor.
 
 A source whose checks have been wrong of late waits for those with fewer wrong ones, and for those
-that have logged in before; among equals, the one that came first goes first.  So thirty guessers
-hold a good login up for no longer than the check that is running.  The one that has waited longest
-is passed over `PATIENCE` times in a row and not more often: nobody waits for ever.
+that have logged in before.  Among equals, the one that came last goes first: where they wait at
+all there are too many, and the ones that came first are the nearest to their deadlines.  So thirty
+guessers hold a good login up for no longer than the check that is running, also with the first
+guess of each, of which nobody can know yet that it is one.  The one that has waited longest is
+passed over `PATIENCE` times in a row and not more often: nobody waits for ever.
 
 A source is checked by one thread at a time.  One that has gone away keeps its thread busy all the
 same, and does not get another one before that is done.
@@ -91,8 +93,8 @@ class LoginQueue:
             ready = [turn for turn in self._waiting.values() if turn.source not in self._running]
             if not ready:
                 return
-            # The first of equals: those that came first come first.
-            best = min(ready, key=lambda turn: self._rank(turn.source, now))
+            # The first of the best ones, seen from the end: the one that came last.
+            best = min(reversed(ready), key=lambda turn: self._rank(turn.source, now))
             if best is ready[0] or self._passed_over >= PATIENCE:
                 best = ready[0]
                 self._passed_over = 0
