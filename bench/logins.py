@@ -28,8 +28,8 @@ import trio
 from cotun_trio.access.access_list import AccessList
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.passwords import hash_password
-from cotun_trio.client import Client
-from cotun_trio.client_session import ClientSession
+from cotun_trio.client.client import Client
+from cotun_trio.client.session import ClientSession
 from cotun_trio.errors import CotunError
 from cotun_trio.protocol.dialect import CHISEL
 from cotun_trio.settings import ClientSettings, ServerUrl

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.client import Client
+from cotun_trio.client.client import Client
 from cotun_trio.settings import ClientSettings, ClientTls, ServerUrl
 
 if TYPE_CHECKING:
-    from cotun_trio.client_session import ClientSession
+    from cotun_trio.client.session import ClientSession
 
 AT_A_TIME = 10
 PATIENCE = 60.0

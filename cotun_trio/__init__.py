@@ -7,6 +7,7 @@ Trio, `cotun_trio.testing` for tests without a network.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cotun_trio._version import __version__
     from cotun_trio.api.client import TunnelClient, open_client
     from cotun_trio.api.events import Connected, ForwardFailed, Lost
     from cotun_trio.api.forwards import Forward, TunnelListener
@@ -32,9 +33,8 @@ __all__ = [
     "open_server",
 ]
 
-__version__: str
-
 _HOMES = {
+    "__version__": "_version",
     "Connected": "api.events",
     "ConnectionLost": "errors",
     "CotunError": "errors",
@@ -54,16 +54,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     # Only what somebody asks for: the command line shall start at once.
-    value: object
-    if name == "__version__":
-        from importlib.metadata import version
-
-        value = version("cotun-trio")
-    elif name in _HOMES:
-        from importlib import import_module
-
-        value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    else:
+    if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

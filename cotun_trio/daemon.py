@@ -19,15 +19,15 @@ from cotun_trio.errors import (
     FingerprintMismatch,
     GaveUp,
 )
-from cotun_trio.pidfile import pid_file
-from cotun_trio.process import prepare
-from cotun_trio.systemd import Notifier, Passed
+from cotun_trio.system.pidfile import pid_file
+from cotun_trio.system.process import prepare
+from cotun_trio.system.systemd import Notifier, Passed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cotun_trio.client import Client
-    from cotun_trio.server import Server
+    from cotun_trio.client.client import Client
+    from cotun_trio.server.server import Server
     from cotun_trio.settings import ClientSettings, ProcessSettings, ServerSettings
     from cotun_trio.workers.supervisor import Supervisor
 
@@ -44,7 +44,7 @@ def run_server(settings: ServerSettings, process: ProcessSettings) -> int:
     """Be a server until a signal says otherwise; return the exit status."""
     if process.workers > 1:
         return _run_supervisor(settings, process)
-    from cotun_trio.server import Server  # a client does not wait for it to be imported
+    from cotun_trio.server.server import Server  # a client does not wait for it to be imported
 
     server = Server(settings, Passed.take(os.environ), Notifier(os.environ))
     handlers = {signal.SIGHUP: server.reload, signal.SIGUSR2: server.log_snapshot}
@@ -73,7 +73,7 @@ def run_client(
 
     `reread` gives the settings as they are by now, for SIGHUP; it raises `UsageError`.
     """
-    from cotun_trio.client import Client
+    from cotun_trio.client.client import Client
 
     client = Client(settings, reread, Notifier(os.environ))
     handlers = {signal.SIGHUP: client.reload, signal.SIGUSR2: client.log_snapshot}

@@ -12,7 +12,7 @@ opens nothing more in it: a client looks for another session, a server stops lis
 A Go peer cannot be told; what it still opens is carried like the rest, since to refuse it would
 lose it for certain.
 
-What differs between the roles is in `cotun_trio.client_session` and `cotun_trio.server_session`:
+What differs between the roles is in `cotun_trio.client.session` and `cotun_trio.server.session`:
 how a session is established, and what the peer may ask for.
 """
 
@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from cotun_trio.durations import format_duration
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.carry import carry_in, carry_out
@@ -36,6 +35,7 @@ from cotun_trio.net.sockets import close
 from cotun_trio.protocol.target import parse_target
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
+from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
     import socket

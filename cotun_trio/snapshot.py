@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from cotun_trio.durations import format_duration
-from cotun_trio.stats import show_bytes
+from cotun_trio.units import format_duration, show_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection

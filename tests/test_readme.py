@@ -10,9 +10,9 @@ import attrs
 import pytest
 
 import cotun_trio
-from cotun_trio import stats, testing
-from cotun_trio.durations import parse_duration
+from cotun_trio import testing, units
 from cotun_trio.settings import ServerSettings, Timings
+from cotun_trio.units import parse_duration
 
 README = Path(__file__).parents[1] / "README.rst"
 
@@ -24,7 +24,7 @@ def test_the_readme_shows_what_happens() -> None:
     assert not failed
 
 
-@pytest.mark.parametrize("module", [stats, testing])
+@pytest.mark.parametrize("module", [testing, units])
 def test_a_module_shows_what_happens(module: object) -> None:
     failed, tried = doctest.testmod(module)  # type: ignore[arg-type]
     assert tried

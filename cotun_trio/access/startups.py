@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cotun_trio.stats import Count
+    from cotun_trio.counts import Count
 
 MAX_TOLD = 1000
 """Sources that the log is known to have; beyond that, it gets the same line again."""

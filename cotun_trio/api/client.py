@@ -12,7 +12,6 @@ from cotun_trio.access.credentials import to_credentials
 from cotun_trio.api.core import EmbeddedClient, inbox_remote
 from cotun_trio.api.forwards import TunnelListener
 from cotun_trio.api.lifetime import running
-from cotun_trio.durations import format_duration
 from cotun_trio.errors import ConnectionLost, UsageError
 from cotun_trio.forwards.in_process import Inbox, TunnelStream
 from cotun_trio.protocol.addresses import RemoteError
@@ -29,6 +28,7 @@ from cotun_trio.settings import (
     Way,
     parse_header,
 )
+from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

@@ -18,7 +18,7 @@ import trio
 
 from cotun_trio.api.events import Connected, Events, ForwardFailed, Lost
 from cotun_trio.api.forwards import Forward
-from cotun_trio.client import Client
+from cotun_trio.client.client import Client
 from cotun_trio.errors import ConfigRefused, ConnectionLost, CotunError, UsageError
 from cotun_trio.forwards.running import Tally
 from cotun_trio.protocol.addresses import RemoteError
@@ -27,12 +27,12 @@ from cotun_trio.protocol.remote import Remote
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cotun_trio.client_session import ClientSession
+    from cotun_trio.client.session import ClientSession
+    from cotun_trio.client.uplink import AnyUplink
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.protocol.target import Target
     from cotun_trio.settings import ClientSettings
-    from cotun_trio.uplink import AnyUplink
 
 GO_SERVER = (
     "a Go server hears of reverse remotes only when a session begins: give it to open_client"
@@ -272,16 +272,16 @@ class EmbeddedClient(Client):
     # ---- as the owner of sessions
 
     def has(self, remote: Remote) -> bool:
-        """See `cotun_trio.client_session.Owner`; of two with the same words, one may have gone."""
+        """See `cotun_trio.client.session.Owner`; of two with the same words, one may have gone."""
         return any(item.remote is remote for item in self.items)
 
     def tally(self, uses: Target | Remote) -> Tally | None:
-        """See `cotun_trio.client_session.Owner`."""
+        """See `cotun_trio.client.session.Owner`."""
         item = self._find(uses)
         return None if item is None else item.tally
 
     def inbox(self, target: Target) -> Inbox | None:
-        """See `cotun_trio.client_session.Owner`."""
+        """See `cotun_trio.client.session.Owner`."""
         item = self._find(target)
         return None if item is None else item.inbox
 
@@ -292,7 +292,7 @@ class EmbeddedClient(Client):
         return None
 
     def session_opened(self, session: ClientSession) -> None:
-        """See `cotun_trio.client_session.Owner`."""
+        """See `cotun_trio.client.session.Owner`."""
         items = {id(item.remote): item for item in self.items}
         reverse = [remote for remote in session.remotes if remote.reverse]
         # What was dropped while the session was being opened counts, until the server is told.
@@ -317,14 +317,14 @@ class EmbeddedClient(Client):
                 self._settle(item, ConfigRefused(GO_SERVER))
 
     def session_left(self, session: ClientSession) -> None:
-        """See `cotun_trio.client_session.Owner`."""
+        """See `cotun_trio.client.session.Owner`."""
         if self._session is session:
             self._told = {}
             self._wanted.unpark_all()
         super().session_left(session)
 
     def retrying(self, seconds: float, failure: CotunError) -> None:
-        """See `cotun_trio.client_session.Owner`."""
+        """See `cotun_trio.client.session.Owner`."""
         self.last_failure = failure
         super().retrying(seconds, failure)
         self.events.publish(Lost(str(failure), seconds))

@@ -10,12 +10,12 @@ import attrs
 import trio
 
 from cotun_trio.api.lifetime import running
-from cotun_trio.server import Server
+from cotun_trio.server.server import Server
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from cotun_trio.server_session import ServerSession
+    from cotun_trio.server.session import ServerSession
     from cotun_trio.settings import ServerSettings
 
 

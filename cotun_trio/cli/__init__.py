@@ -11,7 +11,6 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from cotun_trio import unused_imports
 from cotun_trio.cli import (  # they register their commands
     check_auth,  # noqa: F401
     client,  # noqa: F401
@@ -22,6 +21,7 @@ from cotun_trio.cli import (  # they register their commands
 from cotun_trio.cli.app import parse, warn
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
+from cotun_trio.system import unused_imports
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, CycloptsError, Parameter
 
 import cotun_trio
-from cotun_trio import pidfile
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.cli.config_file import fill_in
 from cotun_trio.errors import UsageError
 from cotun_trio.settings import DEFAULT_KEEPALIVE, ProcessSettings
+from cotun_trio.system import pidfile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -24,7 +24,6 @@ from cotun_trio.cli.app import (
 )
 from cotun_trio.cli.config_file import warnings_about
 from cotun_trio.cli.plan import Plan
-from cotun_trio.durations import parse_duration
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
@@ -38,6 +37,7 @@ from cotun_trio.settings import (
     Way,
     parse_header,
 )
+from cotun_trio.units import parse_duration
 
 CLIENT_NOTES = (
     """

@@ -29,8 +29,8 @@ class Plan:
 
     def check(self) -> None:
         """Look at what the settings name, such as files.  Raises `CotunError`."""
-        from cotun_trio.client import Client
-        from cotun_trio.server import Server
+        from cotun_trio.client.client import Client
+        from cotun_trio.server.server import Server
 
         if isinstance(self.settings, ServerSettings):
             Server(self.settings)

@@ -23,7 +23,6 @@ from cotun_trio.cli.app import (
 )
 from cotun_trio.cli.config_file import warnings_about
 from cotun_trio.cli.plan import Plan
-from cotun_trio.durations import parse_duration
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.settings import (
@@ -41,6 +40,7 @@ from cotun_trio.settings import (
     parse_listen,
     parse_network,
 )
+from cotun_trio.units import parse_duration
 
 NOTES = (
     """

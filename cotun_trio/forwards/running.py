@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 import attrs
 import trio
 
+from cotun_trio.counts import OwnCount
 from cotun_trio.errors import CotunError
 from cotun_trio.forwards.datagrams import Turns
 from cotun_trio.forwards.flows import (
@@ -21,19 +22,18 @@ from cotun_trio.forwards.flows import (
     Slots,
     Sources,
 )
-from cotun_trio.stats import OwnCount
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from types import TracebackType
 
+    from cotun_trio.counts import Count
     from cotun_trio.forwards.link import Link
     from cotun_trio.net.names import Share
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.openings import PendingOpen
-    from cotun_trio.stats import Count
 
 
 class Tally:

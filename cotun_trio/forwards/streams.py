@@ -17,7 +17,7 @@ from cotun_trio.net.dial import dial_at_once, dial_tcp
 from cotun_trio.net.sockets import close
 from cotun_trio.net.unix import dial_unix
 from cotun_trio.ssh import messages
-from cotun_trio.stats import show_bytes
+from cotun_trio.units import show_bytes
 
 if TYPE_CHECKING:
     import socket

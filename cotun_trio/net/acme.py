@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 from josepy.jwk import JWKRSA
 
-import cotun_trio
+from cotun_trio._version import __version__
 from cotun_trio.errors import AcmeFailed, UsageError
 from cotun_trio.escape import escape
 
@@ -135,7 +135,7 @@ class Authority:
         account_key = JWKRSA(key=key)
         verify: Any = True if settings.ca is None else settings.ca
         network = client.ClientNetwork(
-            account_key, verify_ssl=verify, user_agent=f"cotun-trio/{cotun_trio.__version__}"
+            account_key, verify_ssl=verify, user_agent=f"cotun-trio/{__version__}"
         )
         acme = client.ClientV2(client.ClientV2.get_directory(settings.directory, network), network)
         registration = messages.NewRegistration.from_data(

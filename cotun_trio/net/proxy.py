@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import h11
 import trio
 
-import cotun_trio
+from cotun_trio._version import __version__
 from cotun_trio.errors import ConnectionLost, DialFailed, UsageError
 from cotun_trio.escape import escape
 from cotun_trio.net.dial import dial_tcp
@@ -76,7 +76,7 @@ def _authority(host: str, port: int) -> str:
 async def _ask(transport: Transport, proxy: ProxyUrl, authority: str) -> bytes:
     """Ask for a connection (RFC 9110 section 9.3.6); return what came behind the answer."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-    headers = [("Host", authority), ("User-Agent", f"cotun-trio/{cotun_trio.__version__}")]
+    headers = [("Host", authority), ("User-Agent", f"cotun-trio/{__version__}")]
     if proxy.user is not None:
         pair = f"{proxy.user}:{proxy.password or ''}".encode()
         headers.append(("Proxy-Authorization", f"Basic {base64.b64encode(pair).decode()}"))

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from cotun_trio.durations import parse_duration
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
+from cotun_trio.units import parse_duration
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -16,7 +16,7 @@ from cotun_trio.api.server import TunnelServer, running_server
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.protocol.dialect import CHISEL
 from cotun_trio.protocol.remote import Remote
-from cotun_trio.server import Server
+from cotun_trio.server.server import Server
 from cotun_trio.settings import ClientSettings, ServerSettings, ServerUrl, Timings
 from cotun_trio.testing.places import Places
 from cotun_trio.testing.wire import memory_wires
@@ -99,12 +99,12 @@ class MemoryUplink:
         self._server = server
 
     async def dial(self, way: Way) -> MemoryWire:  # noqa: ARG002
-        """See `cotun_trio.uplink.AnyUplink`."""
+        """See `cotun_trio.client.uplink.AnyUplink`."""
         await trio.lowlevel.checkpoint()
         return self._server.connect()
 
     async def watch(self, came_back: Callable[[], None]) -> None:  # noqa: ARG002
-        """See `cotun_trio.uplink.AnyUplink`: this network never goes away."""
+        """See `cotun_trio.client.uplink.AnyUplink`: this network never goes away."""
         await trio.lowlevel.checkpoint()
 
 

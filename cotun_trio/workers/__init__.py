@@ -17,7 +17,7 @@ has to end is given nothing more.
 * `restarts`: when another one is started in the place of one that has died.
 * `spawn`: the process of a worker, started and seen to its end.
 * `supervisor`: the parent.  `rulings`: what the workers ask of it.
-* `worker`: the child, a `cotun_trio.server.Server` that is handed its connections.
+* `worker`: the child, a `cotun_trio.server.server.Server` that is handed its connections.
 
 A worker is a fresh process, not a fork of one with a running event loop.  It has a socket to the
 supervisor as a descriptor, and gets the rest through that: the settings and the host key.  Nothing

@@ -2,7 +2,8 @@
 
 import sys
 
-from cotun_trio import logs, unused_imports
+from cotun_trio import logs
+from cotun_trio.system import unused_imports
 
 if __name__ == "__main__":
     logs.never_wait()  # before anything can fail: a traceback must not keep it from its end

@@ -23,7 +23,7 @@ from cotun_trio.workers.link import LinkLost
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cotun_trio.stats import Count
+    from cotun_trio.counts import Count
     from cotun_trio.workers.handover import Outgoing
     from cotun_trio.workers.link import Link
 

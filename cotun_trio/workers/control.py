@@ -21,7 +21,7 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 
 from cotun_trio.errors import ProtocolError
-from cotun_trio.reverse import Yielded
+from cotun_trio.server.reverse_listeners import Yielded
 from cotun_trio.snapshot import Figures
 
 HEAD = struct.Struct("!IBI")

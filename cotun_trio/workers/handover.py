@@ -38,7 +38,7 @@ from cotun_trio.net.sockets import close
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cotun_trio.stats import Count
+    from cotun_trio.counts import Count
 
 KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 MAX_SIZE = 1024

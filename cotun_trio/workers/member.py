@@ -11,8 +11,8 @@ from cotun_trio.workers import control
 if TYPE_CHECKING:
     import socket
 
+    from cotun_trio.counts import Count
     from cotun_trio.logs import Context
-    from cotun_trio.stats import Count
     from cotun_trio.workers.attention import Attention
     from cotun_trio.workers.handover import Connection, Outgoing
     from cotun_trio.workers.link import Link

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.access.penalties import Penalties
-from cotun_trio.reverse import Yielded
+from cotun_trio.server.reverse_listeners import Yielded
 from cotun_trio.workers import control
 from cotun_trio.workers.link import LinkLost
 

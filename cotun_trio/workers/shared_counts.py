@@ -74,7 +74,7 @@ class SharedCounts:
 
 
 class SharedCount:
-    """See `cotun_trio.stats.Count`."""
+    """See `cotun_trio.counts.Count`."""
 
     def __init__(self, numbers: memoryview[int], places: range, slot: int) -> None:
         self._numbers = numbers

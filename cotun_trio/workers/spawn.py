@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-import cotun_trio
+from cotun_trio._version import __version__
 from cotun_trio.access.host_keys import decode_host_key, encode_host_key
 
 if TYPE_CHECKING:
@@ -53,16 +53,16 @@ class Start:
         fields = attrs.asdict(self, recurse=False)
         fields["settings"] = attrs.evolve(self.settings, host_key=None)
         fields["host_key"] = encode_host_key(self.host_key)
-        return pickle.dumps((cotun_trio.__version__, fields))
+        return pickle.dumps((__version__, fields))
 
     @classmethod
     def unpack(cls, payload: bytes) -> Start:
         """Return what was packed.  Raises `ValueError` where another version has done that."""
         # From our own parent, by a socket that nobody else has.
         version, fields = pickle.loads(payload)  # noqa: S301
-        if version != cotun_trio.__version__:
+        if version != __version__:
             raise ValueError(
-                f"the supervisor is cotun-trio {version}, and this is {cotun_trio.__version__}: "
+                f"the supervisor is cotun-trio {version}, and this is {__version__}: "
                 "start the whole of it again"
             )
         return cls(**{**fields, "host_key": decode_host_key(fields["host_key"])})

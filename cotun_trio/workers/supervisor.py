@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from cotun_trio.durations import format_duration
 from cotun_trio.errors import CotunError
 from cotun_trio.logs import get_logger
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import open_listeners, show_address
 from cotun_trio.net.sockets import close
-from cotun_trio.server import Server
+from cotun_trio.server.server import Server
 from cotun_trio.snapshot import Figures, Past, figures
+from cotun_trio.units import format_duration
 from cotun_trio.workers import control
 from cotun_trio.workers.crew import Crew
 from cotun_trio.workers.handover import Connection
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cotun_trio.settings import ProcessSettings, ServerSettings
-    from cotun_trio.systemd import Notifier, Passed
+    from cotun_trio.system.systemd import Notifier, Passed
     from cotun_trio.workers.member import Member
 
 PATIENCE = 5.0

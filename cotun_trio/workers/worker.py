@@ -19,12 +19,12 @@ import trio
 
 from cotun_trio import logs
 from cotun_trio.access.penalties import Verdict
-from cotun_trio.common import Common
 from cotun_trio.errors import CotunError
-from cotun_trio.process import prepare
-from cotun_trio.reverse import Yielded
-from cotun_trio.server import Server
+from cotun_trio.server.reverse_listeners import Yielded
+from cotun_trio.server.server import Server
+from cotun_trio.server.shared import Common
 from cotun_trio.snapshot import figures
+from cotun_trio.system.process import prepare
 from cotun_trio.workers import control
 from cotun_trio.workers.handover import ALL, Incoming
 from cotun_trio.workers.link import Link, LinkLost
@@ -44,7 +44,7 @@ from cotun_trio.workers.spawn import Start
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cotun_trio.reverse import Claimant, Place
+    from cotun_trio.server.reverse_listeners import Claimant, Place
     from cotun_trio.workers.handover import Connection
     from cotun_trio.workers.link import Received
 
@@ -57,7 +57,7 @@ GONE = Verdict(2.0)
 
 
 class Failures:
-    """The supervisor's account of failed logins; see `cotun_trio.logins.Failures`."""
+    """The supervisor's account of failed logins; see `cotun_trio.server.logins.Failures`."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
@@ -84,7 +84,7 @@ class Failures:
 
 
 class Elsewhere:
-    """The listeners of other workers; see `cotun_trio.reverse.Elsewhere`."""
+    """The listeners of other workers; see `cotun_trio.server.reverse_listeners.Elsewhere`."""
 
     def __init__(self, link: Link) -> None:
         self._link = link

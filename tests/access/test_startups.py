@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotun_trio.access.startups import MAX_TOLD, OwnTally, Startups
-from cotun_trio.stats import OwnCount
+from cotun_trio.counts import OwnCount
 
 if TYPE_CHECKING:
     from cotun_trio.access.startups import Startup

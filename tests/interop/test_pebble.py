@@ -14,10 +14,10 @@ import attrs
 import pytest
 import trio
 
-from cotun_trio import acme_certificates
-from cotun_trio.acme_certificates import AcmeCertificates
-from cotun_trio.durations import parse_duration
+from cotun_trio.server import acme_certificates
+from cotun_trio.server.acme_certificates import AcmeCertificates
 from cotun_trio.settings import ServerAcme
+from cotun_trio.units import parse_duration
 from tests.support.certificates import Authority
 from tests.support.log_watch import watch_logs
 from tests.support.programs import our_client, ours, running
@@ -181,7 +181,7 @@ async def test_where_only_port_80_is_reached_the_challenge_is_shown_there_and_it
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     http_port = free_port()
-    monkeypatch.setattr("cotun_trio.server.HTTP_PORT", http_port)
+    monkeypatch.setattr("cotun_trio.server.server.HTTP_PORT", http_port)
     monkeypatch.setattr(acme_certificates, "FIRST_RETRY", 0.1)
     monkeypatch.setattr(acme_certificates, "NAP", 0.1)
     async with pebble(tmp_path, http_port=http_port) as authority, watch_logs() as log:

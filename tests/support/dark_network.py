@@ -64,7 +64,7 @@ class DarkNetwork:
         self._darkness = darkness
 
     async def dial(self, way: Way) -> MemoryWire:
-        """See `cotun_trio.uplink.AnyUplink`."""
+        """See `cotun_trio.client.uplink.AnyUplink`."""
         await trio.lowlevel.checkpoint()
         self.dials += 1
         await self._darkness.pass_through(lambda: self.dark)
@@ -72,7 +72,7 @@ class DarkNetwork:
         return self.wires[-1]
 
     async def watch(self, came_back: Callable[[], None]) -> None:
-        """See `cotun_trio.uplink.AnyUplink`: nobody tells."""
+        """See `cotun_trio.client.uplink.AnyUplink`: nobody tells."""
         await trio.lowlevel.checkpoint()
 
     def go_dark(self) -> None:

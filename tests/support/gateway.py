@@ -18,7 +18,7 @@ from tests.support.tunnel import running_server
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from cotun_trio.server import Server
+    from cotun_trio.server.server import Server
 
 Stream = trio.SocketStream
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
-from cotun_trio.client import Client
+from cotun_trio.client.client import Client
 from cotun_trio.protocol.remote import Remote
-from cotun_trio.server import Server
+from cotun_trio.server.server import Server
 from cotun_trio.settings import ClientSettings, ServerSettings, ServerUrl
 from tests.support.targets import LOOPBACK, background, connect, echo, listening, split_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cotun_trio.client_session import ClientSession
+    from cotun_trio.client.session import ClientSession
     from cotun_trio.settings import Timings
 
 

@@ -6,8 +6,8 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from cotun_trio import accounts
 from cotun_trio.access.credentials import Credentials
+from cotun_trio.server import accounts
 from tests.support.peer import peer_of
 from tests.support.tunnel import running_server
 from tests.support.watching import nothing_watched
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from cotun_trio.server import Server
+    from cotun_trio.server.server import Server
     from tests.support.peer import Peer
 
 ALICE = Credentials("alice", "secret")

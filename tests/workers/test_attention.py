@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from cotun_trio.stats import OwnCount
+from cotun_trio.counts import OwnCount
 from cotun_trio.workers import control
 from cotun_trio.workers.attention import INTERVAL, LATE, LOOK, LOOKS, SILENT, Attention
 from cotun_trio.workers.handover import Connection, Incoming, Outgoing

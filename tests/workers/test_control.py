@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotun_trio.errors import ProtocolError
-from cotun_trio.reverse import Yielded
+from cotun_trio.server.reverse_listeners import Yielded
 from cotun_trio.snapshot import Figures
 from cotun_trio.workers import control
 from cotun_trio.workers.control import HEAD, MAX_BODY, Decoder, encode

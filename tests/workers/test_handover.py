@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from cotun_trio.stats import OwnCount
+from cotun_trio.counts import OwnCount
 from cotun_trio.workers.handover import ALL, BATCH, Connection, Incoming, Outgoing
 from tests.support.log_watch import watch_logs
 from tests.support.targets import background

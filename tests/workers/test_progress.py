@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
-    from cotun_trio.stats import Count
+    from cotun_trio.counts import Count
 
 LOOK = 0.15
 """Seconds between two looks at a worker's progress."""

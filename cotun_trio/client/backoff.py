@@ -1,0 +1,76 @@
+"""How long a client waits between two rounds of attempts.
+
+The waits grow exponentially and have full jitter, so that a thousand clients that lost the same
+server do not come back in the same moment: up to 3 s, 6 s, 12 s and so on, up to the user's limit.
+
+For the first half minute they do not grow while no connection can be made at all: a network that is
+away for some seconds should not be followed by a wait of twenty.  A connection that cannot be made
+costs a server nothing, and so there is nothing to spare it.  The arithmetic, for a network that is
+healed up to half a minute after the session was lost:
+
+* The first attempt begins 3 s after the loss at the latest.
+* The next one begins 4 s after it at the latest: where it fails, the wait is 4 s at most, counted
+  from its beginning; where nothing is heard, another begins beside it after 3 s
+  (`cotun_trio.client.attempts`).  The same holds for each that follows.
+
+So at most 4 s after the healing something is sent that gets through, by an attempt that was not
+begun in the dark.  Most of the time it is earlier, since the system repeats the SYN of an attempt
+after 1 s.  That leaves a second of 5 for the connection itself: TCP, TLS, WebSocket, SSH, the login
+and the remotes, about eight round trips.  It holds for one server; with several, each has its
+turn.
+
+All this is about a client that knows that its session is lost.  Before that come a keepalive and
+its ping timeout, or a break that the system reports.
+"""
+
+from __future__ import annotations
+
+import random
+
+FIRST_INTERVAL = 3.0
+"""Seconds: the longest wait before the first retry; it doubles with each round that fails.  Over a
+shorter one a crowd of clients would be too dense: so a tenth of a second has 3 % of them, and even
+of a hundred hardly ever more than 10."""
+HOLD = 30.0
+"""Seconds from the first failure on for which the waits do not grow while nothing is reached."""
+HELD = 2.0, 4.0
+"""Seconds from the beginning of an attempt to the next meanwhile, the fewest and the most.  The
+most leaves a second of the 5 in which a client is to be back.  The fewest is for the crowd: at most
+5 % of it try in a tenth of a second then, the first and the second retries together.  From 0 on it
+would be 7 %."""
+MAX_DOUBLINGS = 30
+"""3 s, doubled as often, is far above any limit, and far below what a float can hold."""
+
+
+class Backoff:
+    """Draws the waits of a client.
+
+    `longest` is the user's limit, in seconds.  `hold` is whether waits may stay short at first: not
+    where the rounds are counted, for they would all be used up in that time.
+    """
+
+    def __init__(self, longest: float, *, hold: bool) -> None:
+        self._longest = longest
+        self._hold = hold
+        self._doublings = 0
+        self._failing_since: float | None = None
+
+    def start_again(self) -> None:
+        """Begin with short waits: a session has lasted."""
+        self._doublings = 0
+        self._failing_since = None
+
+    def draw(self, now: float, *, dialled: float, reached: bool) -> float:
+        """Return the seconds to wait after a round that failed at the time `now`.
+
+        `dialled` is when its last attempt began, and `reached` whether there was a connection to
+        any of the servers.
+        """
+        if self._failing_since is None:
+            self._failing_since = now
+        interval = min(FIRST_INTERVAL * 2 ** min(self._doublings, MAX_DOUBLINGS), self._longest)
+        early = now - self._failing_since < HOLD
+        if self._hold and early and not reached and interval > HELD[1]:
+            return max(0.0, dialled + random.uniform(*HELD) - now)
+        self._doublings += 1
+        return random.uniform(0, interval)

@@ -1,0 +1,211 @@
+"""Staying connected: which server is tried when, and what is no use to be tried again.
+
+The servers are tried in the order in which the user gave them, without a pause between them; that
+is a round.  At each server there may be several attempts beside each other, see
+`cotun_trio.client.attempts`; together they count once.  Between two rounds there is a wait, see
+`cotun_trio.client.backoff`.  It is cut short by `Connector.retry_now`, and by a network that comes
+back.
+
+A session is a task of its own, and may outlive its place here: a server of our kind that is about
+to end says so, and then the next session is looked for while the streams of this one end.
+"""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+from typing import TYPE_CHECKING
+
+import trio
+
+from cotun_trio.client.attempts import Attempts
+from cotun_trio.client.backoff import FIRST_INTERVAL, Backoff
+from cotun_trio.client.session import ClientSession
+from cotun_trio.client.uplink import Uplink
+from cotun_trio.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    CotunError,
+    DialFailed,
+    FingerprintMismatch,
+    GaveUp,
+)
+from cotun_trio.snapshot import Past
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from cotun_trio.client.session import Owner, Stage
+    from cotun_trio.client.uplink import AnyUplink
+    from cotun_trio.logs import Context
+    from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.settings import ServerUrl, Way
+    from cotun_trio.websocket.any_wire import AnyWire
+
+STABLE = 5.0
+"""Seconds that a session has to last for the backoff to start again: a server that accepts and then
+drops us is no success."""
+
+MAX_LEAVING = 16
+"""Sessions whose servers are about to end: one that says so again and again, and never does, shall
+not have more of us than that."""
+
+
+class Connector:
+    """Gives `owner` one session after another, over the connections that `uplink` dials.
+
+    Raises `UsageError` where the TLS files of its settings cannot be used.
+    """
+
+    def __init__(self, owner: Owner, uplink: AnyUplink | None = None) -> None:
+        self.sessions: set[ClientSession] = set()
+        """Those that there are, open or not."""
+        self.past = Past()
+        """Those that there were."""
+        self._owner = owner
+        self._settings = owner.settings
+        self._log = owner.log
+        self._uplink = uplink or Uplink(owner.settings, owner.scratch)
+        self._dialects = owner.settings.dialects
+        self._retry = trio.Event()
+        self._waiting = trio.CancelScope()
+        self._dialled = 0.0  # when the latest attempt began
+        self._patience = 0.0  # seconds from the news of a network to the next attempt
+
+    def retry_now(self) -> None:
+        """Cut the present wait for the next attempt short."""
+        self._retry.set()
+
+    async def run(self, sessions: trio.Nursery) -> CotunError:
+        """Connect again and again; return the error that says that it makes no sense any more.
+
+        Sessions are tasks of the nursery `sessions`, and go on there when this is cancelled.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._uplink.watch, self._network_came_back)
+            failure = await self._stay_connected(sessions)
+            nursery.cancel_scope.cancel()
+        return failure
+
+    async def _stay_connected(self, nursery: trio.Nursery) -> CotunError:
+        failed, most = 0, self._settings.max_retry_count
+        backoff = Backoff(self._settings.max_retry_interval, hold=most is None or most < 0)
+        ways: Sequence[Way] = self._settings.ways
+        while True:
+            failures: list[CotunError] = []
+            for way in ways:
+                session, failure = await self._try(nursery, way, failed)
+                failures.append(failure)
+                if session is not None and session.was_open:
+                    failures = [failure]
+                    break
+            # Not the one that is about to end, if there is another.
+            ways = self._settings.ways
+            if session is not None and session.draining:
+                ways = [*(other for other in ways if other is not way), way]
+            if session is not None and session.lasted >= STABLE:
+                failed = 0
+                backoff.start_again()
+            if most is None and all(failure.fatal for failure in failures):
+                return failures[0]
+            if most is not None and 0 <= most <= failed:
+                self._log.info("Give up")
+                return GaveUp(f"gave up after {failed + 1} attempts: {failures[-1]}")
+            failed += 1
+            reached = not all(isinstance(failure, DialFailed) for failure in failures)
+            seconds = backoff.draw(trio.current_time(), dialled=self._dialled, reached=reached)
+            await self._wait(seconds, failures[-1])
+
+    # ---- between two rounds
+
+    async def _wait(self, seconds: float, failure: CotunError) -> None:
+        self._owner.retrying(seconds, failure)
+        self._retry = trio.Event()
+        # One interface makes for many pieces of news: they share one draw, or the crowd behind it
+        # would have the least of many.
+        self._patience = random.uniform(0, FIRST_INTERVAL)
+        self._waiting = trio.move_on_after(seconds)
+        with self._waiting:
+            await self._retry.wait()
+
+    def _network_came_back(self) -> None:
+        """Cut a long wait short, but not so that all who share the network come at once."""
+        soon = trio.current_time() + self._patience
+        self._waiting.deadline = min(self._waiting.deadline, soon)
+
+    # ---- one server
+
+    async def _try(
+        self, nursery: trio.Nursery, way: Way, failed: int
+    ) -> tuple[ClientSession | None, CotunError]:
+        """Connect to one server, and live with that as long as it lasts.
+
+        Returns the session, and why it is no use any more.
+        """
+        log = self._log
+        if len(self._settings.ways) > 1:
+            log = log.within(server=way.server)
+        leaving = [s for s in self.sessions if s.draining and s.failure is None]
+        if len(leaving) >= MAX_LEAVING:
+            eldest = max(leaving, key=lambda session: session.lasted)
+            eldest.fail(ConnectionLost("the server has been about to end for too long"))
+
+        async def dial() -> AnyWire:
+            log.debug("connecting to %s", way.server)
+            self._dialled = trio.current_time()
+            return await self._uplink.dial(way)
+
+        begin = partial(self._begin, nursery, way.server, log)
+        timeout = self._settings.timings.ssh_timeout
+        attempts = Attempts(self._dialects, dial, begin, log, timeout=timeout)
+        session, failure = await attempts.run()
+        if session is not None and session.was_open:
+            # It does speak this one; but its successor need not.
+            others = (each for each in self._settings.dialects if each is not session.dialect)
+            self._dialects = (session.dialect, *others)
+        self._log_end(session, failure, failed, log)
+        return session, failure
+
+    def _begin(
+        self,
+        nursery: trio.Nursery,
+        url: ServerUrl,
+        log: Context,
+        wire: AnyWire,
+        dialect: Dialect,
+        deadline: float,
+        reached: Callable[[Stage], None],
+    ) -> ClientSession:
+        log = log.limited(self._owner.log_limits.of(str(url)))
+        session = ClientSession(self._owner, url, wire, dialect, log, reached)
+        self.sessions.add(session)
+        nursery.start_soon(self._run_session, session, deadline)
+        return session
+
+    async def _run_session(self, session: ClientSession, deadline: float) -> None:
+        try:
+            await session.run(deadline=deadline)
+        except CotunError:
+            pass  # it is told to whoever waits for its end
+        except Exception:
+            # Whatever a server makes us do ends with its session, here as in the server.
+            session.log.error("internal error, the session is closed")
+            session.log.debug("what happened", exc_info=True)
+            session.fail(ConnectionLost("internal error"))
+        finally:
+            self.sessions.remove(session)
+            self.past.add(session)
+
+    def _log_end(
+        self, session: ClientSession | None, failure: CotunError, failed: int, log: Context
+    ) -> None:
+        if session is not None and session.was_open:
+            log.info("Disconnected: %s", failure)
+        elif isinstance(failure, AuthenticationFailed):
+            log.info("Authentication failed: %s", failure)
+        elif isinstance(failure, FingerprintMismatch):
+            log.info("%s", failure)
+        else:
+            most = self._settings.max_retry_count
+            attempt = f" (Attempt: {failed}/{'unlimited' if most is None or most < 0 else most})"
+            log.info("Connection error: %s%s", failure, attempt if failed else "")

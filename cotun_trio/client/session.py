@@ -1,0 +1,290 @@
+"""The client's side of a session: from the upgrade to the accepted remotes, and what a server may
+ask of us afterwards."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from cotun_trio._version import __version__
+from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
+from cotun_trio.errors import ConfigRefused, ConnectionLost, ProtocolError
+from cotun_trio.escape import escape
+from cotun_trio.forwards.running import Quota
+from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.config_reply import ConfigReply
+from cotun_trio.protocol.dialect import MARK
+from cotun_trio.protocol.remote import Remote
+from cotun_trio.protocol.target import Target
+from cotun_trio.session import CHANGE, Session
+from cotun_trio.ssh.engine import Engine
+from cotun_trio.ssh.packetizer import RekeyLimit
+from cotun_trio.units import format_duration
+from cotun_trio.websocket import handshake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cotun_trio.errors import CotunError
+    from cotun_trio.forwards.in_process import Inbox
+    from cotun_trio.forwards.running import Forward, Tally
+    from cotun_trio.logs import Context, Limits
+    from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.settings import ClientSettings, ServerUrl
+    from cotun_trio.ssh.global_requests import GlobalRequest
+    from cotun_trio.ssh.scratch import Scratch
+    from cotun_trio.websocket.any_wire import AnyWire
+
+SOCKS = Target("", 0, socks=True)
+
+
+class Stage(enum.IntEnum):
+    """How far an attempt to get a session is, before it logs in."""
+
+    DIALLING = 0
+    CONNECTED = 1
+    """TCP is, and the proxy and TLS if there are any."""
+    UPGRADED = 2
+    """It is a WebSocket."""
+    KEYS_AGREED = 3
+    """The server has proved its host key; what comes next is the login."""
+
+
+class Owner(Protocol):
+    """The client, as its sessions see it."""
+
+    settings: ClientSettings
+    log: Context
+    log_limits: Limits
+    """What each server can have us log."""
+    scratch: Scratch
+    identity: str
+    """Told to servers of our kind: whoever has it may take the reverse listeners over."""
+    declared: frozenset[Target]
+    """What servers may open channels to."""
+
+    def has(self, remote: Remote) -> bool:
+        """Whether `remote` is one of the client's at present."""
+
+    def tally(self, uses: Target | Remote) -> Tally | None:
+        """Where a forward counts."""
+
+    def inbox(self, target: Target) -> Inbox | None:
+        """Who takes connections to `target` in this process; None to dial it."""
+
+    def session_opened(self, session: ClientSession) -> None:
+        """The session can carry connections."""
+
+    def session_left(self, session: ClientSession) -> None:
+        """The session takes no more connections."""
+
+    def retrying(self, seconds: float, failure: CotunError) -> None:
+        """There is no session because of `failure`, and will not be one for some seconds."""
+
+
+class ClientSession(Session):
+    """The client's side of a session with the server at `url`.
+
+    `reached` is called with each `Stage` after `Stage.CONNECTED`, before the next step.  It may
+    make the session `fail`, and then there is no login.
+    """
+
+    def __init__(
+        self,
+        owner: Owner,
+        url: ServerUrl,
+        wire: AnyWire,
+        dialect: Dialect,
+        log: Context,
+        reached: Callable[[Stage], None] = lambda _stage: None,
+    ) -> None:
+        settings = owner.settings
+        engine = Engine(
+            dialect.client_version + MARK,
+            owner.scratch,
+            rekey_limit=RekeyLimit(bytes=settings.timings.rekey_bytes),
+        )
+        super().__init__(
+            wire,
+            engine,
+            dialect,
+            keepalive=settings.keepalive,
+            timings=settings.timings,
+            max_connections=settings.max_connections,
+            quota=Quota(0),  # there are no others
+            log=log,
+            tally_of=owner.tally,
+        )
+        self.url = url
+        self._owner = owner
+        self._left = trio.Event()
+        self._left_because = ""
+        self.dialect = dialect
+        self._reached = reached
+        self._open_since: float | None = None
+        self.remotes: tuple[Remote, ...] = ()
+        """Those that the server has been told."""
+        self.reverse_addresses: tuple[str, ...] = ()
+        """Where the server listens, for each reverse remote in turn; only a cotun-trio tells."""
+        self.latency = 0.0
+        """Seconds that the server took to accept the remotes."""
+
+    @property
+    def was_open(self) -> bool:
+        """Whether the server has ever accepted our remotes."""
+        return self._open_since is not None
+
+    @property
+    def lasted(self) -> float:
+        """For how many seconds it has been open; 0 if it never was."""
+        return 0.0 if self._open_since is None else trio.current_time() - self._open_since
+
+    async def establish(self, nursery: trio.Nursery) -> None:
+        """Upgrade, look at the host key, log in, and have the remotes accepted."""
+        settings, connection = self._owner.settings, self.connection
+        self._check_wanted()
+        with trio.fail_after(self.timings.ws_timeout):
+            await handshake.connect(
+                nursery,
+                self.wire,
+                host=settings.hostname or self.url.authority,
+                path=self.url.path,
+                protocol=self.dialect.token,
+                headers=settings.headers,
+            )
+        self._reached(Stage.UPGRADED)
+        self.start_ssh()
+        host_key = await connection.agree_keys()
+        self._reached(Stage.KEYS_AGREED)
+        self._check_wanted()  # another attempt may have got here in the same moment
+        self._check_host_key(host_key)  # before any credential is sent
+        auth = settings.auth
+        await connection.log_in(auth.user if auth else "", auth.password if auth else "")
+        self.trust_peer()
+        asked_at = trio.current_time()
+        self.remotes = settings.remotes
+        success, payload = await connection.request("config", self._config(self.remotes).encode())
+        self.latency = trio.current_time() - asked_at
+        # Go's servers succeed with nothing: any payload is an error text.
+        if not success or (payload and not self.connection.peer_is_ours):
+            raise _refused(payload)
+        self._open_since = trio.current_time()
+        self.log.info("Connected (Latency %s)", format_duration(self.latency))
+        if payload:
+            self._take_reply(payload)
+        self._owner.session_opened(self)
+
+    def _check_wanted(self) -> None:
+        """Raise `failure` if there is one already: a cancellation comes with the next wait only."""
+        if self.failure is not None:
+            raise self.failure
+
+    def _check_host_key(self, host_key: bytes) -> None:
+        """Show whom we talk to.  Raises `FingerprintMismatch` where the user named another."""
+        got, expected = fingerprint(host_key), self._owner.settings.fingerprint
+        self.log.info("Fingerprint %s", got)
+        if expected is None:
+            return
+        check_fingerprint(host_key, expected)
+        if is_legacy(expected):  # said only now: of a wrong server, nobody should take it over
+            self.log.warning(
+                "--fingerprint has the legacy MD5 form, which is weak: use --fingerprint '%s'", got
+            )
+
+    async def change_remotes(self, remotes: tuple[Remote, ...]) -> None:
+        """Have `remotes` accepted in place of those before.
+
+        Raises `ConfigRefused`, and then nothing has changed, or what ended the session.
+        """
+        if not self.connection.peer_is_ours:
+            self.log.warning(
+                "this server hears of reverse remotes when a session begins: what has changed of "
+                "them counts from the next one on"
+            )
+            return
+        success, payload = await self.connection.request(CHANGE, self._config(remotes).encode())
+        if not success:
+            raise _refused(payload)
+        self.remotes = remotes
+        try:
+            self._take_reply(payload)
+        except ProtocolError as error:
+            self.fail(error)
+            raise
+
+    def _take_reply(self, payload: bytes) -> None:
+        reply = ConfigReply.decode(payload)
+        reverse = [remote for remote in self.remotes if remote.reverse]
+        if len(reply.addresses) != len(reverse):
+            raise ProtocolError("the server's answer does not fit the reverse remotes")
+        self.reverse_addresses = reply.addresses
+        for remote, address in zip(reverse, reply.addresses, strict=True):
+            self.log.info("The server listens on %s for %s", escape(address), remote)
+
+    def _config(self, remotes: tuple[Remote, ...]) -> Config:
+        """Return the config request.  Raises `ConfigRefused` for what a Go server cannot do."""
+        if self.connection.peer_is_ours:
+            return Config(__version__, remotes, identity=self._owner.identity)
+        for remote in remotes:
+            if remote.needs_extensions:
+                raise ConfigRefused(f"{remote}: only a cotun-trio server can do this")
+        return Config(__version__, remotes)
+
+    # ---- its end
+
+    async def wait_left(self) -> CotunError:
+        """Wait until it takes no more connections, and return why not.
+
+        Either it has ended, or it is about to, and its streams have some time left.
+        """
+        await self._left.wait()
+        return self.failure or ConnectionLost(self._left_because)
+
+    def leave(self, reason: str) -> None:
+        """See `Session.leave`."""
+        if not self._left.is_set():
+            self._left_because = reason
+            self._left.set()
+            self._owner.session_left(self)
+
+    async def verify_login(self, user: str, password: str) -> bool:  # noqa: ARG002
+        """Nobody logs in to a client; the engine does not even ask."""
+        return False
+
+    def role_request(self, request: GlobalRequest) -> None:
+        """See `Session.role_request`: a client knows none."""
+        self.refuse_request(request)
+
+    def request_refused(self, target: Target) -> str | None:
+        """Refuse what the user has not declared as a reverse remote."""
+        declared = self._owner.declared
+        # The datagrams of a SOCKS association come by UDP channels of their own.
+        if target in declared or (target.udp and SOCKS in declared):
+            return None
+        return "this client has no reverse remote for it"
+
+    def may_go_on(self, forward: Forward) -> bool:
+        """Return whether a remote of the user's is behind what is running."""
+        uses = forward.uses
+        if isinstance(uses, Remote):
+            return self._owner.has(uses)
+        return self.request_refused(uses) is None
+
+    def inbox(self, target: Target) -> Inbox | None:
+        """See `Session.inbox`: the client knows."""
+        return self._owner.inbox(target)
+
+    @property
+    def peer_identity(self) -> str:
+        """See `Session.peer_identity`: the server, whichever it is at present."""
+        return self._owner.identity
+
+    def may_reach_by_socks(self, target: Target) -> bool:  # noqa: ARG002
+        """Allow everything: the user has declared SOCKS itself."""
+        return True
+
+
+def _refused(payload: bytes) -> ConfigRefused:
+    return ConfigRefused(f"the server refused: {escape(payload) or 'no reason given'}")

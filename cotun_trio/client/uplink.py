@@ -1,0 +1,95 @@
+"""The client's way to a server: a proxy or none, TCP, TLS or none, and a wire at the end of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from cotun_trio.errors import TlsFailed
+from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.network_news import watch_network
+from cotun_trio.net.proxy import dial_through
+from cotun_trio.net.sockets import close
+from cotun_trio.net.tls import Nested, Tls
+from cotun_trio.net.tls_files import client_context
+from cotun_trio.net.transport import Transport
+from cotun_trio.settings import ClientTls
+from cotun_trio.units import format_duration
+from cotun_trio.websocket.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cotun_trio.settings import ClientSettings, ServerUrl, Way
+    from cotun_trio.ssh.scratch import Scratch
+    from cotun_trio.websocket.any_wire import AnyWire
+
+
+class AnyUplink(Protocol):
+    """An `Uplink`, or what takes its place where there is no network."""
+
+    async def dial(self, way: Way) -> AnyWire:
+        """Return a new connection.  Raises `CotunError`; when cancelled, nothing is left open."""
+
+    async def watch(self, came_back: Callable[[], None]) -> None:
+        """Call `came_back` when there is a network again, until cancelled."""
+
+
+class Uplink:
+    """Dials servers.  Raises `UsageError` where the TLS files of `settings` cannot be used."""
+
+    def __init__(self, settings: ClientSettings, scratch: Scratch) -> None:
+        self._settings = settings
+        self._scratch = scratch
+        ways = settings.ways
+        tls = any(way.server.tls for way in ways)
+        proxy_tls = any(way.proxy is not None and way.proxy.tls for way in ways)
+        self._context = client_context(settings.tls) if tls else None
+        self._proxy_context = client_context(ClientTls(ca=settings.tls.ca)) if proxy_tls else None
+
+    async def dial(self, way: Way) -> Wire:
+        """Return a new connection.
+
+        Raises `ConnectionLost`, `DialFailed` and `TlsFailed` among them, or `Refused` by a proxy.
+        When cancelled, nothing is left open.
+        """
+        url, timeout = way.server, self._settings.timings.dial_timeout
+        if way.proxy is None:
+            transport = Transport(await dial_tcp(url.host, url.port, timeout=timeout))
+        else:
+            transport = await dial_through(
+                way.proxy, url.host, url.port, timeout=timeout, tls=self._proxy_context
+            )
+        try:
+            if url.tls:
+                await self._shake_hands(transport, url)
+        except BaseException:
+            close(transport.sock)
+            raise
+        return Wire(
+            transport.sock,
+            self._scratch.read,
+            client=True,
+            tls=transport.tls,
+            unread=transport.unread,
+        )
+
+    async def watch(self, came_back: Callable[[], None]) -> None:
+        """See `watch_network`."""
+        await watch_network(came_back)
+
+    async def _shake_hands(self, transport: Transport, url: ServerUrl) -> None:
+        settings = self._settings
+        assert self._context is not None
+        tls = Tls(self._context, name=settings.tls.sni or url.host)
+        tls.feed(transport.unread)
+        transport.unread = b""
+        # With a proxy, there may be TLS already.
+        transport.tls = Nested(transport.tls, tls) if isinstance(transport.tls, Tls) else tls
+        timeout = settings.timings.ws_timeout
+        try:
+            with trio.fail_after(timeout):
+                await transport.shake_hands()
+        except trio.TooSlowError:
+            raise TlsFailed(f"TLS: no handshake in {format_duration(timeout)}") from None

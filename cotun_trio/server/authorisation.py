@@ -1,0 +1,50 @@
+"""A hook that decides who may have what: asked for each declared remote and for each connection,
+after the settings and the access list have allowed it.
+
+It is code of somebody else's, and what goes wrong in it denies.  How long it may take is up to who
+asks: the handshake has its deadline, a connection that of a dial.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from cotun_trio.errors import Refused
+from cotun_trio.units import format_duration
+
+if TYPE_CHECKING:
+    from cotun_trio.logs import Context
+
+Hook = Callable[[str, str, str], Awaitable[str | None]]
+"""Called with the user's name, the address that the client comes from, and what it wants, in the
+form that access lists match.  Returns None to allow it, or why not; or raises `Refused` with that.
+"""
+
+
+class Authorisation:
+    """Asks `hook`."""
+
+    def __init__(self, hook: Hook) -> None:
+        self._hook = hook
+
+    async def refusal(
+        self, user: str, peer: str, address: str, *, timeout: float, log: Context
+    ) -> str | None:
+        """Return why `user` may not have `address`; None where it may.
+
+        After `timeout` seconds, it may not.  The hook is cancelled with who asks.
+        """
+        try:
+            with trio.fail_after(timeout):
+                return await self._hook(user, peer, address)
+        except trio.TooSlowError:
+            log.warning("authorise took more than %s for %s", format_duration(timeout), address)
+        except Refused as error:
+            return str(error)
+        except Exception:
+            log.error("authorise failed for %s: denied", address)
+            log.debug("what happened", exc_info=True)
+        return f"access to '{address}' denied"

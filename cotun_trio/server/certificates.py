@@ -1,0 +1,70 @@
+"""The TLS of a running server: its certificate, read again when its files change and on SIGHUP.
+
+What cannot be used changes nothing, and the log says why.  Connections keep the certificate that
+they began with.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import trio
+
+from cotun_trio.errors import UsageError
+from cotun_trio.net.tls import Tls
+from cotun_trio.net.tls_files import server_context
+from cotun_trio.system.watch import watch_files
+
+if TYPE_CHECKING:
+    from cotun_trio.logs import Context
+    from cotun_trio.settings import ServerTls
+
+
+class Certificates:
+    """What new connections speak TLS by.  Raises `UsageError` where the files cannot be used."""
+
+    def __init__(self, tls: ServerTls, log: Context) -> None:
+        self._tls = tls
+        self._log = log
+        self._context = server_context(tls)
+        self._failure = ""  # what was wrong with the files when they were last read
+
+    def tls(self) -> Tls:
+        """Return the server's end of TLS for a new connection."""
+        return Tls(self._context, server_side=True)
+
+    async def reload(self) -> None:
+        """Read the files again."""
+        try:
+            self._context = await trio.to_thread.run_sync(
+                server_context, self._tls, abandon_on_cancel=True
+            )
+        except UsageError as error:
+            if str(error) != self._failure:
+                self._log.warning("%s: the certificate stays as it was", error)
+            self._failure = str(error)
+        else:
+            self._failure = ""
+            self._log.info("TLS certificate read again")
+
+    async def watch(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Call `reload` whenever a file changes, until cancelled.
+
+        Where that cannot be noticed, the log says so, and SIGHUP remains.
+        """
+        first = True
+
+        async def changed() -> None:
+            nonlocal first
+            if first:  # `watch_files` says that once for nothing
+                first = False
+            else:
+                await self.reload()
+
+        paths = [Path(path) for path in (self._tls.cert, self._tls.key, self._tls.ca) if path]
+        try:
+            await watch_files(paths, changed, task_status=task_status)
+        except UsageError as error:
+            self._log.warning("%s (until then, a SIGHUP has the certificate read again)", error)
+            task_status.started()

@@ -1,0 +1,122 @@
+"""Logins at a server: who is let in, and how guessers are slowed down.
+
+The checks of one source take turns, and so does what a wrong password costs it; a good login from
+another source waits for neither.  A source that has guessed too often is not even checked any more.
+Hashes are computed off the event loop (`cotun_trio.server.login_threads`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from typing import TYPE_CHECKING, Protocol
+
+import trio
+
+from cotun_trio.access.penalties import Penalties
+from cotun_trio.access.sources import source_of
+from cotun_trio.escape import escape
+from cotun_trio.server.login_threads import LoginThreads
+from cotun_trio.units import format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from cotun_trio.access.penalties import Verdict
+    from cotun_trio.access.users import User
+    from cotun_trio.logs import Context
+    from cotun_trio.server.accounts import Accounts
+
+
+class Failures(Protocol):
+    """Keeps account of failed logins."""
+
+    async def failed(self, source: str) -> Verdict:
+        """Note a failed login of `source`, and say what it costs."""
+
+    def barred(self, source: str) -> float:
+        """Return for how many seconds more `source` is barred; 0 if it is not."""
+
+
+class OwnFailures:
+    """An account that is shared with nobody: `Penalties`, by Trio's clock."""
+
+    def __init__(self, penalties: Penalties) -> None:
+        self._penalties = penalties
+
+    async def failed(self, source: str) -> Verdict:
+        """See `Failures`."""
+        return self._penalties.failed(source, trio.current_time())
+
+    def barred(self, source: str) -> float:
+        """See `Failures`."""
+        return self._penalties.barred(source, trio.current_time())
+
+
+class Logins:
+    """Judges logins.  `per_minute` failed ones bar their source; 0 is for no such limit.
+
+    `failures` keeps account of them, in place of one of our own.
+    """
+
+    def __init__(
+        self, accounts: Accounts, *, per_minute: int, failures: Failures | None = None
+    ) -> None:
+        self._accounts = accounts
+        self._failures = failures or OwnFailures(Penalties(per_minute))
+        self._threads = LoginThreads()
+        self._turns: dict[str, trio.Lock] = {}  # of sources that have a login being judged
+
+    @property
+    def everybody(self) -> bool:
+        """Whether there are no users, and everybody is let in."""
+        return self._accounts.users.everybody
+
+    def barred(self, host: str) -> float:
+        """Return for how many seconds nobody is let in from `host`, an address."""
+        return self._failures.barred(source_of(host))
+
+    async def judge(self, host: str, name: str, password: str, log: Context) -> User | None:
+        """Return the user who logs in from the address `host`, or None, which takes a while."""
+        if self.everybody:
+            return self._accounts.users.find(name)
+        source = source_of(host)
+        async with self._turn(source):
+            if self.barred(host):
+                return None
+            user = await self._verify(source, name, password)
+            if user is None:
+                # In the form that the README gives to fail2ban: what a client says comes last.
+                log = log.apart("logins")  # or a source could hide them behind other lines
+                log.info("Authentication failed from %s for user '%s'", host, escape(name))
+                verdict = await self._failures.failed(source)
+                if verdict.barred_for:
+                    log.warning(
+                        "Too many failures: %s is barred for %s",
+                        source,
+                        format_duration(verdict.barred_for),
+                    )
+                await trio.sleep(verdict.delay)
+            return user
+
+    async def _verify(self, source: str, name: str, password: str) -> User | None:
+        while True:
+            users = self._accounts.users
+            if users.costs:
+                check = functools.partial(users.verify, name, password)
+                user = await self._threads.run(source, check)
+            else:
+                user = users.verify(name, password)
+            if users is self._accounts.users:  # or they have changed meanwhile
+                return user
+
+    @contextlib.asynccontextmanager
+    async def _turn(self, source: str) -> AsyncIterator[None]:
+        turn = self._turns.setdefault(source, trio.Lock())
+        try:
+            async with turn:
+                yield
+        finally:
+            statistics = turn.statistics()
+            if not statistics.locked and not statistics.tasks_waiting:
+                self._turns.pop(source, None)

@@ -1,0 +1,8 @@
+"""The process and the system around it.
+
+* `process`: descriptors, the log and the garbage collector, before anything runs.
+* `pidfile`: a file with the number of the process.
+* `systemd`: sockets that are passed to us, and what the service manager is told.
+* `watch`: files that change.
+* `unused_imports`: modules that libraries import and we never need.
+"""

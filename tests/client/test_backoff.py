@@ -1,0 +1,115 @@
+"""How long a client waits between two rounds."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from cotun_trio.client.backoff import FIRST_INTERVAL, HELD, HOLD, Backoff
+
+LONGEST = 300.0
+
+
+@pytest.fixture
+def draws(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, float]]:
+    """Give the ranges that waits are drawn from; each wait is as long as it can be."""
+    ranges: list[tuple[float, float]] = []
+
+    def uniform(low: float, high: float) -> float:
+        ranges.append((low, high))
+        return high
+
+    monkeypatch.setattr("cotun_trio.client.backoff.random.uniform", uniform)
+    return ranges
+
+
+def draw_until(backoff: Backoff, end: float, *, reached: bool = False, now: float = 0.0) -> float:
+    """Let rounds fail at once, one after each wait, up to the time `end`; return the time then."""
+    while now < end:
+        now += backoff.draw(now, dialled=now, reached=reached)
+    return now
+
+
+def test_what_cannot_be_reached_is_tried_every_few_seconds_for_half_a_minute(
+    draws: list[tuple[float, float]],
+) -> None:
+    draw_until(Backoff(LONGEST, hold=True), HOLD)
+    assert draws == [(0, FIRST_INTERVAL), *[HELD] * 7]
+
+
+def test_meanwhile_the_time_that_an_attempt_took_is_part_of_the_wait(
+    draws: list[tuple[float, float]],
+) -> None:
+    backoff = Backoff(LONGEST, hold=True)
+    backoff.draw(0.0, dialled=0.0, reached=False)
+    assert backoff.draw(10.0, dialled=7.5, reached=False) == 1.5
+    assert backoff.draw(20.0, dialled=10.0, reached=False) == 0.0
+    assert draws[1:] == [HELD, HELD]
+
+
+def test_from_then_on_the_waits_double_up_to_the_users_limit(
+    draws: list[tuple[float, float]],
+) -> None:
+    backoff = Backoff(LONGEST, hold=True)
+    now = draw_until(backoff, HOLD)
+    draws.clear()
+    for _ in range(9):
+        now += backoff.draw(now, dialled=now, reached=False)
+    assert draws == [(0, each) for each in (6, 12, 24, 48, 96, 192, 300, 300, 300)]
+
+
+def test_a_server_that_was_reached_and_does_not_want_us_is_spared_from_the_first_on(
+    draws: list[tuple[float, float]],
+) -> None:
+    backoff = Backoff(LONGEST, hold=True)
+    for _ in range(5):
+        backoff.draw(1.0, dialled=1.0, reached=True)
+    assert draws == [(0, each) for each in (3, 6, 12, 24, 48)]
+
+
+def test_rounds_that_are_counted_are_not_used_up_in_half_a_minute(
+    draws: list[tuple[float, float]],
+) -> None:
+    backoff = Backoff(LONGEST, hold=False)
+    for _ in range(5):
+        backoff.draw(1.0, dialled=1.0, reached=False)
+    assert draws == [(0, each) for each in (3, 6, 12, 24, 48)]
+
+
+def test_a_limit_below_the_short_waits_holds_for_them_too(draws: list[tuple[float, float]]) -> None:
+    draw_until(Backoff(1.5, hold=True), 5)
+    assert set(draws) == {(0, 1.5)}
+
+
+def test_a_session_that_lasted_starts_all_of_it_again(draws: list[tuple[float, float]]) -> None:
+    backoff = Backoff(LONGEST, hold=True)
+    draw_until(backoff, 1000)
+    draws.clear()
+    backoff.start_again()
+    draw_until(backoff, 1000 + HOLD, now=1000)
+    assert draws == [(0, FIRST_INTERVAL), *[HELD] * 7]
+
+
+@pytest.mark.parametrize("failed", [10, 1000, 10_000])
+def test_the_waits_stay_finite_however_often_it_fails(
+    failed: int, draws: list[tuple[float, float]]
+) -> None:
+    backoff = Backoff(LONGEST, hold=True)
+    for _ in range(failed):
+        backoff.draw(0.0, dialled=0.0, reached=True)
+    assert draws[-1] == (0, LONGEST)
+
+
+def test_of_a_crowd_no_tenth_of_a_second_has_more_than_one_in_twenty_in_the_first_half_minute(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cotun_trio.client.backoff.random.uniform", random.Random(4).uniform)
+    crowd, tries = 10_000, Counter[int]()
+    for _ in range(crowd):
+        backoff, now = Backoff(LONGEST, hold=True), 0.0
+        while now < HOLD:
+            now += backoff.draw(now, dialled=now, reached=False)
+            tries[int(now * 10)] += 1
+    assert max(tries.values()) <= 0.055 * crowd

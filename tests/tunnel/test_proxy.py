@@ -1,0 +1,233 @@
+"""Tunnels through proxies: of every kind, with TLS at either place, well-behaved and otherwise."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+import trio
+
+from cotun_trio.client.client import Client
+from cotun_trio.errors import GaveUp, UsageError
+from cotun_trio.protocol.proxy_url import ProxyUrl
+from cotun_trio.server import certificates
+from cotun_trio.settings import ClientTls, ServerTls, ServerUrl, Timings
+from tests.support.certificates import Authority
+from tests.support.leaks import nothing_left
+from tests.support.proxies import Proxy, running_proxy
+from tests.support.targets import (
+    LOOPBACK,
+    MiB,
+    background,
+    connect,
+    echo,
+    exchange,
+    listening,
+    random_bytes,
+    refused_address,
+    sha256,
+)
+from tests.support.tunnel import WatchedClient, client_settings, running_server
+from tests.support.watching import nothing_watched
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cotun_trio.settings import ClientSettings
+
+DATA = random_bytes(MiB)
+
+
+def through(
+    proxy: Proxy, server: str, *remotes: str, scheme: str = "http", login: str = "", **more: Any
+) -> ClientSettings:
+    """Return settings of a client that reaches `server` through `proxy`, and tries once."""
+    url = ProxyUrl.parse(f"{scheme}://{login}{proxy.address}")
+    settings = client_settings(server, *remotes, proxy=url, max_retry_count=0, **more)
+    assert settings.proxy is not None
+    return settings
+
+
+async def refusal(settings: ClientSettings) -> str:
+    """Return why a client cannot connect."""
+    with pytest.raises(GaveUp) as caught:
+        await Client(settings).run()
+    return str(caught.value)
+
+
+async def carries(settings: ClientSettings) -> bool:
+    """Return whether a megabyte goes through the client's first remote and comes back."""
+    client = WatchedClient(settings)
+    async with background() as nursery:
+        await nursery.start(client.run)
+        await client.opened()
+        async with await connect(client.addresses[0]) as stream:
+            return await exchange(stream, DATA) == (len(DATA), sha256(DATA))
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks", "socks5", "socks5h"])
+@pytest.mark.parametrize("login", ["", "alice:secret@"])
+@pytest.mark.parametrize("dribble", [False, True])
+async def test_a_tunnel_goes_through_a_proxy(scheme: str, login: str, dribble: bool) -> None:
+    user, _, password = login.rstrip("@").partition(":")
+    async with (
+        listening(echo) as target,
+        running_server() as server,
+        running_proxy(
+            socks=scheme != "http", user=user, password=password, dribble=dribble
+        ) as proxy,
+    ):
+        remote = f"{LOOPBACK}:0:{target}"
+        settings = through(proxy, server.addresses[0], remote, scheme=scheme, login=login)
+        assert await carries(settings)
+        assert proxy.asked == [server.addresses[0]]
+
+
+@pytest.mark.parametrize("proxy_tls", [False, True])
+@pytest.mark.parametrize("server_tls", [False, True])
+async def test_tls_can_be_with_the_server_with_the_proxy_or_with_both(
+    proxy_tls: bool, server_tls: bool, tmp_path: Path
+) -> None:
+    ca = Authority(tmp_path / "ca")
+    cert, key = ca.issue("localhost", LOOPBACK, file="server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    tls = ServerTls(cert=cert, key=key) if server_tls else None
+    with nothing_watched(certificates):
+        async with (
+            listening(echo) as target,
+            running_server(tls=tls) as server,
+            running_proxy(tls=context if proxy_tls else None) as proxy,
+        ):
+            scheme = "https" if server_tls else "http"
+            settings = through(
+                proxy,
+                f"{scheme}://{server.addresses[0]}",
+                f"{LOOPBACK}:0:{target}",
+                scheme="https" if proxy_tls else "http",
+                tls=ClientTls(ca=ca.path) if server_tls or proxy_tls else ClientTls(),
+            )
+            assert await carries(settings)
+            assert proxy.asked == [server.addresses[0]]
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+async def test_names_are_looked_up_by_the_proxy(scheme: str) -> None:
+    async with running_proxy(socks=scheme != "http", answer=b"\x05\xff") as proxy:
+        await refusal(through(proxy, "http://nowhere.invalid:80", scheme=scheme))
+    if scheme == "http":
+        assert proxy.asked == ["nowhere.invalid:80"]
+
+
+async def test_connect_is_asked_for_as_http_says() -> None:
+    async with running_proxy(answer=b"HTTP/1.1 403 No\r\n\r\n") as proxy:
+        await refusal(through(proxy, "http://[::1]:8080", login="ali%20ce:s%3ae@"))
+    assert proxy.heads[0].startswith(b"CONNECT [::1]:8080 HTTP/1.1\r\nHost: [::1]:8080\r\n")
+    assert b"\r\nUser-Agent: cotun-trio/" in proxy.heads[0]
+    assert b"\r\nProxy-Authorization: Basic YWxpIGNlOnM6ZQ==\r\n" in proxy.heads[0]
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+async def test_what_comes_right_behind_the_answer_is_not_lost(scheme: str) -> None:
+    early = b"HTTP/1.1 418 I'm a teapot\r\nContent-Length: 0\r\n\r\n"
+    async with (
+        running_server() as server,
+        running_proxy(socks=scheme != "http", early=early) as proxy,
+    ):
+        said = await refusal(through(proxy, server.addresses[0], scheme=scheme))
+    assert "the server answered HTTP 418" in said
+
+
+@pytest.mark.parametrize(
+    ("scheme", "behaviour", "error"),
+    [
+        ("http", {"answer": b"HTTP/1.1 403 Forbidden\x1b\r\n\r\n"}, r"403 Forbidden\x1b"),
+        ("http", {"answer": b"HTTP/1.1 403 Forbidden\r\n\r\n"}, "it answered 403 Forbidden"),
+        ("http", {"answer": b"HTTP/1.1 502 \r\n\r\n"}, "it answered 502"),
+        ("http", {"user": "a", "password": "b"}, "it wants a user and a password"),
+        ("http", {"answer": b"rubbish\r\n\r\n"}, "its answer is no HTTP: "),
+        ("http", {"answer": b"x" * 10_000}, "its answer is no HTTP: "),
+        ("http", {"answer": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 10_000}, "its answer is no HTTP"),
+        ("http", {"answer": b"HTTP/1.1 200 OK\r\n"}, "it closed the connection"),
+        ("socks5h", {"user": "a", "password": "b"}, "auth"),
+        ("socks5h", {"answer": b"\x04\x00"}, "version"),
+        ("socks5h", {"answer": b"\x05"}, "closed"),
+    ],
+)
+async def test_what_is_wrong_with_a_proxy_is_said_with_its_name(
+    scheme: str, behaviour: dict[str, Any], error: str
+) -> None:
+    async with nothing_left(), running_proxy(socks=scheme != "http", **behaviour) as proxy:
+        said = await refusal(through(proxy, "http://example.com", scheme=scheme))
+    assert f"proxy {scheme}://{proxy.address}: " in said
+    assert error.lower() in said.lower()
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+async def test_a_wrong_password_is_said_and_not_shown(scheme: str) -> None:
+    async with running_proxy(socks=scheme != "http", user="alice", password="right") as proxy:
+        said = await refusal(
+            through(proxy, "http://example.com", scheme=scheme, login="alice:hunter2@")
+        )
+    assert "password" in said or "auth" in said
+    assert "hunter2" not in said
+
+
+@pytest.mark.parametrize("scheme", ["http", "https", "socks5h"])
+async def test_a_proxy_that_is_not_there_is_said_so(scheme: str) -> None:
+    proxy = Proxy(address=refused_address())
+    said = await refusal(through(proxy, "http://example.com", scheme=scheme))
+    assert f"proxy {scheme}://{proxy.address}: " in said
+    assert "refused" in said
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5h"])
+async def test_a_proxy_that_never_answers_is_given_up_in_time(
+    scheme: str, autojump: trio.testing.MockClock
+) -> None:
+    async with nothing_left(), running_proxy(socks=scheme != "http", stall=True) as proxy:
+        before = trio.current_time()
+        said = await refusal(
+            through(proxy, "http://example.com", scheme=scheme, timings=Timings(dial_timeout=7.0))
+        )
+        assert trio.current_time() - before == pytest.approx(7)
+    assert "no answer in 7 s" in said
+
+
+async def test_a_target_that_socks_cannot_reach_is_said_so() -> None:
+    async with running_proxy(socks=True) as proxy:
+        said = await refusal(through(proxy, f"http://{refused_address()}", scheme="socks5h"))
+    assert "refused" in said
+
+
+async def test_a_proxys_certificate_is_checked(tmp_path: Path) -> None:
+    ca = Authority(tmp_path / "ca")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*ca.issue("other.example"))
+    async with running_proxy(tls=context) as proxy:
+        settings = through(proxy, "http://example.com", scheme="https", tls=ClientTls(ca=ca.path))
+        assert "the server's certificate is for another" in await refusal(settings)
+
+
+async def test_without_the_library_the_error_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "python_socks", None)
+    proxy = Proxy(address=refused_address())
+    settings = attrs.evolve(
+        through(proxy, "http://example.com", scheme="socks5h"), max_retry_count=None
+    )
+    with pytest.raises(UsageError, match=r"pip install 'cotun-trio\[proxy\]'"):
+        await Client(settings).run()
+
+
+def test_tls_options_are_refused_where_there_is_no_tls() -> None:
+    server, proxy = ServerUrl.parse("http://a"), ProxyUrl.parse("http://b")
+    with pytest.raises(UsageError):
+        client_settings(str(server), proxy=proxy, tls=ClientTls(ca="x"))
+    with pytest.raises(UsageError):
+        client_settings(str(server), proxy=ProxyUrl.parse("https://b"), tls=ClientTls(sni="x"))
