@@ -22,7 +22,7 @@ import abc
 import contextlib
 import itertools
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import trio
 
@@ -68,8 +68,28 @@ PARTING = 1.0
 """Seconds for the peer to take what it has not got yet, the reason of the end included."""
 
 
+class Rights(Protocol):
+    """What the peer may have."""
+
+    def refuses(self, target: Target) -> str | None:
+        """Return why the peer may not have a channel to `target`; None if it may."""
+
+    @property
+    def asks_first(self) -> bool:
+        """Whether `ask` has to be called for each connection: it may take time."""
+
+    async def ask(self, target: Target, log: Context) -> str | None:
+        """Return why the peer may not have a connection to `target`; None if it may."""
+
+    def allows_by_socks(self, target: Target) -> bool:
+        """Return whether the peer's SOCKS clients may have a connection to `target`."""
+
+    def still_allows(self, forward: Forward) -> bool:
+        """Return whether what `forward` is connected to is allowed at present."""
+
+
 class Session(abc.ABC):
-    """A session on `wire`, which it owns.
+    """A session on `wire`, which it owns, with a peer that has these `rights`.
 
     It carries up to `max_connections` at a time (0: no limit), and what `quota` leaves of those of
     all sessions.
@@ -80,6 +100,7 @@ class Session(abc.ABC):
         wire: AnyWire,
         engine: Engine,
         dialect: Dialect,
+        rights: Rights,
         *,
         keepalive: float,
         timings: Timings,
@@ -99,6 +120,7 @@ class Session(abc.ABC):
         """Why the session ended, once it has."""
         self.forwards = Forwards(quota, tally_of, limit=max_connections)
         self.log = log
+        self.rights = rights
         self.timings = timings
         self.wire = wire
         self._keepalive = keepalive
@@ -128,23 +150,6 @@ class Session(abc.ABC):
 
         Raises `CotunError` where the password is right, and the session has to end all the same.
         """
-
-    @abc.abstractmethod
-    def request_refused(self, target: Target) -> str | None:
-        """Return why the peer may not have a connection to `target`; None if it may."""
-
-    @abc.abstractmethod
-    def may_reach_by_socks(self, target: Target) -> bool:
-        """Return whether the peer's SOCKS clients may have a connection to `target`."""
-
-    @property
-    def asks_first(self) -> bool:
-        """Whether `refusal` has to be asked, which may take time."""
-        return False
-
-    async def refusal(self, target: Target, log: Context) -> str | None:  # noqa: ARG002
-        """Return why the peer may not have a connection to `target`; None if it may."""
-        return None
 
     @abc.abstractmethod
     def inbox(self, target: Target) -> Inbox | None:
@@ -303,9 +308,9 @@ class Session(abc.ABC):
 
         async def refusal(by_socks: Target) -> str | None:
             forward.by_socks = by_socks
-            if not self.may_reach_by_socks(by_socks):
+            if not self.rights.allows_by_socks(by_socks):
                 return "access denied"
-            return await self.refusal(by_socks, log)
+            return await self.rights.ask(by_socks, log)
 
         return carry_in(self, opening, target, refusal, self.timings, log)
 
@@ -315,7 +320,7 @@ class Session(abc.ABC):
         with forward:
             if rest is not None:
                 await rest()
-            elif (reason := await self.refusal(target, log)) is not None:
+            elif (reason := await self.rights.ask(target, log)) is not None:
                 log.info("refused: %s", reason)
                 opening.refuse(messages.OPEN_PROHIBITED, reason)
             else:
@@ -374,7 +379,7 @@ class Session(abc.ABC):
             opening.refuse(messages.OPEN_PROHIBITED, str(error))
             return
         log = self.log.within(conn=next(self._conns), target=target)
-        if (reason := self.request_refused(target)) is not None:
+        if (reason := self.rights.refuses(target)) is not None:
             log.info("refused: %s", reason)
             opening.refuse(messages.OPEN_PROHIBITED, reason)
             return
@@ -385,7 +390,7 @@ class Session(abc.ABC):
         self._measure_link()
         forward = self.forwards.begin(target, endless=target.udp)
         opening.opened = forward.carries
-        rest = None if self.asks_first else self._begin_in(opening, forward, target, log)
+        rest = None if self.rights.asks_first else self._begin_in(opening, forward, target, log)
         self.start_soon(self._carry_in, opening, forward, target, log, rest)
 
     def request_received(self, request: GlobalRequest) -> None:

@@ -12,6 +12,7 @@ from cotun_trio.access.credentials import to_credentials
 from cotun_trio.api.core import EmbeddedClient, inbox_remote
 from cotun_trio.api.forwards import TunnelListener
 from cotun_trio.api.lifetime import running
+from cotun_trio.client.remotes import NO_STDIO
 from cotun_trio.errors import ConnectionLost, UsageError
 from cotun_trio.forwards.in_process import Inbox, TunnelStream
 from cotun_trio.protocol.addresses import RemoteError
@@ -49,12 +50,12 @@ class TunnelClient:
     @property
     def forwards(self) -> tuple[Forward, ...]:
         """Those that there are: what it was opened with, in that order, then what came later."""
-        return tuple(item.forward for item in self._core.items if item.forward is not None)
+        return self._core.forwards
 
     @property
     def connected(self) -> bool:
         """Whether there is a tunnel at this moment."""
-        return self._core.connected
+        return self._core.client.current.now is not None
 
     async def forward(self, remote: str) -> Forward:
         """Forward what `remote` says, written as for the command line, but no stdio remote.
@@ -66,9 +67,7 @@ class TunnelClient:
         `Timings.ssh_wait` seconds without a tunnel.  When cancelled, nothing is left of it.
         """
         await trio.lowlevel.checkpoint()
-        item = await self._core.add(Remote.parse(remote))
-        assert item.forward is not None
-        return item.forward
+        return self._core.forward_of(await self._core.add(Remote.parse(remote)))
 
     async def open_tcp_stream(self, host: str, port: int) -> trio.abc.HalfCloseableStream:
         """Return a connection from the server to `host`, a name or an address without brackets.
@@ -83,7 +82,7 @@ class TunnelClient:
         except RemoteError as error:
             raise UsageError(str(error)) from None
         await trio.lowlevel.checkpoint()
-        session = await self._core.wait_session()
+        session = await self._core.client.wait_session()
         return TunnelStream(await session.connection.open_channel(str(target).encode()))
 
     async def listen_tcp(self, port: int = 0, *, host: str = ANY_INTERFACE) -> TunnelListener:
@@ -97,7 +96,7 @@ class TunnelClient:
         item = self._core.claim(host, port)
         if item is None:
             item = await self._core.add(inbox_remote(host, port), Inbox())
-        return TunnelListener(self._core, item)
+        return TunnelListener(self._core.client.remotes, item)
 
     def events(self) -> AsyncIterator[Event]:
         """Return what happens from now on: `Connected`, `Lost` and `ForwardFailed`.
@@ -170,7 +169,7 @@ async def open_client(
         timings=timings or Timings(),
     )
     if any(remote.stdio for remote in settings.remotes):
-        raise UsageError("standard input and output are for the command line's stdio remotes")
+        raise UsageError(NO_STDIO)
     core = EmbeddedClient(settings, inboxes=inboxes)
     async with connected(core, connect_timeout):
         yield TunnelClient(core)
@@ -179,24 +178,17 @@ async def open_client(
 @asynccontextmanager
 async def connected(core: EmbeddedClient, timeout: float | None) -> AsyncIterator[None]:
     """Run a client; the block begins when there is a tunnel.  See `open_client`."""
-
-    async def run(*, task_status: trio.TaskStatus[None]) -> None:
-        try:
-            await core.run(task_status=task_status)
-        finally:
-            core.ended()
-
-    async with running(run):
+    async with running(core.run):
         await _wait_connected(core, timeout)
         yield
 
 
 async def _wait_connected(core: EmbeddedClient, timeout: float | None) -> None:
     if timeout is None:
-        await core.wait_connected()
+        await core.client.current.wait()
         return
     with trio.move_on_after(timeout):
-        await core.wait_connected()
+        await core.client.current.wait()
         return
     reason = "" if core.last_failure is None else f": {core.last_failure}"
     raise ConnectionLost(f"no tunnel in {format_duration(timeout)}{reason}")

@@ -8,7 +8,7 @@ import attrs
 import trio
 
 if TYPE_CHECKING:
-    from cotun_trio.api.core import EmbeddedClient, Item
+    from cotun_trio.client.remotes import ManagedRemote, Remotes
 
 
 @attrs.frozen
@@ -29,8 +29,8 @@ class ForwardStats:
 class Forward:
     """A remote of a client: from `TunnelClient.forward`, or given to `open_client`."""
 
-    _core: EmbeddedClient
-    _item: Item
+    _remotes: Remotes
+    _item: ManagedRemote
 
     def __repr__(self) -> str:
         return f"<Forward {self._item.remote}>"
@@ -47,12 +47,13 @@ class Forward:
         What the server chose can be another after a reconnect; and a Go server does not say what it
         chose: the port is 0 then.
         """
-        return self._core.address(self._item)
+        return self._remotes.address(self._item)
 
     def stats(self) -> ForwardStats:
         """Return what it has carried so far."""
-        tally = self._item.tally
-        return ForwardStats(tally.open, tally.total, tally.bytes_in, tally.bytes_out)
+        traffic = self._item.traffic
+        assert traffic is not None
+        return ForwardStats(traffic.open, traffic.total, traffic.bytes_in, traffic.bytes_out)
 
     async def aclose(self) -> None:
         """Stop listening, and cut its connections.  Can be called again.
@@ -60,7 +61,7 @@ class Forward:
         Where the server listens, waits until it has stopped, or the tunnel is lost; cancelling ends
         the wait only.  A Go server listens on until then, and all that connects there is refused.
         """
-        await self._core.remove(self._item)
+        await self._remotes.remove(self._item)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -71,8 +72,8 @@ class TunnelListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
     streams that there were break off.
     """
 
-    _core: EmbeddedClient
-    _item: Item
+    _remotes: Remotes
+    _item: ManagedRemote
 
     def __repr__(self) -> str:
         return f"<TunnelListener {self.address}>"
@@ -80,11 +81,11 @@ class TunnelListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
     @property
     def address(self) -> str:
         """Where the server listens, ``host:port``; with port 0, another after a reconnect."""
-        return self._core.address(self._item)
+        return self._remotes.address(self._item)
 
     def stats(self) -> ForwardStats:
         """Return what it has carried so far."""
-        return Forward(self._core, self._item).stats()
+        return Forward(self._remotes, self._item).stats()
 
     async def accept(self) -> trio.abc.HalfCloseableStream:
         """Return the next connection.
@@ -100,4 +101,4 @@ class TunnelListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
 
         Waits and is cancelled as `Forward.aclose`.
         """
-        await self._core.remove(self._item)
+        await self._remotes.remove(self._item)

@@ -1,7 +1,8 @@
 """The client: its local listeners, and the sessions that carry what arrives there.
 
 Listeners belong to the client, not to a session: a connection that arrives while there is none
-waits for the next, up to a limit.  The sessions come from the `cotun_trio.client.connector`.
+waits for the next, up to a limit.  The sessions come from the `cotun_trio.client.connector`, and
+the remotes are `cotun_trio.client.remotes`.
 
 It runs in three nurseries, one in the other: what accepts, the sessions with their streams, and the
 connector.  At the end they end in this order, so that what is open gets its time.
@@ -11,14 +12,17 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import trio
 
 from cotun_trio.client.connector import Connector
-from cotun_trio.errors import ConnectionLost, CotunError, UsageError
-from cotun_trio.forwards.listener import open_listener
+from cotun_trio.client.current_session import CurrentSession
+from cotun_trio.client.remotes import ManagedRemote, Remotes
+from cotun_trio.errors import ConnectionLost, CotunError
+from cotun_trio.forwards.places import SystemPlaces
 from cotun_trio.forwards.stdio import carry_stdio
 from cotun_trio.logs import Limits, get_logger
 from cotun_trio.net.sockets import close
@@ -33,20 +37,39 @@ if TYPE_CHECKING:
 
     from cotun_trio.client.session import ClientSession
     from cotun_trio.client.uplink import AnyUplink
-    from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
-    from cotun_trio.forwards.running import Tally
+    from cotun_trio.forwards.places import Places
     from cotun_trio.protocol.remote import Remote
-    from cotun_trio.protocol.target import Target
     from cotun_trio.settings import ClientSettings
+
+
+class Watcher(Protocol):
+    """Hears how a client is getting on."""
+
+    def connected(self, session: ClientSession) -> None:
+        """There is an open session."""
+
+    def lost(self, failure: CotunError, seconds: float) -> None:
+        """There is none, because of `failure`, and will not be one for some seconds."""
+
+
+class NoWatcher:
+    """A `Watcher` that does nothing."""
+
+    def connected(self, session: ClientSession) -> None:
+        """See `Watcher`."""
+
+    def lost(self, failure: CotunError, seconds: float) -> None:
+        """See `Watcher`."""
 
 
 class Client:
     """A tunnel client.  Raises `UsageError` where its TLS files cannot be used.
 
-    `reread` gives the settings as they are by now, for `reload`; it may block, and raise
-    `UsageError`.  `notifier` knows who wants to hear how the client is.  `uplink` dials servers, if
-    the network is not to be used.
+    `reread` returns the settings as they are by now, for `reload`; it may block, and raise
+    `UsageError`.  `notifier` tells the service manager how the client is, and `watcher` the program
+    that embeds it.  `remotes` are those of the settings, where they are more than their words.
+    `uplink` and `places` are the world around it, where that is not the system's.
     """
 
     def __init__(
@@ -54,12 +77,16 @@ class Client:
         settings: ClientSettings,
         reread: Callable[[], ClientSettings] | None = None,
         notifier: Notifier | None = None,
+        *,
+        remotes: Iterable[ManagedRemote] | None = None,
+        watcher: Watcher | None = None,
         uplink: AnyUplink | None = None,
+        places: Places | None = None,
     ) -> None:
         self.notifier = notifier or Notifier({})
         self.settings = settings
         self._reread = reread
-        self._listeners: list[Listener] = []
+        self._watcher = watcher or NoWatcher()
         self.log = get_logger("client")
         self.log_limits = Limits(self.log)
         """See `cotun_trio.client.session.Owner`."""
@@ -67,14 +94,20 @@ class Client:
         self._local_log = self.log.limited(self.log_limits.of("local connections"))
         self.scratch = Scratch()
         self.identity = secrets.token_hex(16)
-        """Told to servers of our kind: whoever has it may take its reverse listeners over."""
-        self.declared = _targets(settings.remotes)
-        """What servers may open channels to."""
-        self._session: ClientSession | None = None  # the open one
-        self._opened = trio.Event()  # set while there is one
+        """See `cotun_trio.client.session.Owner`."""
+        self.current = CurrentSession()
+        if remotes is None:
+            remotes = [ManagedRemote(remote, is_basic=True) for remote in settings.remotes]
+        self.remotes = Remotes(
+            remotes,
+            places or SystemPlaces(),
+            self.current,
+            self.log,
+            patience=settings.timings.ssh_wait,
+            cut=self._cut_what_is_not_allowed,
+        )
         self._failure: CotunError | None = None  # what ends the client
         self._connector = Connector(self, uplink)
-        self._accepting: trio.Nursery | None = None  # while it accepts
         self._shutdown = trio.Event()
         self._reload = trio.Event()
 
@@ -86,14 +119,12 @@ class Client:
         that ended a stdio remote, or `GaveUp`.
         """
         try:
-            for remote in self.settings.remotes:
-                if remote.local:
-                    await self._listen(remote)
+            await self.remotes.listen()
             async with trio.open_nursery() as process:
                 await self._serve(process, task_status)
                 process.cancel_scope.cancel()
         finally:
-            self._stop_listening()
+            self.remotes.close()
         if self._failure is not None:
             raise self._failure
 
@@ -122,18 +153,15 @@ class Client:
             process.start_soon(connect)
             process.start_soon(self.log_limits.run)
             async with trio.open_nursery() as accepting:
-                self._accepting = accepting
-                for listener in self._listeners:
-                    accepting.start_soon(self._serve_listener, accepting, listener)
+                self.remotes.accept(partial(self._serve_listener_soon, accepting))
                 for remote in self.settings.remotes:
                     if remote.stdio:
                         accepting.start_soon(self._wait_to_carry_stdio, remote)
-                accepting.start_soon(self._reload_when_asked, accepting)
+                accepting.start_soon(self._reload_when_asked)
                 task_status.started()
                 await self._shutdown.wait()
                 accepting.cancel_scope.cancel()
-            self._accepting = None
-            self._stop_listening()
+            self.remotes.close()
             connecting.cancel()
             grace = self.settings.timings.shutdown_grace
             self.notifier.stopping(grace)
@@ -148,21 +176,6 @@ class Client:
                 else:
                     session.fail(ConnectionLost("the client is shutting down"))
 
-    async def _listen(self, remote: Remote) -> Listener:
-        listener = await self.open_listener(remote)
-        self._listeners.append(listener)
-        for address in listener.addresses:
-            self.log.info("Listening on %s for %s", address, remote)
-        return listener
-
-    async def open_listener(self, remote: Remote) -> Listener:
-        """Listen for `remote`.  Raises `UsageError`, with nothing left open."""
-        return await open_listener(remote)
-
-    def _stop_listening(self) -> None:
-        for listener in self._listeners:
-            listener.close()
-
     def retry_now(self) -> None:
         """Cut the present wait for the next attempt short."""
         self._connector.retry_now()
@@ -175,7 +188,7 @@ class Client:
     @property
     def addresses(self) -> list[str]:
         """Where the remotes listen here, ``host:port`` each, once `run` has started."""
-        return [address for listener in self._listeners for address in listener.addresses]
+        return self.remotes.addresses
 
     # ---- other remotes
 
@@ -184,7 +197,7 @@ class Client:
         self.retry_now()
         self._reload.set()
 
-    async def _reload_when_asked(self, accepting: trio.Nursery) -> None:
+    async def _reload_when_asked(self) -> None:
         while self._reread is not None:
             await self._reload.wait()
             self._reload = trio.Event()
@@ -193,59 +206,31 @@ class Client:
                     settings = await trio.to_thread.run_sync(self._reread, abandon_on_cancel=True)
                     if attrs.evolve(settings, remotes=self.settings.remotes) != self.settings:
                         self.log.warning("what is new besides remotes counts after a restart")
-                    await self._change_remotes(settings.remotes, accepting)
+                    await self.remotes.replace(settings.remotes)
+                    self.settings = attrs.evolve(self.settings, remotes=settings.remotes)
                 except CotunError as error:
                     self.log.warning("%s: the remotes stay as they were", error)
 
-    async def _change_remotes(self, remotes: tuple[Remote, ...], accepting: trio.Nursery) -> None:
-        """Do what it takes for other remotes; what is the same goes on.
-
-        Raises `CotunError` where the server does not allow it, and then nothing has changed.
-        """
-        before = self.settings.remotes
-        changed = set(before) ^ set(remotes)
-        if not changed:
-            return
-        if any(remote.stdio for remote in changed):
-            raise UsageError("a stdio remote cannot come or go")
-        if any(remote.reverse for remote in changed) and self._session is not None:
-            # What the server opens behind its answer is allowed already.
-            self.declared |= _targets(remotes)
-            try:
-                await self._session.change_remotes(remotes)
-            except CotunError:
-                self.declared = _targets(before)
-                raise
-        self.settings = attrs.evolve(self.settings, remotes=remotes)
-        self.declared = _targets(remotes)
-        for listener in list(self._listeners):
-            if listener.remote not in remotes:
-                self.log.info("no longer listening for %s", listener.remote)
-                self._listeners.remove(listener)
-                listener.close()
+    def _cut_what_is_not_allowed(self) -> None:
         for session in self._connector.sessions:
-            session.forwards.cut(session.may_go_on)
-        for remote in remotes:
-            if remote.local and remote not in before:
-                try:
-                    listener = await self._listen(remote)
-                except UsageError as error:
-                    self.log.warning("%s", error)
-                else:
-                    accepting.start_soon(self._serve_listener, accepting, listener)
+            session.forwards.cut(session.rights.still_allows)
 
     # ---- what arrives here
 
+    def _serve_listener_soon(self, nursery: trio.Nursery, listener: Listener) -> None:
+        nursery.start_soon(self._serve_listener, nursery, listener)
+
     async def _serve_listener(self, nursery: trio.Nursery, listener: Listener) -> None:
         def accepted(remote: Remote, sock: socket.socket, peer: str) -> None:
-            if self._session is not None:
-                self._session.forward(sock, peer, remote)
+            session = self.current.now
+            if session is not None:
+                session.forward(sock, peer, remote)
             else:
                 nursery.start_soon(self._wait_for_session, remote, sock, peer)
 
         await listener.serve(
             accepted,
-            lambda: self._session,
+            lambda: self.current.now,
             udp_max_size=self.settings.timings.udp_max_size,
             log=self._local_log.within(remote=listener.remote),
         )
@@ -278,9 +263,7 @@ class Client:
         Raises `ConnectionLost` where there is none.
         """
         with trio.move_on_after(self.settings.timings.ssh_wait) as waiting:
-            while self._session is None:
-                await self._opened.wait()
-            return self._session
+            return await self.current.wait()
         assert waiting.cancelled_caught
         raise ConnectionLost("there is no tunnel at present")
 
@@ -296,47 +279,23 @@ class Client:
                 self._local_log.info("no tunnel for %s from %s: closed", remote, peer)
                 close(sock, reset=True)
 
-    # ---- sessions
-
-    def has(self, remote: Remote) -> bool:
-        """See `cotun_trio.client.session.Owner`."""
-        return remote in self.settings.remotes
-
-    def tally(self, uses: Target | Remote) -> Tally | None:  # noqa: ARG002
-        """See `cotun_trio.client.session.Owner`: nothing is counted here."""
-        return None
-
-    def inbox(self, target: Target) -> Inbox | None:  # noqa: ARG002
-        """See `cotun_trio.client.session.Owner`: all targets are dialled."""
-        return None
+    # ---- as the owner of sessions
 
     def session_opened(self, session: ClientSession) -> None:
-        """Give the session to whoever waits for one."""
-        self._session = session
-        self._opened.set()
+        """See `cotun_trio.client.session.Owner`."""
+        self.current.begin(session)
+        self.remotes.session_opened(session)
         self.notifier.ready(f"Connected to {session.url}")
-        if session.remotes != self.settings.remotes:  # they have changed meanwhile
-            session.start_soon(self._tell_remotes, session)
+        self._watcher.connected(session)
 
-    async def _tell_remotes(self, session: ClientSession) -> None:
-        try:
-            await session.change_remotes(self.settings.remotes)
-        except CotunError as error:
-            self.log.warning("%s", error)
+    def session_left(self, session: ClientSession) -> None:
+        """See `cotun_trio.client.session.Owner`: connections wait for the next one."""
+        if self.current.end(session):
+            self.remotes.session_left()
 
     def retrying(self, seconds: float, failure: CotunError) -> None:
-        """There is no session, and will not be one for some seconds."""
+        """See `cotun_trio.client.session.Owner`."""
         waiting = format_duration(round(seconds, 3))
         self.log.info("Retrying in %s...", waiting)
         self.notifier.status(f"Retrying in {waiting}: {failure}")
-
-    def session_left(self, session: ClientSession) -> None:
-        """Let connections wait for the next session from now on."""
-        if self._session is session:
-            self._session = None
-            self._opened = trio.Event()
-
-
-def _targets(remotes: Iterable[Remote]) -> frozenset[Target]:
-    """Return what servers may open channels to."""
-    return frozenset(remote.target for remote in remotes if remote.reverse)
+        self._watcher.lost(failure, seconds)

@@ -10,14 +10,13 @@ import trio
 
 from cotun_trio._version import __version__
 from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
+from cotun_trio.client.rights import Declared, DeclaredOnly
 from cotun_trio.errors import ConfigRefused, ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.running import Quota
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
-from cotun_trio.protocol.remote import Remote
-from cotun_trio.protocol.target import Target
 from cotun_trio.session import CHANGE, Session
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
@@ -29,15 +28,15 @@ if TYPE_CHECKING:
 
     from cotun_trio.errors import CotunError
     from cotun_trio.forwards.in_process import Inbox
-    from cotun_trio.forwards.running import Forward, Tally
+    from cotun_trio.forwards.running import Tally
     from cotun_trio.logs import Context, Limits
     from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
     from cotun_trio.settings import ClientSettings, ServerUrl
     from cotun_trio.ssh.global_requests import GlobalRequest
     from cotun_trio.ssh.scratch import Scratch
     from cotun_trio.websocket.any_wire import AnyWire
-
-SOCKS = Target("", 0, socks=True)
 
 
 class Stage(enum.IntEnum):
@@ -52,6 +51,20 @@ class Stage(enum.IntEnum):
     """The server has proved its host key; what comes next is the login."""
 
 
+class OwnRemotes(Declared, Protocol):
+    """The remotes of the client, as its sessions see them."""
+
+    @property
+    def basic(self) -> tuple[Remote, ...]:
+        """Current remotes for the config request."""
+
+    def traffic(self, uses: Target | Remote) -> Tally | None:
+        """Return what counts a connection by a remote, or to a target that the server names."""
+
+    def inbox(self, target: Target) -> Inbox | None:
+        """Return what takes connections to `target` in this process; None to dial it."""
+
+
 class Owner(Protocol):
     """The client, as its sessions see it."""
 
@@ -62,17 +75,10 @@ class Owner(Protocol):
     scratch: Scratch
     identity: str
     """Told to servers of our kind: whoever has it may take the reverse listeners over."""
-    declared: frozenset[Target]
-    """What servers may open channels to."""
 
-    def has(self, remote: Remote) -> bool:
-        """Whether `remote` is one of the client's at present."""
-
-    def tally(self, uses: Target | Remote) -> Tally | None:
-        """Where a forward counts."""
-
-    def inbox(self, target: Target) -> Inbox | None:
-        """Who takes connections to `target` in this process; None to dial it."""
+    @property
+    def remotes(self) -> OwnRemotes:
+        """Servers may open channels for its reverse remotes, and for nothing else."""
 
     def session_opened(self, session: ClientSession) -> None:
         """The session can carry connections."""
@@ -110,12 +116,13 @@ class ClientSession(Session):
             wire,
             engine,
             dialect,
+            DeclaredOnly(owner.remotes),
             keepalive=settings.keepalive,
             timings=settings.timings,
             max_connections=settings.max_connections,
             quota=Quota(0),  # there are no others
             log=log,
-            tally_of=owner.tally,
+            tally_of=owner.remotes.traffic,
         )
         self.url = url
         self._owner = owner
@@ -164,7 +171,7 @@ class ClientSession(Session):
         await connection.log_in(auth.user if auth else "", auth.password if auth else "")
         self.trust_peer()
         asked_at = trio.current_time()
-        self.remotes = settings.remotes
+        self.remotes = self._owner.remotes.basic
         success, payload = await connection.request("config", self._config(self.remotes).encode())
         self.latency = trio.current_time() - asked_at
         # Go's servers succeed with nothing: any payload is an error text.
@@ -198,12 +205,7 @@ class ClientSession(Session):
 
         Raises `ConfigRefused`, and then nothing has changed, or what ended the session.
         """
-        if not self.connection.peer_is_ours:
-            self.log.warning(
-                "this server hears of reverse remotes when a session begins: what has changed of "
-                "them counts from the next one on"
-            )
-            return
+        assert self.connection.peer_is_ours, "a Go server cannot be told"
         success, payload = await self.connection.request(CHANGE, self._config(remotes).encode())
         if not success:
             raise _refused(payload)
@@ -257,33 +259,14 @@ class ClientSession(Session):
         """See `Session.role_request`: a client knows none."""
         self.refuse_request(request)
 
-    def request_refused(self, target: Target) -> str | None:
-        """Refuse what the user has not declared as a reverse remote."""
-        declared = self._owner.declared
-        # The datagrams of a SOCKS association come by UDP channels of their own.
-        if target in declared or (target.udp and SOCKS in declared):
-            return None
-        return "this client has no reverse remote for it"
-
-    def may_go_on(self, forward: Forward) -> bool:
-        """Return whether a remote of the user's is behind what is running."""
-        uses = forward.uses
-        if isinstance(uses, Remote):
-            return self._owner.has(uses)
-        return self.request_refused(uses) is None
-
     def inbox(self, target: Target) -> Inbox | None:
-        """See `Session.inbox`: the client knows."""
-        return self._owner.inbox(target)
+        """See `Session.inbox`."""
+        return self._owner.remotes.inbox(target)
 
     @property
     def peer_identity(self) -> str:
         """See `Session.peer_identity`: the server, whichever it is at present."""
         return self._owner.identity
-
-    def may_reach_by_socks(self, target: Target) -> bool:  # noqa: ARG002
-        """Allow everything: the user has declared SOCKS itself."""
-        return True
 
 
 def _refused(payload: bytes) -> ConfigRefused:

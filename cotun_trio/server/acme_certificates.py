@@ -62,8 +62,7 @@ class AcmeCertificates:
         self._renewals: dict[str, datetime] = {}
         self.pages: dict[str, str] = {}
         """What to show on port 80, by path."""
-        self.by_http = False
-        """Whether port 80 is ours, so that a challenge can be shown there, too."""
+        self._by_http = False  # whether port 80 is ours, so that challenges can be shown there
         self._one_at_a_time = trio.Lock()
         for domain in settings.domains:
             pem = self._authority.kept(domain)
@@ -74,6 +73,10 @@ class AcmeCertificates:
     def domains(self) -> tuple[str, ...]:
         """The names."""
         return self._settings.domains
+
+    def offer_pages(self) -> None:
+        """Port 80 is ours: show challenges there, too, by `pages`."""
+        self._by_http = True
 
     def tls(self, hello: ClientHello) -> Tls:
         """Return the server's end of TLS for who says `hello`.  Raises `TlsFailed`."""
@@ -102,7 +105,7 @@ class AcmeCertificates:
                     "no certificate: %s: trying again in %s", error, format_duration(round(wait))
                 )
                 retry = min(2 * retry, MAX_RETRY)
-                by_http = self.by_http and not by_http  # perhaps only one of the ports is reached
+                by_http = self._by_http and not by_http  # perhaps only one of the ports is reached
             else:
                 retry = FIRST_RETRY
             await trio.sleep(wait)  # after a success, too: what came may be old already

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 import trio
 
 from cotun_trio.access.sources import source_of
-from cotun_trio.errors import ConfigRefused, ConnectionLost, CotunError, ProtocolError, Refused
+from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, Refused
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
-from cotun_trio.protocol.remote import Remote
+from cotun_trio.server.rights import Rights
 from cotun_trio.session import CHANGE, Session
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import Engine
@@ -23,17 +23,16 @@ from cotun_trio.units import format_duration, show_bytes
 from cotun_trio.websocket import handshake
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from cotun_trio.access.host_keys import HostKey
     from cotun_trio.access.startups import Startup
     from cotun_trio.access.user_sessions import UserSession, UserSessions
-    from cotun_trio.access.users import User, Users
+    from cotun_trio.access.users import Users
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
-    from cotun_trio.forwards.running import Forward, Quota
+    from cotun_trio.forwards.running import Quota
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.server.authorisation import Authorisation
     from cotun_trio.server.logins import Logins
@@ -51,7 +50,6 @@ class Owner(Protocol):
     """The server, as its sessions see it."""
 
     settings: ServerSettings
-    host_key: HostKey
     logins: Logins
     listeners: Listeners
     scratch: Scratch
@@ -62,8 +60,12 @@ class Owner(Protocol):
     authorisation: Authorisation | None
     """Who is asked besides the access lists."""
 
+    @property
+    def host_key(self) -> HostKey:
+        """The server's key, by which clients know it."""
+
     def inbox(self, target: Target) -> Inbox | None:
-        """Who takes connections to `target` in this process; None to dial it."""
+        """Return what takes connections to `target` in this process; None to dial it."""
 
     def sessions_changed(self) -> None:
         """A session has opened, or one that was open has ended."""
@@ -93,16 +95,19 @@ class ServerSession(Session):
             host_key=owner.host_key,
             rekey_limit=RekeyLimit(bytes=settings.timings.rekey_bytes),
         )
+        self.rights = rights = Rights(settings, host, owner.authorisation)
         super().__init__(
             wire,
             engine,
             dialect,
+            rights,
             keepalive=settings.keepalive,
             timings=settings.timings,
             max_connections=settings.max_session_connections,
             quota=owner.quota,
             log=log,
         )
+        self.rights: Rights  # the same, and more of them than a `Session` knows
         self._owner = owner
         self._dialect = dialect
         self._config: GlobalRequest | None = None
@@ -113,7 +118,6 @@ class ServerSession(Session):
         """Those that have been accepted."""
         self.host = host
         self._startup = startup
-        self._user: User | None = None  # who has logged in
         self._user_session: UserSession | None = None  # the place among those of the same owner
         self.identity = ""
         """The client's own, that it said with its config request."""
@@ -156,7 +160,7 @@ class ServerSession(Session):
     @property
     def login(self) -> str:
         """The name of who has logged in."""
-        return "" if self._user is None else self._user.name
+        return "" if self.rights.user is None else self.rights.user.name
 
     def _log_end(self, reason: str) -> None:
         assert self._open_since is not None
@@ -182,6 +186,7 @@ class ServerSession(Session):
             request.reply(str(error).encode(), success=False)
             raise
         self.remotes = config.remotes
+        self.rights.accept()
         self._open_since = trio.current_time()
         self._owner.sessions_changed()
         remotes = ", ".join(map(str, config.remotes)) or "none"
@@ -214,48 +219,22 @@ class ServerSession(Session):
     async def _listen(self, config: Config) -> list[Listener]:
         """Check what the client asks for, and listen on its reverse remotes."""
         self.identity = config.identity
-        self._check(config)
-        await self._authorise(config.remotes)
+        self.rights.check_remotes(config.remotes)
+        await self.rights.ask_for_remotes(config.remotes, self.log)
         reverse = [remote for remote in config.remotes if remote.reverse]
         listeners = await self._owner.listeners.open(self, reverse)
-        self._check(config)  # the user may have lost a right meanwhile
+        self.rights.check_remotes(config.remotes)  # the client may have fewer by now
         return listeners
-
-    def _check(self, config: Config) -> None:
-        """Raise `ConfigRefused` where there is a remote that the client may not have."""
-        settings = self._owner.settings
-        for remote in config.remotes:
-            if not self._may_use(remote):
-                raise ConfigRefused(f"access to '{remote.access_address}' denied")
-            if remote.reverse and not settings.reverse:
-                raise ConfigRefused("Reverse port forwarding not enabled on server")
-            if remote.socks and not remote.reverse and not settings.socks5:
-                raise ConfigRefused("SOCKS5 is not enabled on server")
-            here = remote.local_path if remote.reverse else remote.remote_path
-            if here and not settings.unix:
-                raise ConfigRefused("Unix sockets are not enabled on server")
-
-    async def _authorise(self, remotes: Iterable[Remote]) -> None:
-        """Raise `ConfigRefused` where the hook denies one."""
-        for remote in remotes:
-            if (reason := await self._denied(remote.access_address, self.log)) is not None:
-                raise ConfigRefused(reason)
-
-    async def _denied(self, address: str, log: Context) -> str | None:
-        if (authorisation := self._owner.authorisation) is None:
-            return None
-        return await authorisation.refusal(
-            self.login, self.host, address, timeout=self.timings.dial_timeout, log=log
-        )
 
     async def _change_remotes(self, request: GlobalRequest) -> None:
         """Do what a client asks for whose remotes have changed: all of it, or nothing."""
         async with self._changing:
             try:
                 config = Config.decode(request.payload)
-                self._check(config)
-                await self._authorise(r for r in config.remotes if r not in self.remotes)
-                self._check(config)  # the user may have lost a right meanwhile
+                self.rights.check_remotes(config.remotes)
+                new = [remote for remote in config.remotes if remote not in self.remotes]
+                await self.rights.ask_for_remotes(new, self.log)
+                self.rights.check_remotes(config.remotes)  # they may be fewer by now
                 reverse = [remote for remote in config.remotes if remote.reverse]
                 change = await self._owner.listeners.change(self, reverse)
             except CotunError as error:
@@ -285,7 +264,8 @@ class ServerSession(Session):
     @property
     def user_name(self) -> str | None:
         """Who logged in; None where everybody may."""
-        return None if self._user is None or self._owner.logins.everybody else self._user.name
+        user = self.rights.user
+        return None if user is None or self._owner.logins.everybody else user.name
 
     @property
     def peer_identity(self) -> tuple[str, str]:
@@ -330,9 +310,10 @@ class ServerSession(Session):
 
     async def verify_login(self, user: str, password: str) -> bool:
         """Ask the server's users.  Raises `Refused` where the user has too many sessions."""
-        self._user = await self._owner.logins.judge(self.host, user, password, self.log)
-        if self._user is None:
+        known = await self._owner.logins.judge(self.host, user, password, self.log)
+        if known is None:
             return False
+        self.rights.log_in(known)
         self._take_place()
         self._startup.leave()
         return True
@@ -349,77 +330,24 @@ class ServerSession(Session):
             self.connection.disconnect(messages.DISCONNECT_TOO_MANY_CONNECTIONS, reason)
             raise Refused(reason)
 
-    def request_refused(self, target: Target) -> str | None:
-        """Refuse what this server does not do, and what the user may not have."""
-        settings = self._owner.settings
-        if self._open_since is None:
-            return "no channel before the config request is accepted"
-        if target.socks and not settings.socks5:
-            return "SOCKS5 is not enabled"
-        if target.path and not settings.unix:
-            return "Unix sockets are not enabled"
-        if not self._may_reach(target):
-            return f"access to '{target.access_address}' denied"
-        return None
-
-    @property
-    def asks_first(self) -> bool:
-        """See `Session.asks_first`: there is a hook."""
-        return self._owner.authorisation is not None
-
-    async def refusal(self, target: Target, log: Context) -> str | None:
-        """See `Session.refusal`: ask the hook."""
-        if self._owner.authorisation is None:
-            return None
-        # The user may have lost a right meanwhile.
-        return await self._denied(target.access_address, log) or self._denied_by_list(target)
-
-    def _denied_by_list(self, target: Target) -> str | None:
-        allowed = self._may_reach(target) or self.may_reach_by_socks(target)
-        return None if allowed else f"access to '{target.access_address}' denied"
-
     def inbox(self, target: Target) -> Inbox | None:
         """See `Session.inbox`: the server knows."""
         return self._owner.inbox(target)
 
-    # ---- what the user may have
-
-    def may_reach_by_socks(self, target: Target) -> bool:
-        """See `Session.may_reach_by_socks`."""
-        return self._user is not None and self._user.access.allows_by_socks(target.access_address)
-
-    def _may_reach(self, target: Target) -> bool:
-        if self._user is None:
-            return False
-        if self._user.access.allows(target.access_address):
-            return True
-        # UDP ASSOCIATE: where the SOCKS client is, its datagrams become UDP channels.
-        return target.udp and self._owner.settings.socks5 and self.may_reach_by_socks(target)
-
-    def _may_use(self, remote: Remote) -> bool:
-        if remote.reverse:
-            return self._user is not None and self._user.access.allows(remote.access_address)
-        return self._may_reach(remote.target)
-
-    def _may_go_on(self, forward: Forward) -> bool:
-        if forward.by_socks is not None:
-            return self.may_reach_by_socks(forward.by_socks)
-        uses = forward.uses
-        return self._may_use(uses) if isinstance(uses, Remote) else self._may_reach(uses)
-
     def users_changed(self, users: Users) -> None:
         """End what the client may not have any more: all, where its user is not the same."""
-        if self._user is None:
+        before = self.rights.user
+        if before is None:
             return
-        user = users.find(self._user.name)
-        if user is None or user.secret != self._user.secret:
+        user = users.find(before.name)
+        if user is None or user.secret != before.secret:
             what = "has been removed" if user is None else "has a new password"
-            reason = f"the user '{escape(self._user.name)}' {what}"
+            reason = f"the user '{escape(before.name)}' {what}"
             self.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, reason)
             self.fail(ConnectionLost(reason))
             return
-        self._user = user
-        for remote in self._owner.listeners.narrow(self, self._may_use):
+        self.rights.log_in(user)
+        for remote in self._owner.listeners.narrow(self, self.rights.allows):
             self.log.info("no longer listening for %s: access denied", remote)
-        if count := self.forwards.cut(self._may_go_on):
+        if count := self.forwards.cut(self.rights.still_allows):
             self.log.info("cut %d of its connections: access denied", count)

@@ -12,6 +12,8 @@ from cotun_trio.access.startups import OwnTally
 from cotun_trio.counts import OwnCount
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cotun_trio.access.startups import Tally
     from cotun_trio.counts import Count
     from cotun_trio.server.logins import Failures
@@ -36,3 +38,5 @@ class Common:
     """The account of failed logins, in place of the server's own."""
     elsewhere: Elsewhere | None = None
     """The reverse listeners of the others."""
+    sessions_changed: Callable[[int], None] = lambda _count: None
+    """Called with the number of open sessions whenever that has changed."""

@@ -18,17 +18,14 @@ from cotun_trio.protocol.dialect import CHISEL
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.server.server import Server
 from cotun_trio.settings import ClientSettings, ServerSettings, ServerUrl, Timings
-from cotun_trio.testing.places import Places
+from cotun_trio.testing.places import MemoryPlaces
 from cotun_trio.testing.wire import memory_wires
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
-    from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.link import Link
-    from cotun_trio.forwards.listener import Listener
-    from cotun_trio.net.names import Share
-    from cotun_trio.protocol.target import Target
+    from cotun_trio.server.listening import Doors
     from cotun_trio.settings import Way
     from cotun_trio.testing.places import Handler
     from cotun_trio.testing.wire import MemoryWire
@@ -37,82 +34,65 @@ URL = "http://memory"
 """Where the server is said to be."""
 
 
-class ServerCore(Server):
-    """A server to which one connects by `connect`."""
+class MemoryNetwork:
+    """Between a client and a server in one process: where the server listens, and the way there.
 
-    def __init__(
-        self,
-        settings: ServerSettings,
-        places: Places,
-        authorise: Callable[[str, str, str], Awaitable[str | None]] | None,
-    ) -> None:
-        super().__init__(settings, authorise=authorise)
-        self.places = places
-        self.wires: list[MemoryWire] = []
-        """The server's ends of all connections that there were."""
-        self._connections: trio.Nursery | None = None
+    It is a `cotun_trio.server.listening.Listening` and a `cotun_trio.client.uplink.AnyUplink`.
+    """
 
-    async def _listen(self) -> None:
+    announces = True
+    addresses: Sequence[str] = ()
+    health_addresses: Sequence[str] = ()
+
+    def __init__(self) -> None:
+        self._wires: list[MemoryWire] = []  # the server's ends of all connections so far
+        self._connect: Callable[[MemoryWire], None] | None = None
+
+    async def open(self) -> None:
+        """See `Listening`."""
         await trio.lowlevel.checkpoint()
 
-    def _accept(self, accepting: trio.Nursery, connections: trio.Nursery) -> None:  # noqa: ARG002
-        self._connections = connections
+    def accept(self, accepting: trio.Nursery, connections: trio.Nursery, doors: Doors) -> None:  # noqa: ARG002
+        """See `Listening`."""
+        self._connect = lambda wire: connections.start_soon(
+            doors.serve_wire, wire, CHISEL, "memory"
+        )
 
-    def connect(self) -> MemoryWire:
-        """Return a client's end of a new connection.  Raises `ConnectionLost` after the end."""
-        if self._connections is None or self._shutdown.is_set():
-            raise ConnectionLost("the server does not listen")
-        ours, theirs = memory_wires()
-        self.wires.append(ours)
-        self._connections.start_soon(self.serve_wire, ours, CHISEL, "memory")
-        return theirs
-
-    async def open_listener(self, remote: Remote, share: Share) -> Listener:  # noqa: ARG002
-        """See `Server.open_listener`."""
-        return await self.places.open_listener(remote)
-
-    def inbox(self, target: Target) -> Inbox | None:
-        """See `Server.inbox`."""
-        return self.places.inbox(target)
-
-
-class ClientCore(EmbeddedClient):
-    """A client whose ports and targets are in memory."""
-
-    def __init__(self, settings: ClientSettings, uplink: MemoryUplink, places: Places) -> None:
-        super().__init__(settings, uplink)
-        self.places = places
-
-    async def open_listener(self, remote: Remote) -> Listener:
-        """See `Client.open_listener`."""
-        return await self.places.open_listener(remote)
-
-    def inbox(self, target: Target) -> Inbox | None:
-        """See `EmbeddedClient.inbox`."""
-        return super().inbox(target) or self.places.inbox(target)
-
-
-class MemoryUplink:
-    """Connects to a server in this process."""
-
-    def __init__(self, server: ServerCore) -> None:
-        self._server = server
+    def close(self) -> None:
+        """See `Listening`."""
+        self._connect = None
 
     async def dial(self, way: Way) -> MemoryWire:  # noqa: ARG002
-        """See `cotun_trio.client.uplink.AnyUplink`."""
+        """See `AnyUplink`."""
         await trio.lowlevel.checkpoint()
-        return self._server.connect()
+        return self.connect()
+
+    def connect(self) -> MemoryWire:
+        """Return the client's end of a new connection.  Raises `ConnectionLost`."""
+        if self._connect is None:
+            raise ConnectionLost("the server does not listen")
+        ours, theirs = memory_wires()
+        self._wires.append(ours)
+        self._connect(ours)
+        return theirs
 
     async def watch(self, came_back: Callable[[], None]) -> None:  # noqa: ARG002
-        """See `cotun_trio.client.uplink.AnyUplink`: this network never goes away."""
+        """See `AnyUplink`: this network never goes away."""
         await trio.lowlevel.checkpoint()
+
+    def cut(self) -> None:
+        """Lose all connections."""
+        for wire in self._wires:
+            for end in (wire, wire.peer):
+                end.fail(ConnectionLost("the connection was cut"))
 
 
 @attrs.frozen(eq=False, repr=False)
 class MemoryServer(TunnelServer):
     """A `TunnelServer` in memory: from `tunnel_pair`."""
 
-    _core: ServerCore
+    _places: MemoryPlaces
+    _network: MemoryNetwork
 
     def handle(self, host: str, port: int, handler: Handler) -> None:
         """Be a target: have ``await handler(stream)`` serve each connection to it.
@@ -120,7 +100,7 @@ class MemoryServer(TunnelServer):
         What a handler raises ends the pair, but for `trio.BrokenResourceError` and
         `trio.ClosedResourceError`.  Connections to anything else are refused.
         """
-        self._core.places.handle(host, port, handler)
+        self._places.handle(host, port, handler)
 
     async def connect(self, address: str) -> trio.abc.HalfCloseableStream:
         """Connect to where the server listens for a client, ``host:port``.
@@ -131,32 +111,30 @@ class MemoryServer(TunnelServer):
         async def session(remote: Remote) -> Link:
             return next(s for s in self._core.sessions if any(r is remote for r in s.listening))
 
-        return await self._core.places.connect(address, session)
+        return await self._places.connect(address, session)
 
     def cut(self) -> None:
         """Lose all connections, as a network does; clients come back."""
-        for wire in self._core.wires:
-            for end in (wire, wire.peer):
-                end.fail(ConnectionLost("the connection was cut"))
+        self._network.cut()
 
 
 @attrs.frozen(eq=False, repr=False)
 class MemoryClient(TunnelClient):
     """A `TunnelClient` in memory: from `tunnel_pair`."""
 
-    _core: ClientCore
+    _places: MemoryPlaces
 
     def handle(self, host: str, port: int, handler: Handler) -> None:
         """Be a target of reverse remotes; see `MemoryServer.handle`."""
-        self._core.places.handle(host, port, handler)
+        self._places.handle(host, port, handler)
 
     async def connect(self, address: str) -> trio.abc.HalfCloseableStream:
         """Connect to where the client listens, ``host:port``; see `MemoryServer.connect`."""
 
         async def session(_remote: Remote) -> Link:
-            return await self._core.wait_session()
+            return await self._core.client.wait_session()
 
-        return await self._core.places.connect(address, session)
+        return await self._places.connect(address, session)
 
 
 @asynccontextmanager
@@ -174,21 +152,29 @@ async def tunnel_pair(
     client's, `authorise` is the server's.  Raises what `open_server` and `open_client` raise.
     """
     async with running(_nothing) as nursery:
-        server_core = ServerCore(
-            settings or ServerSettings(reverse=True), Places(nursery), authorise
+        network = MemoryNetwork()
+        server_places, client_places = MemoryPlaces(nursery), MemoryPlaces(nursery)
+        server = Server(
+            settings or ServerSettings(reverse=True),
+            authorise=authorise,
+            listening=network,
+            places=server_places,
         )
-        client_core = ClientCore(
+        client = EmbeddedClient(
             ClientSettings(
                 server=ServerUrl.parse(URL),
                 remotes=tuple(map(Remote.parse, remotes)),
                 auth=to_credentials(auth),
                 timings=timings or Timings(),
             ),
-            MemoryUplink(server_core),
-            Places(nursery),
+            uplink=network,
+            places=client_places,
         )
-        async with running_server(server_core) as ended, connected(client_core, None):
-            yield MemoryServer(core=server_core, ended=ended), MemoryClient(client_core)
+        async with running_server(server) as ended, connected(client, None):
+            yield (
+                MemoryServer(core=server, ended=ended, places=server_places, network=network),
+                MemoryClient(core=client, places=client_places),
+            )
 
 
 async def _nothing(*, task_status: trio.TaskStatus[None]) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cotun_trio.forwards.link import Link
+    from cotun_trio.net.names import Share
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
 
@@ -36,7 +37,7 @@ class MemoryListener(Listener):
         self.closed = trio.Event()
 
     async def serve(self, *_: object, **__: Any) -> None:
-        """Wait for its end: who connects comes by `Places.connect`."""
+        """Wait for its end: who connects comes by `MemoryPlaces.connect`."""
         await self.closed.wait()
 
     def close(self) -> None:
@@ -65,7 +66,7 @@ class Connecting:
                 self.stream.break_off()
 
 
-class Places:
+class MemoryPlaces:
     """The ports and the targets of one end.  Targets are served by tasks of `nursery`."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
@@ -77,7 +78,7 @@ class Places:
 
     # ---- ports
 
-    async def open_listener(self, remote: Remote) -> Listener:
+    async def open_listener(self, remote: Remote, share: Share | None = None) -> Listener:  # noqa: ARG002
         """Listen for `remote`.  Raises `UsageError`, also for what takes real sockets."""
         await trio.lowlevel.checkpoint()
         if remote.udp or remote.socks or remote.local_path or remote.remote_path:

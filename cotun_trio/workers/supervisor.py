@@ -16,9 +16,8 @@ import trio
 from cotun_trio.errors import CotunError
 from cotun_trio.logs import get_logger
 from cotun_trio.net.accept import accept_forever
-from cotun_trio.net.dial import open_listeners, show_address
-from cotun_trio.net.sockets import close
-from cotun_trio.server.server import Server
+from cotun_trio.server.files import ServerFiles
+from cotun_trio.server.listening import SocketListening
 from cotun_trio.snapshot import Figures, Past, figures
 from cotun_trio.units import format_duration
 from cotun_trio.workers import control
@@ -56,15 +55,13 @@ class Supervisor:
     ) -> None:
         self.notifier = notifier
         self.log = get_logger("server")
-        # One that never runs: it has looked at all files, and has made a host key if there is none.
-        self._model = Server(settings)
-        self._settings = attrs.evolve(settings, host_key=self._model.host_key)
+        self._files = ServerFiles(settings, self.log)
+        self._settings = attrs.evolve(settings, host_key=self._files.host_key)
         self._process = process
-        self._listeners = list(passed.main)
-        self._health_listeners = list(passed.health)
-        self._addresses = ""
+        self._listening = SocketListening(settings, self.log, passed)
         self._began = time.monotonic()
         self._nursery: trio.Nursery | None = None
+        self._is_ready = False
         self._shutdown = trio.Event()
         self._somebody = trio.Event()  # there is a worker that answers
         self._accepting: set[trio.CancelScope] = set()
@@ -77,9 +74,8 @@ class Supervisor:
         """
         failure: CotunError | None = None
         try:
-            await self._listen()
-            self.log.info("Fingerprint %s", self._model.fingerprint)
-            self._model.accounts.announce()
+            await self._listening.open()
+            self._files.announce()
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
@@ -89,7 +85,7 @@ class Supervisor:
                     failure = error
                 nursery.cancel_scope.cancel()
         finally:
-            self._stop_listening()
+            self._listening.close()
             self._crew.close()
         if failure is not None:
             raise failure
@@ -98,10 +94,11 @@ class Supervisor:
         """Accept connections until it is time to end, and then see the workers out."""
         async with trio.open_nursery() as accepting:
             self._accept(accepting)
+            self._is_ready = True
             self.notifier.ready(self._status())
             await self._shutdown.wait()
             accepting.cancel_scope.cancel()
-        self._stop_listening()
+        self._listening.close()
         grace = self._settings.timings.shutdown_grace
         self.notifier.stopping(grace)
         self.log.info(
@@ -115,24 +112,12 @@ class Supervisor:
 
     # ---- accepting
 
-    async def _listen(self) -> None:
-        """Open all listeners.  Raises `UsageError`."""
-        settings = self._settings
-        if not self._listeners:
-            self._listeners = await open_listeners(settings.host, settings.port)
-        if settings.health_listen is not None and not self._health_listeners:
-            self._health_listeners = await open_listeners(*settings.health_listen)
-
     def _accept(self, accepting: trio.Nursery) -> None:
-        scheme = "http" if self._settings.tls is None else "https"
-        addresses = [show_address(listener) for listener in self._listeners]
-        self._addresses = ", ".join(addresses)
         self.log.info("%d workers are ready", self._process.workers)
-        for address, listener in zip(addresses, self._listeners, strict=True):
-            self.log.info("Listening on %s://%s", scheme, address)
+        self._listening.announce()
+        for listener in self._listening.main:
             accepting.start_soon(self._accept_on, listener, False)
-        for listener in self._health_listeners:
-            self.log.info("Answering /health on http://%s", show_address(listener))
+        for listener in self._listening.health:
             accepting.start_soon(self._accept_on, listener, True)
 
     async def _accept_on(self, listener: socket.socket, health: bool) -> None:
@@ -151,10 +136,6 @@ class Supervisor:
         host, port = address[:2]
         self._crew.hand_over(Connection(health, host, port), sock)
 
-    def _stop_listening(self) -> None:
-        for listener in (*self._listeners, *self._health_listeners):
-            close(listener)
-
     # ---- the workers
 
     def _crew_changed(self) -> None:
@@ -165,7 +146,7 @@ class Supervisor:
             self._somebody = trio.Event()
             for scope in self._accepting:
                 scope.cancel()
-        if self._addresses and not self._shutdown.is_set():
+        if self._is_ready and not self._shutdown.is_set():
             self.notifier.status(self._status())
 
     @property
@@ -174,7 +155,8 @@ class Supervisor:
 
     def _status(self) -> str:
         workers = len(self._crew.dispatch.roster)
-        return f"Listening on {self._addresses}; {self._sessions} sessions in {workers} workers"
+        where = ", ".join(self._listening.addresses)
+        return f"Listening on {where}; {self._sessions} sessions in {workers} workers"
 
     def _soon(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
         if self._nursery is not None and not self._shutdown.is_set():

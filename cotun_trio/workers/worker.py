@@ -44,6 +44,9 @@ from cotun_trio.workers.spawn import Start
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cotun_trio.counts import Count
+    from cotun_trio.logs import Context
+    from cotun_trio.server.listening import Doors
     from cotun_trio.server.reverse_listeners import Claimant, Place
     from cotun_trio.workers.handover import Connection
     from cotun_trio.workers.link import Received
@@ -105,8 +108,61 @@ class Elsewhere:
             return Yielded.KEPT
 
 
-class Worker(Server):
-    """A server that accepts by its `link`."""
+class LinkListening:
+    """The supervisor's listeners, seen from a worker: connections come by `incoming`.
+
+    `served` counts those that have ended; `log` is for those that are lost.
+    """
+
+    announces = False
+    addresses: Sequence[str] = ()
+    health_addresses: Sequence[str] = ()
+
+    def __init__(self, incoming: Incoming, served: Count, log: Callable[[], Context]) -> None:
+        self._incoming = incoming
+        self._served = served
+        self._log = log
+        self._is_draining = False
+        self._take_over: dict[bool, Callable[[socket.socket, object], None]] = {}
+
+    async def open(self) -> None:
+        """See `cotun_trio.server.listening.Listening`."""
+        await trio.lowlevel.checkpoint()
+
+    def accept(self, accepting: trio.Nursery, connections: trio.Nursery, doors: Doors) -> None:
+        """See `cotun_trio.server.listening.Listening`."""
+        self._take_over = {
+            False: doors.acceptor(connections),
+            True: doors.health_acceptor(connections),
+        }
+        accepting.start_soon(self._incoming.run, self.serve_connection)
+
+    def close(self) -> None:
+        """See `cotun_trio.server.listening.Listening`: the supervisor does that."""
+
+    def take_given(self) -> None:
+        """Take what has been given so far."""
+        if self._take_over and not self._is_draining:
+            self._incoming.take(self.serve_connection, ALL)
+
+    def take_the_last(self) -> None:
+        """Take what has been given so far, and nothing from now on."""
+        self.take_given()
+        self._is_draining = True
+
+    def serve_connection(self, connection: Connection, descriptor: int) -> None:
+        """Have one served; without a descriptor it is lost."""
+        if descriptor < 0:
+            self._log().warning("a connection is lost: out of file descriptors")
+            self._served.own += 1
+            return
+        sock = socket.socket(fileno=descriptor)
+        sock.setblocking(False)
+        self._take_over[connection.health](sock, (connection.host, connection.port))
+
+
+class Worker:
+    """A server that gets its connections and its orders by its `link`."""
 
     def __init__(
         self, start: Start, link: Link, incoming: socket.socket, counts: SharedCounts
@@ -122,33 +178,13 @@ class Worker(Server):
             served=counts.count(SERVED, start.slot),
             failures=self._failures,
             elsewhere=Elsewhere(link),
+            sessions_changed=lambda count: link.send(control.Sessions(count)),
         )
-        self._served = common.served
-        self._is_draining = False
-        self._take_over: dict[bool, Callable[[socket.socket, object], None]] = {}
-        super().__init__(attrs.evolve(start.settings, host_key=start.host_key), common=common)
-        self._log_lost = self.log.limited(self._reception.log_limits.of("lost connections"))
-
-    # ---- what a server does otherwise
-
-    async def _listen(self) -> None:
-        """The supervisor does that."""
-
-    def _announce(self) -> None:
-        """The supervisor has done that."""
-
-    def _accept(self, accepting: trio.Nursery, connections: trio.Nursery) -> None:
-        self._take_over = {
-            False: self._reception.acceptor(connections),
-            True: self._reception.health_acceptor(connections),
-        }
-        accepting.start_soon(self._incoming.run, self._serve_connection)
-
-    def sessions_changed(self) -> None:
-        """See `Server.sessions_changed`."""
-        self._link.send(control.Sessions(len(self._reception.open_sessions)))
-
-    # ---- what the supervisor says
+        self.listening = LinkListening(self._incoming, common.served, lambda: self._log_lost)
+        """What the connections come by."""
+        settings = attrs.evolve(start.settings, host_key=start.host_key)
+        self._server = server = Server(settings, listening=self.listening, common=common)
+        self._log_lost = server.log.limited(server.reception.log_limits.of("lost connections"))
 
     async def serve(self) -> None:
         """Serve until the supervisor says otherwise, and until that is done.
@@ -165,28 +201,34 @@ class Worker(Server):
             nursery.start_soon(self._report_signals)
             nursery.start_soon(logs.write_what_waits)
             try:
-                await self.run(task_status=_Ready(self._link))
+                await self._server.run(task_status=_Ready(self._link))
             except CotunError as error:
                 self._link.send(control.CannotServe(str(error)))
             else:
-                self._link.send(control.Farewell(figures(self._reception.past, ())))
+                self._link.send(control.Farewell(figures(self._server.reception.past, ())))
             await self._link.all_sent(PARTING)
             nursery.cancel_scope.cancel()
+
+    # ---- orders of the supervisor
 
     async def _obey(self, nursery: trio.Nursery) -> None:
         """Do what the supervisor says, and end when it is gone."""
         await self._link.hear(functools.partial(self._hear, nursery))
-        self._take_the_last()
-        self.shut_down()
+        self._drain()
+
+    def _drain(self) -> None:
+        self.listening.take_the_last()
+        self._server.shut_down()
 
     def _hear(self, nursery: trio.Nursery, received: Received) -> None:
         message, number = received.message, received.number
         if isinstance(message, control.Ping):
             # First what was given before: the answer says that it has been taken.
-            self._take_given()
+            self.listening.take_given()
             self._link.send(control.Done(), number=number)
         elif isinstance(message, control.Count):
-            counted = figures(self._reception.past, self._reception.open_sessions)
+            reception = self._server.reception
+            counted = figures(reception.past, reception.open_sessions)
             self._link.send(control.Counted(counted), number=number)
         elif isinstance(message, control.Barred):
             self._failures.bar(message.source, message.seconds)
@@ -195,33 +237,14 @@ class Worker(Server):
         elif isinstance(message, control.Claim):
             nursery.start_soon(self._yield_to, message, number)
         elif isinstance(message, control.Drain):
-            self._take_the_last()
-            self.shut_down()
-
-    def _take_the_last(self) -> None:
-        """Take what has been given so far, and nothing from now on."""
-        self._take_given()
-        self._is_draining = True
-
-    def _take_given(self) -> None:
-        if self._take_over and not self._is_draining:
-            self._incoming.take(self._serve_connection, ALL)
-
-    def _serve_connection(self, connection: Connection, descriptor: int) -> None:
-        if descriptor < 0:
-            self._log_lost.warning("a connection is lost: out of file descriptors")
-            self._served.own += 1
-            return
-        sock = socket.socket(fileno=descriptor)
-        sock.setblocking(False)
-        self._take_over[connection.health](sock, (connection.host, connection.port))
+            self._drain()
 
     async def _reload_for(self, number: int) -> None:
-        await self.read_again()
+        await self._server.read_again()
         self._link.send(control.Done(), number=number)
 
     async def _yield_to(self, claim: control.Claim, number: int) -> None:
-        outcome = await self.listeners.claimed(claim, claim)
+        outcome = await self._server.listeners.claimed(claim, claim)
         self._link.send(control.Yield(outcome), number=number)
 
     async def _report_signals(self) -> None:

@@ -238,7 +238,7 @@ async def test_a_reverse_port_that_another_has_taken_meanwhile_is_an_event_and_n
         await anext(events)
         server.cut()
         await trio.testing.wait_all_tasks_blocked()
-        await server._core.places.open_listener(Remote.parse("R:7000:other:1"))  # somebody else's
+        await server._places.open_listener(Remote.parse("R:7000:other:1"))  # somebody else's
         assert isinstance(await anext(events), Lost)
         assert isinstance(await anext(events), Connected)
         failed = await anext(events)

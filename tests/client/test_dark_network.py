@@ -19,10 +19,10 @@ from cotun_trio.client.connector import STABLE
 from cotun_trio.client.session import ClientSession, Stage
 from cotun_trio.errors import ConnectionLost, GaveUp
 from cotun_trio.protocol.dialect import CHISEL
+from cotun_trio.server.server import Server
 from cotun_trio.server.session import ServerSession
 from cotun_trio.settings import ServerSettings
-from cotun_trio.testing.pair import ServerCore
-from cotun_trio.testing.places import Places
+from cotun_trio.testing.pair import MemoryNetwork
 from tests.support.dark_network import (
     DROPS,
     DROPS_ONCE,
@@ -50,27 +50,27 @@ LOST = ConnectionLost("another attempt got further")
 
 
 @contextlib.asynccontextmanager
-async def memory_server() -> AsyncIterator[ServerCore]:
+async def memory_server() -> AsyncIterator[MemoryNetwork]:
     """Run a server in memory."""
     async with background() as nursery:
-        server = ServerCore(ServerSettings(), Places(nursery), None)
-        await nursery.start(server.run)
-        yield server
+        network = MemoryNetwork()
+        await nursery.start(Server(ServerSettings(), listening=network).run)
+        yield network
 
 
 @contextlib.asynccontextmanager
 async def client_through(network: DarkNetwork, **settings: object) -> AsyncIterator[WatchedClient]:
     """Run a client that dials by `network`."""
-    client = WatchedClient(client_settings("server.invalid", **settings), None, None, network)
+    client = WatchedClient(client_settings("server.invalid", **settings), uplink=network)
     async with background() as nursery:
         await nursery.start(client.run)
         yield client
 
 
-def session_with(server: ServerCore, reached: Callable[[Stage], None]) -> ClientSession:
+def session_with(server: MemoryNetwork, reached: Callable[[Stage], None]) -> ClientSession:
     """Return a client's session that is to be run."""
     settings = client_settings("server.invalid")
-    client = Client(settings, None, None, DarkNetwork(server, DROPS))
+    client = Client(settings, uplink=DarkNetwork(server, DROPS))
     return ClientSession(client, settings.server, server.connect(), CHISEL, client.log, reached)
 
 
@@ -127,7 +127,7 @@ def logins(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 class Gate(DarkNetwork):
     """One that lets everything through in the same moment when it is healed."""
 
-    def __init__(self, server: ServerCore) -> None:
+    def __init__(self, server: MemoryNetwork) -> None:
         super().__init__(server, DROPS)
         self.opened = trio.Event()
 
@@ -135,7 +135,7 @@ class Gate(DarkNetwork):
         """See `DarkNetwork.dial`."""
         await self.opened.wait()
         # Without a checkpoint: no cancellation comes in between.
-        self.wires.append(self._server.connect())
+        self.wires.append(self._network.connect())
         return self.wires[-1]
 
 
@@ -206,9 +206,7 @@ async def test_the_attempts_of_a_round_count_once_and_have_one_line(
     async with watch_logs() as log, nothing_left(), memory_server() as server:
         network = DarkNetwork(server, DROPS)
         network.dark = True
-        client = WatchedClient(
-            client_settings("server.invalid", max_retry_count=2), None, None, network
-        )
+        client = WatchedClient(client_settings("server.invalid", max_retry_count=2), uplink=network)
         with pytest.raises(GaveUp, match="after 3 attempts"):
             await client.run()
     lines = [line for line in log.lines("client") if "Retrying" not in line]

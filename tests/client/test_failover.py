@@ -116,7 +116,7 @@ async def test_a_server_that_is_about_to_end_comes_last(autojump: trio.testing.M
     ):
         await client.opened()
         # It still listens; only this client is sent away.
-        first._reception.close_soon("maintenance")
+        first.reception.close_soon("maintenance")
         assert (await client.opened(2)).url == ServerUrl.parse(second.addresses[0])
 
 

@@ -179,7 +179,7 @@ async def test_what_the_server_does_not_allow_changes_nothing() -> None:
         )
         async with await connect(address) as stream:
             assert await echoes(stream)
-        assert it.client.declared == frozenset()
+        assert it.client.remotes.declared == frozenset()
 
 
 async def test_a_reverse_port_that_cannot_be_had_changes_nothing() -> None:
@@ -295,9 +295,9 @@ async def test_what_changes_while_a_session_is_opened_is_told_right_afterwards()
 
         def opened(session: Any) -> None:
             it.client.session_opened = real  # type: ignore[method-assign]
-            remotes = (Remote.parse(f"R:{local(target)}"),)
-            it.client.settings = attrs.evolve(it.settings, remotes=remotes)
-            it.client.declared = frozenset(remote.target for remote in remotes)
+            change = it.client.remotes.replace([Remote.parse(f"R:{local(target)}")])
+            with pytest.raises(StopIteration):  # it does not wait: there is no session yet
+                change.send(None)
             real(session)
 
         it.client.session_opened = opened  # type: ignore[method-assign]

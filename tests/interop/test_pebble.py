@@ -198,7 +198,7 @@ async def test_where_only_port_80_is_reached_the_challenge_is_shown_there_and_it
                 await stream.send_all(b"GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n")
                 assert (await receive_all(stream)).startswith(b"HTTP/1.1 404 ")
             # And when the time has come, there is another one.
-            certificates = server._certificates
+            certificates = server.files.certificates
             assert isinstance(certificates, AcmeCertificates)
             before = certificates._contexts[NAME]
             certificates._renewals[NAME] = datetime.now(UTC)

@@ -206,7 +206,7 @@ async def test_a_client_that_provokes_lines_is_a_number_in_the_servers_log(
         for _ in range(3):  # to come back does not help
             async with peer_of(address, "open") as peer:
                 await refused_often(peer)
-        await until(lambda: not server._reception.sessions)
+        await until(lambda: not server.reception.sessions)
         assert len(log.find("peer=127.0.0.1:", "server")) == LINES
         await stranger(address, "127.0.0.2")
         await log.wait_for("peer=127.0.0.2:.* ignored an upgrade", "server")
@@ -240,7 +240,7 @@ async def test_clients_of_a_trusted_proxy_have_a_limit_each(
         for _ in range(LINES + 10):
             await come_and_go("192.0.2.1")
         await come_and_go("192.0.2.2")
-        await until(lambda: not server._reception.sessions)
+        await until(lambda: not server.reception.sessions)
         assert len(log.find("client=192.0.2.1 .*closed", "server")) == LINES
         assert len(log.find("client=192.0.2.2 .*closed", "server")) == 1
     assert left_out(log, "192.0.2.1") == [10]

@@ -154,7 +154,7 @@ async def test_where_port_80_is_ours_the_challenges_take_turns(
 ) -> None:
     authority.failing = True
     subject = certificates()
-    subject.by_http = True
+    subject.offer_pages()
     await run_for(1000, subject)
     assert [by_http for _, by_http in authority.asked[:4]] == [False, True, False, True]
 

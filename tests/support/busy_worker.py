@@ -26,10 +26,11 @@ TURNS, TURN = 3000, 0.02
 """How many tasks have a turn before anything else has, and how many seconds that takes each."""
 
 
-class BusyWorker(worker.Worker):
-    """A worker with those two weaknesses."""
+class BusyListening(worker.LinkListening):
+    """Where a worker has those two weaknesses."""
 
-    def _serve_connection(self, connection: Connection, descriptor: int) -> None:
+    def serve_connection(self, connection: Connection, descriptor: int) -> None:
+        """See `LinkListening`."""
         if connection.port == STUCK:
             while True:
                 pass
@@ -50,5 +51,5 @@ class BusyWorker(worker.Worker):
 
 
 if __name__ == "__main__":
-    worker.Worker = BusyWorker  # type: ignore[misc]
+    worker.LinkListening = BusyListening  # type: ignore[misc]
     worker.main(sys.argv[1:])

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cotun_trio.settings import Way
-    from cotun_trio.testing.pair import ServerCore
+    from cotun_trio.testing.pair import MemoryNetwork
     from cotun_trio.testing.wire import MemoryWire
 
 
@@ -54,13 +54,13 @@ NO_NEIGHBOUR = Darkness((0,), 2.9)
 class DarkNetwork:
     """An `AnyUplink` to a server in memory, through a network that is `dark` at times."""
 
-    def __init__(self, server: ServerCore, darkness: Darkness) -> None:
+    def __init__(self, network: MemoryNetwork, darkness: Darkness) -> None:
         self.dark = False
         self.dials = 0
         """Connections that were begun."""
         self.wires: list[MemoryWire] = []
         """The client's ends of those that were made."""
-        self._server = server
+        self._network = network
         self._darkness = darkness
 
     async def dial(self, way: Way) -> MemoryWire:
@@ -68,7 +68,7 @@ class DarkNetwork:
         await trio.lowlevel.checkpoint()
         self.dials += 1
         await self._darkness.pass_through(lambda: self.dark)
-        self.wires.append(self._server.connect())
+        self.wires.append(self._network.connect())
         return self.wires[-1]
 
     async def watch(self, came_back: Callable[[], None]) -> None:

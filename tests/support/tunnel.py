@@ -40,8 +40,8 @@ def client_settings(server: str, *remotes: str, **settings: Any) -> ClientSettin
 class WatchedClient(Client):
     """A client that says when it has a session."""
 
-    def __init__(self, settings: ClientSettings, *more: Any) -> None:
-        super().__init__(settings, *more)
+    def __init__(self, settings: ClientSettings, *more: Any, **others: Any) -> None:
+        super().__init__(settings, *more, **others)
         self.sessions: list[ClientSession] = []
         """All that were ever open."""
         self._news = trio.Event()

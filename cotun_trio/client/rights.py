@@ -1,0 +1,60 @@
+"""What a server may have of a client: what the user has declared as a reverse remote.
+
+Whatever else it asks for is refused, since the network around the client is the user's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from cotun_trio.protocol.remote import Remote
+from cotun_trio.protocol.target import Target
+
+if TYPE_CHECKING:
+    from cotun_trio.forwards.running import Forward
+    from cotun_trio.logs import Context
+
+SOCKS = Target("", 0, socks=True)
+
+
+class Declared(Protocol):
+    """The remotes of a client."""
+
+    @property
+    def declared(self) -> frozenset[Target]:
+        """The targets that servers may open channels to."""
+
+    def has(self, remote: Remote) -> bool:
+        """Return whether it is one of these: the very object."""
+
+
+class DeclaredOnly:
+    """The rights of a server that a client with these `remotes` is connected to."""
+
+    asks_first = False
+
+    def __init__(self, remotes: Declared) -> None:
+        self._remotes = remotes
+
+    def refuses(self, target: Target) -> str | None:
+        """Return why the server may not have a channel to `target`; None if it may."""
+        declared = self._remotes.declared
+        # The datagrams of a SOCKS association come by UDP channels of their own.
+        if target in declared or (target.udp and SOCKS in declared):
+            return None
+        return "this client has no reverse remote for it"
+
+    async def ask(self, target: Target, log: Context) -> str | None:  # noqa: ARG002
+        """Return None: nobody else is asked."""
+        return None
+
+    def allows_by_socks(self, target: Target) -> bool:  # noqa: ARG002
+        """Return True: who declares SOCKS allows all that it leads to."""
+        return True
+
+    def still_allows(self, forward: Forward) -> bool:
+        """Return whether there is a remote for `forward` at present."""
+        uses = forward.uses
+        if isinstance(uses, Remote):
+            return self._remotes.has(uses)
+        return self.refuses(uses) is None

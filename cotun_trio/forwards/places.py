@@ -1,0 +1,43 @@
+"""The ends of forwards that are not in the tunnel: where remotes listen, where targets are.
+
+They are those of the system, with sockets, unless somebody says otherwise: a test has both ends in
+memory (`cotun_trio.testing`), and a program can be a target itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from cotun_trio.forwards.listener import open_listener
+
+if TYPE_CHECKING:
+    from cotun_trio.forwards.in_process import Inbox
+    from cotun_trio.forwards.listener import Listener
+    from cotun_trio.net.names import Share
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
+
+
+class Places(Protocol):
+    """Where one listens, and what is connected to."""
+
+    async def open_listener(self, remote: Remote, share: Share | None = None) -> Listener:
+        """Listen for `remote`, for a peer with its `share` of names if it is a peer's.
+
+        Raises `UsageError`, with nothing left open.
+        """
+
+    def inbox(self, target: Target) -> Inbox | None:
+        """Return what takes connections to `target` in this process; None to dial it."""
+
+
+class SystemPlaces:
+    """Sockets."""
+
+    async def open_listener(self, remote: Remote, share: Share | None = None) -> Listener:
+        """See `Places`."""
+        return await open_listener(remote, share)
+
+    def inbox(self, target: Target) -> Inbox | None:  # noqa: ARG002
+        """See `Places`: all targets are dialled."""
+        return None
