@@ -40,6 +40,10 @@ TINY = 16
 REFILL = 2400
 """Units of an allowance that a peer gets back each second.  A hundred peers that use up theirs take
 a quarter of a processor."""
+REFILL_OF_ALL = 100 * REFILL
+"""Units that all peers together get back each second which have wasted more than their allowances,
+if there are fewer than a hundred.  A single one has that quarter of a processor for itself: what it
+sends is useless, but behind it in the same session there may be connections of others."""
 BURST = 4 * TURN
 """Units of an allowance that a peer can save up."""
 
@@ -90,14 +94,19 @@ class Allowance:
     Times are seconds of a clock that does not go backwards.
     """
 
-    __slots__ = ("_at", "_units")
+    __slots__ = ("_at", "_refill", "_units")
 
     def __init__(self, now: float) -> None:
         self._units = float(BURST)
+        self._refill = float(REFILL)
         self._at = now
 
-    def take(self, units: int, now: float) -> float:
-        """Take `units`; return the seconds until there is something in the bucket again."""
-        self._units = min(self._units + (now - self._at) * REFILL, BURST) - units
+    def take(self, units: int, now: float, sharers: int = 100) -> float:
+        """Take `units`; return the seconds until there is something in the bucket again.
+
+        `sharers` is how many peers share `REFILL_OF_ALL` while this bucket is empty.
+        """
+        self._units = min(self._units + (now - self._at) * self._refill, BURST) - units
         self._at = now
-        return max(-self._units / REFILL, 0.0)
+        self._refill = max(REFILL, REFILL_OF_ALL / sharers) if self._units < 0 else REFILL
+        return max(-self._units / self._refill, 0.0)

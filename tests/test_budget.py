@@ -64,6 +64,13 @@ def test_an_allowance_lasts_for_a_burst_and_then_for_what_comes_back() -> None:
     assert allowance.take(REFILL // 2, 1.5) == pytest.approx(0)
 
 
+@pytest.mark.parametrize(("sharers", "rest"), [(1, 0.01), (10, 0.1), (100, 1), (1000, 1)])
+def test_few_that_overdraw_get_more_back(sharers: int, rest: float) -> None:
+    allowance = Allowance(0.0)
+    assert allowance.take(BURST + REFILL, 0.0, sharers) == pytest.approx(rest)
+    assert allowance.take(0, rest, sharers) == pytest.approx(0)
+
+
 def test_nobody_saves_up_more_than_a_burst() -> None:
     allowance = Allowance(0.0)
     assert allowance.take(BURST + REFILL, 1e6) == pytest.approx(1)

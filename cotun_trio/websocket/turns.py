@@ -9,6 +9,7 @@ time rests as well, until it has an allowance again.
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,6 +25,36 @@ SMALL_READ = 16 * 1024
 rest of a turn is kept, and this is the most that it can be."""
 MAX_BYTES_BEFORE_LOGIN = 128 * 1024
 """Bytes that a peer can send before its login is done; a login takes 3 KiB."""
+
+
+class Resting:
+    """The sessions of this Trio run that rest at present: there is one share for each."""
+
+    def __init__(self) -> None:
+        self._until: list[float] = []  # a heap
+
+    def count(self, now: float) -> int:
+        """Return how many rest at the time `now`."""
+        while self._until and self._until[0] <= now:
+            heappop(self._until)
+        return len(self._until)
+
+    def rest(self, until: float) -> None:
+        """Count one more until then, even if it ends earlier."""
+        heappush(self._until, until)
+
+
+_resting: trio.lowlevel.RunVar[Resting] = trio.lowlevel.RunVar("resting")
+
+
+def resting() -> Resting:
+    """Return those of this Trio run."""
+    try:
+        return _resting.get()
+    except LookupError:
+        those = Resting()
+        _resting.set(those)
+        return those
 
 
 class Turns:
@@ -75,10 +106,13 @@ class Turns:
             self.read_size = SMALL_READ
         if (budget.busy or budget.wasted or self.late) and self._busy and self._wasting:
             now = trio.current_time()
-            rest = self._wasting.take(budget.wasted, now)
+            others = resting()
+            rest = self._wasting.take(budget.wasted, now, others.count(now) + 1)
             too_busy = self._busy.take(budget.busy, now) > 0
             self.late = too_busy or rest > 0 or budget.wasted >= TURN // 2
             self._rest_until = now + rest if rest else 0.0
+            if rest:
+                others.rest(now + rest)
             budget.busy = budget.wasted = 0
         self.slow = self.late or unfinished
 

@@ -181,7 +181,7 @@ async def test_where_only_port_80_is_reached_the_challenge_is_shown_there_and_it
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     http_port = free_port()
-    monkeypatch.setattr("cotun_trio.server.server.HTTP_PORT", http_port)
+    monkeypatch.setattr("cotun_trio.server.listening.HTTP_PORT", http_port)
     monkeypatch.setattr(acme_certificates, "FIRST_RETRY", 0.1)
     monkeypatch.setattr(acme_certificates, "NAP", 0.1)
     async with pebble(tmp_path, http_port=http_port) as authority, watch_logs() as log:

@@ -231,9 +231,25 @@ async def test_a_peer_that_wastes_more_than_its_allowance_is_read_later(
     before = trio.current_time()
     await turns.enter()
     turns.leave()
-    assert trio.current_time() - before == pytest.approx(0.1)
+    assert trio.current_time() - before == pytest.approx(0.001)
     turns.done(unfinished=False)
     assert not turns.slow
+
+
+async def test_those_that_rest_share_what_there_is(autojump: trio.testing.MockClock) -> None:
+    rests = []
+    for _ in range(4):
+        budget = Budget()
+        turns = Turns(budget)
+        turns.logged_in()
+        budget.waste(BURST + 240)
+        turns.done(unfinished=False)
+        rests.append(turns._rest_until - trio.current_time())
+    assert rests == pytest.approx([0.001, 0.002, 0.003, 0.004])
+    await trio.sleep(1)
+    budget.waste(BURST + 240)
+    turns.done(unfinished=False)
+    assert turns._rest_until - trio.current_time() < 0.01
 
 
 async def test_a_turn_that_was_mostly_wasted_is_followed_by_a_late_one() -> None:
