@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from cotun_trio.api.forwards import Forward, TunnelListener
     from cotun_trio.api.server import TunnelServer, open_server
     from cotun_trio.errors import ConnectionLost, CotunError, Refused, UsageError
-    from cotun_trio.settings import ServerSettings
+    from cotun_trio.settings import ClientSettings, ServerSettings
 
 __all__ = [
+    "ClientSettings",
     "Connected",
     "ConnectionLost",
     "CotunError",
@@ -35,6 +36,7 @@ __all__ = [
 
 _HOMES = {
     "__version__": "_version",
+    "ClientSettings": "settings",
     "Connected": "api.events",
     "ConnectionLost": "errors",
     "CotunError": "errors",

@@ -19,20 +19,20 @@ import os
 import threading
 import weakref
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import attrs
 import trio
 
 from cotun_trio.api import client as asynchronous
 from cotun_trio.errors import ConnectionLost, CotunError
-from cotun_trio.settings import DEFAULT_KEEPALIVE, MAX_SESSION_CONNECTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
+    from typing import Unpack
 
     from cotun_trio.api.forwards import Forward, ForwardStats
-    from cotun_trio.settings import Timings
+    from cotun_trio.settings import ClientOptions
 
 PATIENCE = 3.0
 """Seconds for the end: the server has one to take the goodbye."""
@@ -216,53 +216,15 @@ class BlockingClient:
 def open_client(
     server: str | Iterable[str],
     *,
-    remotes: Iterable[str] = (),
-    auth: tuple[str, str] | None = None,
-    fingerprint: str | None = None,
-    proxy: str | None = None,
-    headers: Iterable[tuple[str, str]] = (),
-    hostname: str | None = None,
-    tls_ca: str | None = None,
-    tls_cert: str | None = None,
-    tls_key: str | None = None,
-    tls_skip_verify: bool = False,
-    sni: str | None = None,
-    keepalive: float = DEFAULT_KEEPALIVE,
-    max_retry_count: int | None = None,
-    max_retry_interval: float = 300.0,
-    max_connections: int = MAX_SESSION_CONNECTIONS,
-    protocol: Literal["auto", "chisel", "cotun"] = "auto",
     connect_timeout: float | None = asynchronous.CONNECT_TIMEOUT,
-    timings: Timings | None = None,
+    **options: Unpack[ClientOptions],
 ) -> BlockingClient:
     """Connect, and return a client, which is a context manager, too.
 
-    Takes and raises what `cotun_trio.open_client` does.  When the tunnel ends for good, each later
-    call raises the reason.
+    Takes and raises what `cotun_trio.open_client` does, except ``listen``.  When the tunnel ends
+    for good, each later call raises the reason.
     """
-    thread = _Thread(
-        {
-            "server": server,
-            "remotes": remotes,
-            "auth": auth,
-            "fingerprint": fingerprint,
-            "proxy": proxy,
-            "headers": headers,
-            "hostname": hostname,
-            "tls_ca": tls_ca,
-            "tls_cert": tls_cert,
-            "tls_key": tls_key,
-            "tls_skip_verify": tls_skip_verify,
-            "sni": sni,
-            "keepalive": keepalive,
-            "max_retry_count": max_retry_count,
-            "max_retry_interval": max_retry_interval,
-            "max_connections": max_connections,
-            "protocol": protocol,
-            "connect_timeout": connect_timeout,
-            "timings": timings,
-        }
-    )
+    thread = _Thread({"server": server, "connect_timeout": connect_timeout, **options})
     try:
         client = thread.client.result()
     except BaseException:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
-from cotun_trio.access.credentials import to_credentials
 from cotun_trio.api.core import EmbeddedClient, inbox_remote
 from cotun_trio.api.forwards import TunnelListener
 from cotun_trio.api.lifetime import running
@@ -16,26 +15,18 @@ from cotun_trio.client.remotes import NO_STDIO
 from cotun_trio.errors import ConnectionLost, UsageError
 from cotun_trio.forwards.in_process import Inbox, TunnelStream
 from cotun_trio.protocol.addresses import RemoteError
-from cotun_trio.protocol.proxy_url import ProxyUrl
 from cotun_trio.protocol.remote import ANY_INTERFACE, Remote
 from cotun_trio.protocol.target import Target
-from cotun_trio.settings import (
-    DEFAULT_KEEPALIVE,
-    MAX_SESSION_CONNECTIONS,
-    ClientSettings,
-    ClientTls,
-    ServerUrl,
-    Timings,
-    Way,
-    parse_header,
-)
+from cotun_trio.settings import ClientSettings
 from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
+    from typing import Unpack
 
     from cotun_trio.api.events import Event
     from cotun_trio.api.forwards import Forward
+    from cotun_trio.settings import ClientOptions
 
 CONNECT_TIMEOUT = 30.0
 """Seconds for the first tunnel, unless it is told otherwise."""
@@ -111,63 +102,28 @@ class TunnelClient:
 async def open_client(
     server: str | Iterable[str],
     *,
-    remotes: Iterable[str] = (),
     listen: Iterable[tuple[str, int]] = (),
-    auth: tuple[str, str] | None = None,
-    fingerprint: str | None = None,
-    proxy: str | None = None,
-    headers: Iterable[tuple[str, str]] = (),
-    hostname: str | None = None,
-    tls_ca: str | None = None,
-    tls_cert: str | None = None,
-    tls_key: str | None = None,
-    tls_skip_verify: bool = False,
-    sni: str | None = None,
-    keepalive: float = DEFAULT_KEEPALIVE,
-    max_retry_count: int | None = None,
-    max_retry_interval: float = 300.0,
-    max_connections: int = MAX_SESSION_CONNECTIONS,
-    protocol: Literal["auto", "chisel", "cotun"] = "auto",
     connect_timeout: float | None = CONNECT_TIMEOUT,
-    timings: Timings | None = None,
+    **options: Unpack[ClientOptions],
 ) -> AsyncIterator[TunnelClient]:
     """Connect to `server`, the URL of one or those of several that are tried in turn.
 
     The block begins when there is a tunnel, and the client stays connected as long as it runs; at
-    its end, whatever is open is cut.  The options are those of the command line; times are in
-    seconds, TLS files are paths, and `auth` is a user and a password.  With `connect_timeout` None,
-    the first tunnel is waited for without end.  `remotes` are there when the block begins, and a
-    server that does not allow one ends the client; so are the hosts and ports of `listen`, where
-    the server listens for this program, and which `TunnelClient.listen_tcp` then returns.
+    its end, whatever is open is cut.  The options (`cotun_trio.settings.ClientOptions`) are those
+    of the command line; times are in seconds, TLS files are paths, and ``auth`` is a user and a
+    password.  With `connect_timeout` None, the first tunnel is waited for without end.  ``remotes``
+    are there when the block begins, and a server that does not allow one ends the client; so are
+    the hosts and ports of `listen`, where the server listens for this program, and which
+    `TunnelClient.listen_tcp` then returns.
 
     Raises `UsageError` for what makes no sense; `ConnectionLost` where there is no tunnel in time;
     and `Refused`, `cotun_trio.errors.FingerprintMismatch` or `cotun_trio.errors.GaveUp` where it
     makes no sense to try again: later in the block, too, which is cancelled then.  When cancelled,
     the server is told, for which it takes up to a second.
     """
-    urls = [server] if isinstance(server, str) else list(server)
-    if not urls:
-        raise UsageError("there is no server: write it like https://example.com")
-    way_out = None if proxy is None else ProxyUrl.parse(proxy)
-    ways = [Way(ServerUrl.parse(url), way_out) for url in urls]
+    settings = ClientSettings.from_options(server, **options)
     inboxes = {inbox_remote(host, port): Inbox() for host, port in listen}
-    settings = ClientSettings(
-        server=ways[0].server,
-        proxy=way_out,
-        alternatives=tuple(ways[1:]),
-        tls=ClientTls(ca=tls_ca, cert=tls_cert, key=tls_key, skip_verify=tls_skip_verify, sni=sni),
-        remotes=(*map(Remote.parse, remotes), *inboxes),
-        fingerprint=fingerprint,
-        auth=to_credentials(auth),
-        keepalive=keepalive,
-        max_retry_count=max_retry_count,
-        max_retry_interval=max_retry_interval,
-        headers=tuple(parse_header(f"{name}: {value}") for name, value in headers),
-        hostname=hostname,
-        max_connections=max_connections,
-        protocol=protocol,
-        timings=timings or Timings(),
-    )
+    settings = attrs.evolve(settings, remotes=(*settings.remotes, *inboxes))
     if any(remote.stdio for remote in settings.remotes):
         raise UsageError(NO_STDIO)
     core = EmbeddedClient(settings, inboxes=inboxes)

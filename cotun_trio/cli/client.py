@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from cotun_trio.access.credentials import Credentials
 from cotun_trio.cli.app import (
     CONFIG_NOTES,
     ENVIRONMENT,
@@ -25,16 +23,10 @@ from cotun_trio.cli.app import (
 from cotun_trio.cli.config_file import warnings_about
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
-from cotun_trio.escape import escape
-from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
-from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import (
     MAX_SESSION_CONNECTIONS,
     ClientSettings,
-    ClientTls,
-    ServerUrl,
     Timings,
-    Way,
     parse_header,
 )
 from cotun_trio.units import parse_duration
@@ -91,9 +83,7 @@ it is tried again all the same.
 )
 
 
-MAX_LINE = 64 * 1024
-"""Bytes of a file with a password that are looked at."""
-ANYBODY = "--tls-skip-verify: anybody on the way can be the server, but for its --fingerprint"
+NOT_VERIFIED = "--tls-skip-verify: TLS is not verified; only --fingerprint identifies the server"
 
 
 @app.command(
@@ -251,26 +241,30 @@ def client(
     verbose: Verbose = False,
 ) -> Plan:
     """Open a tunnel: listen here, and forward what connects to the server's side."""
-    tls = ClientTls(ca=tls_ca, skip_verify=tls_skip_verify, cert=tls_cert, key=tls_key, sni=sni)
     servers = [*([] if first is None else [first]), *(server or ())]
     all_remotes = [*remotes, *(remote or ())]
     for name, given in (("SERVER", servers), ("REMOTE", all_remotes)):
         if not given:
             raise UsageError(f"there is no {name}: write it like client https://example.com 3000")
-    ways = [_way(ServerUrl.parse(url), proxy, from_environment=proxy_from_env) for url in servers]
-    settings = ClientSettings(
-        server=ways[0].server,
-        proxy=ways[0].proxy,
-        alternatives=tuple(ways[1:]),
-        tls=tls,
-        remotes=tuple(map(Remote.parse, all_remotes)),
+    login = credentials(auth)
+    settings = ClientSettings.from_options(
+        servers,
+        remotes=all_remotes,
         fingerprint=fingerprint,
-        auth=_read_credentials(auth_from) if auth is None and auth_from else credentials(auth),
+        auth=None if login is None else (login.user, login.password),
+        auth_from=auth_from,
+        proxy=proxy,
+        proxy_from_env=proxy_from_env,
+        headers=map(parse_header, header or ()),
+        hostname=hostname,
+        tls_ca=tls_ca,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_skip_verify=tls_skip_verify,
+        sni=sni,
         keepalive=parse_duration(keepalive),
         max_retry_count=max_retry_count,
         max_retry_interval=parse_duration(max_retry_interval),
-        headers=tuple(map(parse_header, header or ())),
-        hostname=hostname,
         max_connections=max_connections,
         protocol=protocol,
         timings=Timings.from_environment(os.environ),
@@ -278,26 +272,6 @@ def client(
     return Plan(
         settings,
         process_settings(verbose=verbose, log_format=log_format, pid=pid),
-        warnings=(*warnings_about(config), *((ANYBODY,) if tls_skip_verify else ())),
+        warnings=(*warnings_about(config), *((NOT_VERIFIED,) if tls_skip_verify else ())),
         from_file=config is not None,
     )
-
-
-def _read_credentials(path: str) -> Credentials | None:
-    try:
-        with Path(path).open("rb") as file:
-            line = file.readline(MAX_LINE).removesuffix(b"\n").removesuffix(b"\r").decode()
-    except OSError as error:
-        raise UsageError(f"cannot read {escape(path)}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{escape(path)} is not UTF-8") from None
-    return credentials(line or None)
-
-
-def _way(url: ServerUrl, proxy: str | None, *, from_environment: bool) -> Way:
-    """Return how the server at `url` is reached."""
-    if proxy is not None:
-        return Way(url, ProxyUrl.parse(proxy))
-    if from_environment:
-        return Way(url, proxy_from_environment(os.environ, url.host, tls=url.tls))
-    return Way(url)

@@ -5,6 +5,7 @@ says what is wrong.  Behind the edge nothing is checked again.  Times are in sec
 """
 
 from cotun_trio.settings.client import ClientSettings, Way, parse_header
+from cotun_trio.settings.client_options import ClientOptions
 from cotun_trio.settings.process import ProcessSettings
 from cotun_trio.settings.server import (
     MAX_AUTH_FAILURES,
@@ -29,6 +30,7 @@ __all__ = [
     "MAX_STARTUPS",
     "MAX_STARTUPS_PER_SOURCE",
     "MAX_USER_SESSIONS",
+    "ClientOptions",
     "ClientSettings",
     "ClientTls",
     "ProcessSettings",

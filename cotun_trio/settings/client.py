@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import re
-from typing import TYPE_CHECKING, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from cotun_trio.access.credentials import Credentials, to_credentials
 from cotun_trio.access.fingerprints import check_form
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.dialect import CHISEL, COTUN
+from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
+from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings.server import MAX_SESSION_CONNECTIONS
+from cotun_trio.settings.server_url import ServerUrl
 from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
 from cotun_trio.settings.tls import ClientTls
 
 if TYPE_CHECKING:
-    from cotun_trio.access.credentials import Credentials
+    from collections.abc import Iterable
+    from typing import Unpack
+
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.protocol.proxy_url import ProxyUrl
-    from cotun_trio.protocol.remote import Remote
-    from cotun_trio.settings.server_url import ServerUrl
+    from cotun_trio.settings.client_options import ClientOptions
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _OURS = re.compile(
@@ -75,6 +81,10 @@ class Way:
     """The way out, where there is no direct one."""
 
 
+MAX_LINE = 64 * 1024
+"""Bytes of a file with a password that are looked at."""
+
+
 @attrs.frozen(kw_only=True)
 class ClientSettings:
     """What ``cotun-trio client`` is told."""
@@ -106,6 +116,42 @@ class ClientSettings:
     protocol: Literal["auto", "chisel", "cotun"] = "auto"
     timings: Timings = attrs.field(factory=Timings)
 
+    @classmethod
+    def from_options(
+        cls, servers: str | Iterable[str], **options: Unpack[ClientOptions]
+    ) -> ClientSettings:
+        """Return the settings for a client of the server at a URL, or of several that are tried.
+
+        Reads the file of ``auth_from`` and, for ``proxy_from_env``, the environment.  Raises
+        `UsageError` for what makes no sense.
+        """
+        urls = [servers] if isinstance(servers, str) else list(servers)
+        if not urls:
+            raise UsageError("there is no server: write it like https://example.com")
+        given: dict[str, Any] = {**options}
+        proxy, from_env = given.pop("proxy", None), given.pop("proxy_from_env", False)
+        ways = [_way(ServerUrl.parse(url), proxy, from_environment=from_env) for url in urls]
+        auth, path = given.pop("auth", None), given.pop("auth_from", None)
+        tls = ClientTls(
+            ca=given.pop("tls_ca", None),
+            skip_verify=given.pop("tls_skip_verify", False),
+            cert=given.pop("tls_cert", None),
+            key=given.pop("tls_key", None),
+            sni=given.pop("sni", None),
+        )
+        headers = given.pop("headers", ())
+        return cls(
+            server=ways[0].server,
+            proxy=ways[0].proxy,
+            alternatives=tuple(ways[1:]),
+            tls=tls,
+            remotes=tuple(map(Remote.parse, given.pop("remotes", ()))),
+            auth=_read_credentials(path) if auth is None and path else to_credentials(auth),
+            headers=tuple(parse_header(f"{name}: {value}") for name, value in headers),
+            timings=given.pop("timings", None) or Timings(),
+            **given,  # the others are fields by the same names
+        )
+
     @max_connections.validator
     def _check_limit(self, _attribute: object, limit: int) -> None:
         if limit < 0:
@@ -132,3 +178,23 @@ class ClientSettings:
     def dialects(self) -> tuple[Dialect, ...]:
         """What to offer to the server, in this order, until it takes one."""
         return {"auto": (CHISEL, COTUN), "chisel": (CHISEL,), "cotun": (COTUN,)}[self.protocol]
+
+
+def _read_credentials(path: str) -> Credentials | None:
+    try:
+        with Path(path).open("rb") as file:
+            line = file.readline(MAX_LINE).removesuffix(b"\n").removesuffix(b"\r").decode()
+    except OSError as error:
+        raise UsageError(f"cannot read {escape(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{escape(path)} is not UTF-8") from None
+    return Credentials.parse(line) if line else None
+
+
+def _way(url: ServerUrl, proxy: str | None, *, from_environment: bool) -> Way:
+    """Return how the server at `url` is reached."""
+    if proxy is not None:
+        return Way(url, ProxyUrl.parse(proxy))
+    if from_environment:
+        return Way(url, proxy_from_environment(os.environ, url.host, tls=url.tls))
+    return Way(url)

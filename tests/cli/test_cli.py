@@ -271,7 +271,9 @@ def test_every_option_about_tls_counts(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert client(*argv, "https://example.com", "3000").tls == expected
-    warned = "anybody on the way can be the server" in capsys.readouterr().err
+    warned = (
+        "TLS is not verified; only --fingerprint identifies the server" in capsys.readouterr().err
+    )
     assert warned == expected.skip_verify
 
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+
+import attrs
 import pytest
 
 from cotun_trio.access.credentials import Credentials
+from cotun_trio.cli.client import client as command
 from cotun_trio.errors import UsageError
 from cotun_trio.protocol.dialect import CHISEL, COTUN
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import (
+    ClientOptions,
     ClientSettings,
     ServerSettings,
     ServerUrl,
@@ -305,3 +310,30 @@ def test_settings_never_show_a_secret() -> None:
         assert "hunter2" not in repr(settings)
         assert "hunter2" not in str(settings)
         assert "alice" in repr(settings)
+
+
+# ---- the options of a client, which a program and the command line give
+
+
+def test_each_option_of_a_client_is_there_in_all_three_places() -> None:
+    by_name = {"tls_ca": "tls", "tls_cert": "tls", "tls_key": "tls", "tls_skip_verify": "tls"}
+    by_name |= {"sni": "tls", "auth_from": "auth", "proxy_from_env": "proxy"}
+    fields = {field.name for field in attrs.fields(ClientSettings)}
+    options = set(ClientOptions.__annotations__)
+    assert {by_name.get(name, name) for name in options} == fields - {"server", "alternatives"}
+    # On the command line, some have a singular name, and timings are the environment's.
+    singular = {"remotes": "remote", "headers": "header"}
+    of_a_process = {"first", "remotes", "server", "config", "pid", "log_format", "verbose"}
+    parameters = set(inspect.signature(command).parameters) - of_a_process
+    assert {singular.get(name, name) for name in options - {"timings"}} == parameters
+
+
+def test_options_that_are_not_given_have_the_defaults_of_the_fields() -> None:
+    settings = ClientSettings.from_options("http://a", remotes=["80"])
+    expected = ClientSettings(server=ServerUrl.parse("http://a"), remotes=(Remote.parse("80"),))
+    assert settings == expected
+
+
+def test_an_option_that_there_is_not_is_a_programmers_error() -> None:
+    with pytest.raises(TypeError, match="colour"):
+        ClientSettings.from_options("http://a", colour="red")  # type: ignore[call-arg]
