@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 from cotun_trio.api.events import Connected, Events, ForwardFailed, Lost
 from cotun_trio.api.forwards import Forward
 from cotun_trio.client.client import Client
-from cotun_trio.client.remotes import ManagedRemote
+from cotun_trio.client.managed_remote import ManagedRemote
 from cotun_trio.errors import UsageError
 from cotun_trio.forwards.running import Tally
 from cotun_trio.protocol.addresses import RemoteError

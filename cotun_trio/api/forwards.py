@@ -8,7 +8,8 @@ import attrs
 import trio
 
 if TYPE_CHECKING:
-    from cotun_trio.client.remotes import ManagedRemote, Remotes
+    from cotun_trio.client.managed_remote import ManagedRemote
+    from cotun_trio.client.remotes import Remotes
 
 
 @attrs.frozen

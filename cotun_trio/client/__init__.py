@@ -1,7 +1,9 @@
 """The client: it listens here, dials servers, and keeps one session open.
 
 * `client`: where the rest is put together; what arrives at the listeners goes to the session.
-* `remotes`: the remotes that come and go, their listeners, and what the server is told of them.
+* `remotes`: the remotes that come and go, and their listeners.
+* `managed_remote`: one of them.
+* `told_remotes`: what the server has been told of them, and the task that keeps it in line.
 * `connector`: tries the servers one after the other, and again after a wait.
 * `attempts`: two attempts beside each other, of which the first to succeed is kept.
 * `backoff`: how long the waits are.

@@ -20,7 +20,8 @@ import trio
 
 from cotun_trio.client.connector import Connector
 from cotun_trio.client.current_session import CurrentSession
-from cotun_trio.client.remotes import ManagedRemote, Remotes
+from cotun_trio.client.managed_remote import ManagedRemote
+from cotun_trio.client.remotes import Remotes
 from cotun_trio.errors import ConnectionLost, CotunError
 from cotun_trio.forwards.places import SystemPlaces
 from cotun_trio.forwards.stdio import carry_stdio

@@ -47,8 +47,7 @@ STABLE = 5.0
 drops us is no success."""
 
 MAX_LEAVING = 16
-"""Sessions whose servers are about to end: one that says so again and again, and never does, shall
-not have more of us than that."""
+"""Draining sessions that are kept: a server could say again and again that it is about to end."""
 
 
 class Connector:
@@ -92,29 +91,50 @@ class Connector:
         backoff = Backoff(self._settings.max_retry_interval, hold=most is None or most < 0)
         ways: Sequence[Way] = self._settings.ways
         while True:
-            failures: list[CotunError] = []
-            for way in ways:
-                session, failure = await self._try(nursery, way, failed)
-                failures.append(failure)
-                if session is not None and session.was_open:
-                    failures = [failure]
-                    break
-            # Not the one that is about to end, if there is another.
-            ways = self._settings.ways
-            if session is not None and session.draining:
-                ways = [*(other for other in ways if other is not way), way]
+            session, failures = await self._try_all(nursery, ways, failed)
+            ways = self._order(session)
             if session is not None and session.lasted >= STABLE:
                 failed = 0
                 backoff.start_again()
-            if most is None and all(failure.fatal for failure in failures):
-                return failures[0]
-            if most is not None and 0 <= most <= failed:
-                self._log.info("Give up")
-                return GaveUp(f"gave up after {failed + 1} attempts: {failures[-1]}")
+            if (end := self._end(failures, failed)) is not None:
+                return end
             failed += 1
             reached = not all(isinstance(failure, DialFailed) for failure in failures)
             seconds = backoff.draw(trio.current_time(), dialled=self._dialled, reached=reached)
             await self._wait(seconds, failures[-1])
+
+    async def _try_all(
+        self, nursery: trio.Nursery, ways: Sequence[Way], failed: int
+    ) -> tuple[ClientSession | None, list[CotunError]]:
+        """Try one server after the other, until there is a session; live with that.
+
+        Returns the last session, and why it is no use any more; or the failures at all of them.
+        """
+        failures: list[CotunError] = []
+        session = None
+        for way in ways:
+            session, failure = await self._try(nursery, way, failed)
+            if session is not None and session.was_open:
+                return session, [failure]
+            failures.append(failure)
+        return session, failures
+
+    def _order(self, session: ClientSession | None) -> Sequence[Way]:
+        """Return the ways in the order for the next round, after this session if there was one."""
+        if session is None or not session.draining:
+            return self._settings.ways
+        # The server that is about to end comes last.
+        return sorted(self._settings.ways, key=lambda way: way.server is session.url)
+
+    def _end(self, failures: Sequence[CotunError], failed: int) -> CotunError | None:
+        """Return the error to end with, after `failed` rounds and another one; None to go on."""
+        most = self._settings.max_retry_count
+        if most is None:
+            return failures[0] if all(failure.fatal for failure in failures) else None
+        if 0 <= most <= failed:
+            self._log.info("Give up")
+            return GaveUp(f"gave up after {failed + 1} attempts: {failures[-1]}")
+        return None
 
     # ---- between two rounds
 
@@ -145,10 +165,7 @@ class Connector:
         log = self._log
         if len(self._settings.ways) > 1:
             log = log.within(server=way.server)
-        leaving = [s for s in self.sessions if s.draining and s.failure is None]
-        if len(leaving) >= MAX_LEAVING:
-            eldest = max(leaving, key=lambda session: session.lasted)
-            eldest.fail(ConnectionLost("the server has been about to end for too long"))
+        self._limit_leaving()
 
         async def dial() -> AnyWire:
             log.debug("connecting to %s", way.server)
@@ -165,6 +182,13 @@ class Connector:
             self._dialects = (session.dialect, *others)
         self._log_end(session, failure, failed, log)
         return session, failure
+
+    def _limit_leaving(self) -> None:
+        """End a session whose server is about to end, where there are too many of them."""
+        leaving = [s for s in self.sessions if s.draining and s.failure is None]
+        if len(leaving) >= MAX_LEAVING:
+            eldest = max(leaving, key=lambda session: session.lasted)
+            eldest.fail(ConnectionLost("the server has been about to end for too long"))
 
     def _begin(
         self,

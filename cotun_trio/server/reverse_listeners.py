@@ -24,7 +24,7 @@ from cotun_trio.forwards.listener import open_listener
 from cotun_trio.net.dial import address_family
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.net.names import Share
@@ -106,6 +106,47 @@ class Change:
     """What is not listened for any more."""
 
 
+class _Plan:
+    """How listeners that are `held` become those for `remotes`."""
+
+    def __init__(self, remotes: Sequence[Remote], held: Sequence[Listener]) -> None:
+        self.left = list(held)
+        """Those that will be closed."""
+        self.listeners: list[Listener | None] = []
+        """One for each remote, once it is there."""
+        self.opened: list[Listener] = []
+        """The new ones."""
+        self._remotes = remotes
+        for remote in remotes:
+            same = next((each for each in self.left if each.remote == remote), None)
+            if same is not None:
+                self.left.remove(same)
+            self.listeners.append(same)
+
+    def new(self, *, in_place: bool) -> Iterator[tuple[int, Remote]]:
+        """Give the remotes without a listener: those for which another one has to make room, or
+        the others."""
+        for number, remote in enumerate(self._remotes):
+            if self.listeners[number] is None and _overlap(remote, self.left) == in_place:
+                yield number, remote
+
+    def make_room(self, remote: Remote) -> None:
+        """Close what is in the way of `remote`."""
+        for listener in self.left:
+            if _same_place(remote, listener.remote):
+                listener.close()
+
+    def take(self, number: int, listener: Listener) -> None:
+        """Note that the remote of this number has a new listener."""
+        self.listeners[number] = listener
+        self.opened.append(listener)
+
+    def change(self) -> Change:
+        """Return what has come of it."""
+        listeners = [listener for listener in self.listeners if listener is not None]
+        return Change(listeners, self.opened, [listener.remote for listener in self.left])
+
+
 class Listeners:
     """What all sessions of a server listen on; `open_listener` opens it.
 
@@ -145,39 +186,25 @@ class Listeners:
         Raises `ConfigRefused` with the address that failed, and then nothing has changed.
         """
         held = self._held.setdefault(owner, [])
-        left = list(held)
-        listeners: list[Listener | None] = []
-        for remote in remotes:
-            same = next((listener for listener in left if listener.remote == remote), None)
-            if same is not None:
-                left.remove(same)
-            listeners.append(same)
-        opened: dict[int, Listener] = {}
+        plan = _Plan(remotes, held)
         try:
             # First what needs nobody's place: this can fail, and nothing is lost yet.
             for in_place in (False, True):
-                for number, remote in enumerate(remotes):
-                    if listeners[number] is None and _overlap(remote, left) == in_place:
-                        if in_place:
-                            for listener in left:
-                                if _same_place(remote, listener.remote):
-                                    listener.close()
-                        opened[number] = await self._open_one(owner, remote)
-                        if self._held.get(owner) is not held:
-                            raise ConfigRefused("the session has ended")
+                for number, remote in plan.new(in_place=in_place):
+                    if in_place:
+                        plan.make_room(remote)
+                    plan.take(number, await self._open_one(owner, remote))
+                    if self._held.get(owner) is not held:
+                        raise ConfigRefused("the session has ended")
         except BaseException:
-            for listener in opened.values():
+            for listener in plan.opened:
                 listener.close()
             raise
-        for listener in left:
+        for listener in plan.left:
             held.remove(listener)
             listener.close()
-        held += opened.values()
-        return Change(
-            [listener or opened[number] for number, listener in enumerate(listeners)],
-            list(opened.values()),
-            [listener.remote for listener in left],
-        )
+        held += plan.opened
+        return plan.change()
 
     def narrow(self, owner: Owner, allowed: Callable[[Remote], bool]) -> list[Remote]:
         """Free what `owner` has for remotes that are not `allowed`; return those."""
