@@ -76,7 +76,7 @@ def _info(session: ServerSession) -> SessionInfo:
         user=session.login,
         peer=session.host,
         since=datetime.now(UTC) - open_for,
-        remotes=tuple(remote.encode() for remote in session.remotes),
+        remotes=tuple(remote.encode() for remote in session.client_remotes.accepted),
         channels=len(session.connection.channels),
         bytes_in=session.wire.bytes_in,
         bytes_out=session.wire.bytes_out,

@@ -194,7 +194,7 @@ class Remotes:
                 raise ConfigRefused(GO_SERVER)
             self._items.append(item)
             self._note_items()
-            self._told.changed()
+            self._told.changed(session)
             try:
                 await item.settled.wait()
                 if item.failure is not None:
@@ -226,10 +226,7 @@ class Remotes:
         for item in items:
             item.close()
         self._cut()
-        session = self._current.now
-        if session is not None and not session.connection.peer_is_ours:
-            self._told.forget(items)
-        self._told.changed()
+        self._told.changed(self._current.now, ended=items)
 
     async def replace(self, remotes: Sequence[Remote]) -> None:
         """Put these in place of the basic ones; what is the same goes on.

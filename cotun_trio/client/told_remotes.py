@@ -45,14 +45,14 @@ class ToldRemotes:
         """Return the address at which the server listens; empty where it has not said so."""
         return self._told.get(item, "")
 
-    def changed(self) -> None:
-        """Other remotes are wanted: have the server told, soon."""
-        self._news.unpark_all()
+    def changed(self, session: ClientSession | None, ended: Iterable[ManagedRemote] = ()) -> None:
+        """Other remotes are wanted: have the server of `session` told, soon.
 
-    def forget(self, items: Iterable[ManagedRemote]) -> None:
-        """Know no more of remotes of a Go server, which listens on for nobody."""
-        for item in items:
-            self._told.pop(item, None)
+        A Go server cannot be told of those that have `ended`, and listens on for nobody.
+        """
+        if session is not None and not session.connection.peer_is_ours:
+            for item in ended:
+                self._told.pop(item, None)
         self._news.unpark_all()
 
     async def wait_ended(self, item: ManagedRemote) -> None:

@@ -12,8 +12,8 @@ from cotun_trio.access.sources import source_of
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, Refused
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
-from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
+from cotun_trio.server.client_remotes import ClientRemotes
 from cotun_trio.server.rights import Rights
 from cotun_trio.session import CHANGE, Session
 from cotun_trio.ssh import messages
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.running import Quota
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.server.authorisation import Authorisation
     from cotun_trio.server.logins import Logins
@@ -41,9 +40,6 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.global_requests import GlobalRequest
     from cotun_trio.ssh.scratch import Scratch
     from cotun_trio.websocket.any_wire import AnyWire
-
-SHOWN_REMOTES = 2000
-"""Characters of a client's remotes in a log line."""
 
 
 class Owner(Protocol):
@@ -112,10 +108,8 @@ class ServerSession(Session):
         self._dialect = dialect
         self._config: GlobalRequest | None = None
         self._config_came = trio.Event()
-        self._changing = trio.Lock()
         self._open_since: float | None = None
-        self.remotes: tuple[Remote, ...] = ()
-        """Those that have been accepted."""
+        self.client_remotes = ClientRemotes(self, self.rights, owner.listeners)
         self.host = host
         self._startup = startup
         self._user_session: UserSession | None = None  # the place among those of the same owner
@@ -153,11 +147,6 @@ class ServerSession(Session):
         return self._open_since
 
     @property
-    def listening(self) -> list[Remote]:
-        """The reverse remotes that it listens for."""
-        return [listener.remote for listener in self._owner.listeners.held_by(self)]
-
-    @property
     def login(self) -> str:
         """The name of who has logged in."""
         return "" if self.rights.user is None else self.rights.user.name
@@ -180,29 +169,16 @@ class ServerSession(Session):
         self.start_ssh()
         await self.connection.logged_in.wait()
         request, config = await self._receive_config()
+        self.identity = config.identity
         try:
-            listeners = await self._listen(config)
+            reply = await self.client_remotes.open(config)
         except CotunError as error:
             request.reply(str(error).encode(), success=False)
             raise
-        self.remotes = config.remotes
-        self.rights.accept()
         self._open_since = trio.current_time()
         self._owner.sessions_changed()
-        remotes = ", ".join(map(str, config.remotes)) or "none"
-        addresses = tuple(address for listener in listeners for address in listener.addresses)
-        listening = f", listening on {', '.join(addresses)}" if addresses else ""
-        self.log.info(
-            "open, client %s, remotes: %s%s",
-            escape(config.version),
-            escape(remotes, SHOWN_REMOTES),
-            escape(listening, SHOWN_REMOTES),
-        )
         # A Go client takes any payload for an error; ours is told where the server listens.
-        first = tuple(listener.addresses[0] for listener in listeners)
-        request.reply(ConfigReply(first).encode() if self.identity else b"", success=True)
-        for listener in listeners:
-            nursery.start_soon(self._serve_listener, listener)
+        request.reply(reply.encode() if self.identity else b"", success=True)
 
     async def _receive_config(self) -> tuple[GlobalRequest, Config]:
         with trio.move_on_after(self.timings.config_timeout):
@@ -216,42 +192,17 @@ class ServerSession(Session):
             request.reply(str(error).encode(), success=False)
             raise
 
-    async def _listen(self, config: Config) -> list[Listener]:
-        """Check what the client asks for, and listen on its reverse remotes."""
-        self.identity = config.identity
-        self.rights.check_remotes(config.remotes)
-        await self.rights.ask_for_remotes(config.remotes, self.log)
-        reverse = [remote for remote in config.remotes if remote.reverse]
-        listeners = await self._owner.listeners.open(self, reverse)
-        self.rights.check_remotes(config.remotes)  # the client may have fewer by now
-        return listeners
-
     async def _change_remotes(self, request: GlobalRequest) -> None:
-        """Do what a client asks for whose remotes have changed: all of it, or nothing."""
-        async with self._changing:
-            try:
-                config = Config.decode(request.payload)
-                self.rights.check_remotes(config.remotes)
-                new = [remote for remote in config.remotes if remote not in self.remotes]
-                await self.rights.ask_for_remotes(new, self.log)
-                self.rights.check_remotes(config.remotes)  # they may be fewer by now
-                reverse = [remote for remote in config.remotes if remote.reverse]
-                change = await self._owner.listeners.change(self, reverse)
-            except CotunError as error:
-                request.reply(str(error).encode(), success=False)
-                return
-            self.remotes = config.remotes
-            # The very ones: another with the same words, on a port of its own, is not meant.
-            closed = set(map(id, change.closed))
-            self.forwards.cut(lambda forward: id(forward.uses) not in closed)
-            remotes = ", ".join(map(str, config.remotes)) or "none"
-            self.log.info("other remotes: %s", escape(remotes, SHOWN_REMOTES))
-            first = tuple(listener.addresses[0] for listener in change.listeners)
-            request.reply(ConfigReply(first).encode(), success=True)
-            for listener in change.opened:
-                self.start_soon(self._serve_listener, listener)
+        """Do what a client asks for whose remotes have changed."""
+        try:
+            reply = await self.client_remotes.change(Config.decode(request.payload))
+        except CotunError as error:
+            request.reply(str(error).encode(), success=False)
+        else:
+            request.reply(reply.encode(), success=True)
 
-    async def _serve_listener(self, listener: Listener) -> None:
+    async def serve_listener(self, listener: Listener) -> None:
+        """Carry what arrives at a listener to the client, until that is closed."""
         await listener.serve(
             lambda remote, sock, peer: self.forward(sock, peer, remote),
             lambda: self,
@@ -347,7 +298,4 @@ class ServerSession(Session):
             self.fail(ConnectionLost(reason))
             return
         self.rights.log_in(user)
-        for remote in self._owner.listeners.narrow(self, self.rights.allows):
-            self.log.info("no longer listening for %s: access denied", remote)
-        if count := self.forwards.cut(self.rights.still_allows):
-            self.log.info("cut %d of its connections: access denied", count)
+        self.client_remotes.narrow()

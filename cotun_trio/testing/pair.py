@@ -109,7 +109,11 @@ class MemoryServer(TunnelServer):
         """
 
         async def session(remote: Remote) -> Link:
-            return next(s for s in self._core.sessions if any(r is remote for r in s.listening))
+            return next(
+                s
+                for s in self._core.sessions
+                if any(r is remote for r in s.client_remotes.listening)
+            )
 
         return await self._places.connect(address, session)
 
