@@ -30,6 +30,7 @@ from cotun_trio.net.sockets import close
 from cotun_trio.snapshot import snapshot
 from cotun_trio.ssh.scratch import Scratch
 from cotun_trio.system.systemd import Notifier
+from cotun_trio.system.task_tree import log_task_tree
 from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
@@ -185,6 +186,7 @@ class Client:
         """Log what is going on."""
         present = [session for session in self._connector.sessions if session.was_open]
         self.log.info("%s", snapshot(self._connector.past, present))
+        log_task_tree(self.log)
 
     @property
     def addresses(self) -> list[str]:

@@ -213,8 +213,7 @@ class Connector:
             pass  # it is told to whoever waits for its end
         except Exception:
             # Whatever a server makes us do ends with its session, here as in the server.
-            session.log.error("internal error, the session is closed")
-            session.log.debug("what happened", exc_info=True)
+            session.log.exception("internal error, the session is closed")
             session.fail(ConnectionLost("internal error"))
         finally:
             self.sessions.remove(session)

@@ -8,6 +8,7 @@ here (`cotun_trio.escape`).
 from __future__ import annotations
 
 import logging
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 ROOT = "cotun"
 
+MAX_PLACES = 100
+"""Places of errors of which the log has a traceback."""
+_places: set[tuple[type[BaseException], str, int]] = set()
 _process: dict[str, object] = {}  # the pairs that all lines of the process begin with
 
 
@@ -69,6 +73,20 @@ class Context(logging.LoggerAdapter[logging.Logger]):
             msg, args, extra = self._in_context(msg, args)
             self.logger.log(level, msg, *args, extra=extra, **kwargs)
 
+    def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
+        """Log an error that nobody has foreseen, within its ``except`` block, at ERROR.
+
+        The traceback comes with it once for each place that an error comes from; after that, a peer
+        that knows how to cause it could fill the log.
+        """
+        error = sys.exception()
+        assert error is not None
+        place = _place(error)
+        is_new = place not in _places and len(_places) < MAX_PLACES
+        if is_new:
+            _places.add(place)
+        self.log(logging.ERROR, msg, *args, **{**kwargs, "exc_info": is_new})
+
     def make_record(self, level: int, msg: str, *args: object) -> logging.LogRecord:
         """Return what `log` would log, for somebody who has to write it by other means."""
         form, args, extra = self._in_context(msg, args)
@@ -99,3 +117,15 @@ def set_process(pairs: Mapping[str, object]) -> None:
     """Begin all lines of the process with `pairs`."""
     _process.clear()
     _process.update(pairs)
+
+
+def _place(error: BaseException) -> tuple[type[BaseException], str, int]:
+    """Return where an error was raised: its type, the file and the line."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]  # a group's own traceback ends at its nursery
+    traceback = error.__traceback__
+    if traceback is None:
+        return type(error), "", 0
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return type(error), traceback.tb_frame.f_code.co_filename, traceback.tb_lineno

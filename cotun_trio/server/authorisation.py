@@ -45,6 +45,5 @@ class Authorisation:
         except Refused as error:
             return str(error)
         except Exception:
-            log.error("authorise failed for %s: denied", address)
-            log.debug("what happened", exc_info=True)
+            log.exception("authorise failed for %s: denied", address)
         return f"access to '{address}' denied"

@@ -147,8 +147,7 @@ class Reception:
         except CotunError as error:
             log.debug("%s", error)
         except Exception:
-            log.error("internal error, the connection is closed")
-            log.debug("what happened", exc_info=True)
+            log.exception("internal error, the connection is closed")
         finally:
             close(sock)
             self._served.own += 1

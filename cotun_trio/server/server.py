@@ -29,6 +29,7 @@ from cotun_trio.server.shared import Common
 from cotun_trio.snapshot import snapshot
 from cotun_trio.ssh.scratch import Scratch
 from cotun_trio.system.systemd import Notifier
+from cotun_trio.system.task_tree import log_task_tree
 from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
@@ -181,6 +182,7 @@ class Server:
     def log_snapshot(self) -> None:
         """Log what is going on."""
         self.log.info("%s", snapshot(self.reception.past, self.reception.open_sessions))
+        log_task_tree(self.log)
 
     def reload(self) -> None:
         """Read the users file and the certificate again, soon."""

@@ -25,6 +25,7 @@ from cotun_trio.server.server import Server
 from cotun_trio.server.shared import Common
 from cotun_trio.snapshot import figures
 from cotun_trio.system.process import prepare
+from cotun_trio.system.task_tree import log_task_tree
 from cotun_trio.workers import control
 from cotun_trio.workers.handover import ALL, Incoming
 from cotun_trio.workers.link import Link, LinkLost
@@ -230,6 +231,7 @@ class Worker:
             reception = self._server.reception
             counted = figures(reception.past, reception.open_sessions)
             self._link.send(control.Counted(counted), number=number)
+            log_task_tree(self._server.log)
         elif isinstance(message, control.Barred):
             self._failures.bar(message.source, message.seconds)
         elif isinstance(message, control.Reload):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from cotun_trio.logs import configure, get_logger, has_colours, is_journal
+from cotun_trio.logs import configure, context, get_logger, has_colours, is_journal
 from tests.support.log_watch import restored_logging
 
 if TYPE_CHECKING:
@@ -318,3 +318,64 @@ def test_the_variable_alone_does_not_make_a_journal(journal: Journal) -> None:
     assert not is_journal(journal.stream, {})
     assert not is_journal(None, environment)
     assert not is_journal(io.StringIO(), environment)
+
+
+# ---- errors that nobody has foreseen
+
+
+@pytest.fixture
+def no_places(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have no place of an error known yet."""
+    monkeypatch.setattr(context, "_places", set())
+
+
+def fail(number: int) -> None:
+    if number:
+        raise ValueError(number)
+    raise ValueError("another line")
+
+
+@pytest.mark.usefixtures("no_places")
+def test_an_error_has_its_traceback_once_for_each_place() -> None:
+    stream = io.StringIO()
+    configure(verbose=False, stream=stream)
+    for number in (1, 2, 0):
+        try:
+            fail(number)
+        except ValueError:
+            get_logger("server").within(session=1).exception("internal error")
+    said = stream.getvalue()
+    assert said.count("ERROR server: session=1: internal error\n") == 3
+    assert said.count("Traceback (most recent call last)") == 2
+    assert "ValueError: 1\n" in said
+    assert "ValueError: 2\n" not in said
+    assert "ValueError: another line\n" in said
+
+
+@pytest.mark.usefixtures("no_places")
+def test_the_place_of_a_group_is_that_of_its_first_error() -> None:
+    stream = io.StringIO()
+    configure(verbose=False, stream=stream)
+    for number in (1, 0):
+        try:
+            try:
+                fail(number)
+            except ValueError as error:
+                raise ExceptionGroup("nursery", [error]) from None
+        except ExceptionGroup:
+            get_logger("server").exception("internal error")
+    assert stream.getvalue().count("Exception Group Traceback") == 2
+
+
+@pytest.mark.usefixtures("no_places")
+def test_tracebacks_of_many_places_end_at_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(context, "MAX_PLACES", 1)
+    stream = io.StringIO()
+    configure(verbose=False, stream=stream)
+    for number in (1, 0):
+        try:
+            fail(number)
+        except ValueError:
+            get_logger("server").exception("internal error")
+    assert stream.getvalue().count("Traceback") == 1
+    assert stream.getvalue().count("internal error") == 2
