@@ -6,8 +6,8 @@
         address = tunnel.forward("127.0.0.1:0:db.internal:5432").address
 
 The client runs in a thread of its own, ``cotun-trio``, which has its own Trio.  Any thread may call
-in, and gets the result or the exception.  Who forgets to close the client has it closed at the
-latest when the interpreter exits, which never waits longer than `PATIENCE` for it: the thread is a
+in, and gets the result or the exception.  A client that is not closed is closed at the latest
+when the interpreter exits, which never waits longer than `PATIENCE` for it: the thread is a
 daemon.  A forked child has no part in it: there, all calls raise `CotunError`.
 """
 
@@ -88,7 +88,7 @@ class _Thread:
                 await trio.sleep_forever()
 
     def call(self, function: Callable[..., Awaitable[T]], *args: object) -> T:
-        """Run a function over there, and return what it does, or raise that.
+        """Run a function in that thread, and return its result, or raise its exception.
 
         When interrupted (by Ctrl-C), the function is cancelled.
         """
@@ -168,7 +168,7 @@ class BlockingForward:
         return self._forward.address
 
     def stats(self) -> ForwardStats:
-        """Return what it has carried so far."""
+        """Return its counters."""
 
         async def stats() -> ForwardStats:
             return self._forward.stats()
@@ -204,7 +204,7 @@ class BlockingClient:
         return BlockingForward(self._thread, self._thread.call(self._client.forward, remote))
 
     def close(self) -> None:
-        """Cut whatever is open, and end the thread.  Can be called again.
+        """Cut open connections, and end the thread.  Can be called again.
 
         Waits for that for `PATIENCE` seconds at most.
         """

@@ -6,14 +6,14 @@ scope is the only way that it ends: the peer is lost, a rule is broken, a ping g
 has been drained, or somebody outside cancels.  Whichever comes first is the session's `failure`,
 and everything in the nursery is gone when `Session.run` returns.
 
-To drain a session is to let it end by itself: what is open goes on, and when the last of it has
+To drain a session is to let it end by itself: open connections go on, and when the last of them has
 ended, so does the session.  A peer of our own kind is told by a global request, and from then on
 opens nothing more in it: a client looks for another session, a server stops listening for this one.
-A Go peer cannot be told; what it still opens is carried like the rest, since to refuse it would
-lose it for certain.
+A Go peer cannot be told; channels that it still opens are carried like the others, since to refuse
+them would lose them for certain.
 
-What differs between the roles is in `cotun_trio.client.session` and `cotun_trio.server.session`:
-how a session is established, and what the peer may ask for.
+The roles differ in how a session is established, and in the requests that the peer may send: see
+`cotun_trio.client.session` and `cotun_trio.server.session`.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ TOO_MANY = "too many connections"
 NO_LIMIT = 2**32
 """Of channels: there are no more numbers."""
 PARTING = 1.0
-"""Seconds for the peer to take what it has not got yet, the reason of the end included."""
+"""Seconds for the peer to take the last bytes, the reason of the end included."""
 
 
 class Rights(Protocol):
-    """What the peer may have."""
+    """The rights of the peer."""
 
     def refuses(self, target: Target) -> str | None:
         """Return why the peer may not have a channel to `target`; None if it may."""
@@ -85,14 +85,14 @@ class Rights(Protocol):
         """Return whether the peer's SOCKS clients may have a connection to `target`."""
 
     def still_allows(self, forward: Forward) -> bool:
-        """Return whether what `forward` is connected to is allowed at present."""
+        """Return whether the target of `forward` is allowed at present."""
 
 
 class Session(abc.ABC):
     """A session on `wire`, which it owns, with a peer that has these `rights`.
 
-    It carries up to `max_connections` at a time (0: no limit), and what `quota` leaves of those of
-    all sessions.
+    It carries up to `max_connections` at a time (0: no limit), and no more than `quota` allows for
+    all sessions together.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Session(abc.ABC):
         self.draining = False
         """Whether nothing should be opened any more."""
 
-    # ---- what the roles define
+    # ---- methods of the roles
 
     @abc.abstractmethod
     async def establish(self, nursery: trio.Nursery) -> None:
@@ -153,13 +153,12 @@ class Session(abc.ABC):
 
     @abc.abstractmethod
     def inbox(self, target: Target) -> Inbox | None:
-        """Return who takes connections to `target` in this process; None to dial it."""
+        """Return the inbox for connections to `target` in this process; None to dial it."""
 
     @property
     @abc.abstractmethod
     def peer_identity(self) -> Hashable:
-        """Who is at the other end, once that is known: all sessions of the same peer share some
-        limits."""
+        """The peer, once it is known: all sessions of the same peer share some limits."""
 
     @abc.abstractmethod
     def leave(self, reason: str) -> None:
@@ -217,7 +216,7 @@ class Session(abc.ABC):
         failure = self.wire.failure
         assert failure is not None
         if self.draining:
-            # What has come whole is still to be written to sockets here; all else breaks off.
+            # Streams that have ended are still to be written to sockets here; all others break off.
             self.connection.on_lost(failure)
             with trio.move_on_after(self.timings.shutdown_grace):
                 await self.forwards.wait_idle()
@@ -340,7 +339,7 @@ class Session(abc.ABC):
 
     @property
     def share(self) -> Share:
-        """What the peer may have looked up at once."""
+        """The share of name look-ups for the peer."""
         if self._share is None:
             self._share = share_of(self.peer_identity)
         return self._share
@@ -350,7 +349,7 @@ class Session(abc.ABC):
         assert self._nursery is not None
         self._nursery.start_soon(function, *args)
 
-    # ---- what the connection tells us (its Handler)
+    # ---- calls of the connection (its Handler)
 
     def login_requested(self, user: str, password: str) -> None:
         """Judge a login in a task of its own: it may take time."""
@@ -404,6 +403,6 @@ class Session(abc.ABC):
             self.role_request(request)
 
     def refuse_request(self, request: GlobalRequest) -> None:
-        """Say that we do not know what a request wants."""
+        """Answer a request of an unknown kind."""
         self.log.debug("unknown request '%s'", escape(request.kind))
         request.reply(success=False)

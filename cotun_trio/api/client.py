@@ -40,7 +40,7 @@ class TunnelClient:
 
     @property
     def forwards(self) -> tuple[Forward, ...]:
-        """Those that there are: what it was opened with, in that order, then what came later."""
+        """Current forwards: those of `open_client` in their order, then those that came later."""
         return self._core.forwards
 
     @property
@@ -92,8 +92,8 @@ class TunnelClient:
     def events(self) -> AsyncIterator[Event]:
         """Return what happens from now on: `Connected`, `Lost` and `ForwardFailed`.
 
-        It begins with how things are, and ends with the client.  It never holds the client up: who
-        is 64 events behind loses the oldest of them.  Cancelling loses none.
+        It begins with how things are, and ends with the client.  It never holds the client up: a
+        subscriber that is 64 events behind loses the oldest of them.  Cancelling loses none.
         """
         return self._core.events.subscribe()
 
@@ -109,7 +109,7 @@ async def open_client(
     """Connect to `server`, the URL of one or those of several that are tried in turn.
 
     The block begins when there is a tunnel, and the client stays connected as long as it runs; at
-    its end, whatever is open is cut.  The options (`cotun_trio.settings.ClientOptions`) are those
+    its end, open connections are cut.  The options (`cotun_trio.settings.ClientOptions`) are those
     of the command line; times are in seconds, TLS files are paths, and ``auth`` is a user and a
     password.  With `connect_timeout` None, the first tunnel is waited for without end.  ``remotes``
     are there when the block begins, and a server that does not allow one ends the client; so are

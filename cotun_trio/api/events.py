@@ -1,4 +1,4 @@
-"""What happens to a client's tunnel, for whoever wants to know."""
+"""Events of a client's tunnel, and subscriptions to them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Subscription:
 
 
 class Events:
-    """Hands events on to all who have subscribed; nobody has to say when they have enough."""
+    """Hands events on to all subscriptions, each of which ends by being forgotten."""
 
     def __init__(self) -> None:
         self._subscriptions: weakref.WeakSet[Subscription] = weakref.WeakSet()

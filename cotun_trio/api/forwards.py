@@ -1,4 +1,4 @@
-"""What a client forwards, as its owner sees it: remotes, and listeners whose end is here."""
+"""The forwards of a client, as the program sees them: remotes, and listeners that end here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class ForwardStats:
-    """What a forward has carried so far."""
+    """Counters of a forward, from its beginning on."""
 
     open: int
     """Connections at present; the datagrams of a UDP forward are one."""
@@ -45,13 +45,13 @@ class Forward:
     def address(self) -> str:
         """Where it listens, ``host:port`` or ``unix:/path``: here, or at the server.
 
-        What the server chose can be another after a reconnect; and a Go server does not say what it
-        chose: the port is 0 then.
+        A port that the server chose can be another after a reconnect; and a Go server does not say
+        which it chose: the port is 0 then.
         """
         return self._remotes.address(self._item)
 
     def stats(self) -> ForwardStats:
-        """Return what it has carried so far."""
+        """Return its counters."""
         traffic = self._item.traffic
         assert traffic is not None
         return ForwardStats(traffic.open, traffic.total, traffic.bytes_in, traffic.bytes_out)
@@ -85,7 +85,7 @@ class TunnelListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
         return self._remotes.address(self._item)
 
     def stats(self) -> ForwardStats:
-        """Return what it has carried so far."""
+        """Return its counters."""
         return Forward(self._remotes, self._item).stats()
 
     async def accept(self) -> trio.abc.HalfCloseableStream:
@@ -98,7 +98,7 @@ class TunnelListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
         return await self._item.inbox.accept()
 
     async def aclose(self) -> None:
-        """Have the server stop listening, and break off what has come by it, accepted or not.
+        """Have the server stop listening, and break off its streams, accepted or not.
 
         Waits and is cancelled as `Forward.aclose`.
         """

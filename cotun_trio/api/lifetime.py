@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Run(Protocol):
-    """What runs, and says when it has started."""
+    """A function that runs, and says when it has started."""
 
     async def __call__(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Run."""
 
 
 class _Begun:
-    """An event, as what runs has it told."""
+    """An event in the form of a `trio.TaskStatus`."""
 
     def __init__(self) -> None:
         self.event = trio.Event()

@@ -24,13 +24,13 @@ class SessionInfo:
     """A client that is connected, as it was when `TunnelServer.sessions` was called."""
 
     user: str
-    """Who has logged in; what the client says where everybody may, and often nothing."""
+    """The user's name; where there are no users, the name that the client gives, often none."""
     peer: str
     """The address that the client comes from."""
     since: datetime
     """When it was let in (UTC)."""
     remotes: tuple[str, ...]
-    """What it forwards, each remote in full."""
+    """Its remotes, each in full."""
     channels: int
     """Connections at present."""
     bytes_in: int
@@ -53,18 +53,18 @@ class TunnelServer:
 
     @property
     def fingerprint(self) -> str:
-        """What clients know it by: SHA-256 of its host key, in base64."""
+        """The SHA-256 of its host key in base64, by which clients know it."""
         return self._core.fingerprint
 
     def sessions(self) -> tuple[SessionInfo, ...]:
-        """Return who is connected at this moment."""
+        """Return the clients that are connected at this moment."""
         return tuple(map(_info, self._core.sessions))
 
     async def drain(self) -> None:
-        """Accept nothing more, and wait until what is open has ended.
+        """Accept no more connections, and wait until the open ones have ended.
 
         Clients are told, and those of our kind go elsewhere.  After `Timings.shutdown_grace`
-        seconds, what is still open is cut.  Cancelling ends the wait only.
+        seconds, connections that are still open are cut.  Cancelling ends the wait only.
         """
         self._core.shut_down()
         await self._ended.wait()
@@ -89,14 +89,14 @@ async def open_server(
     *,
     authorise: Callable[[str, str, str], Awaitable[str | None]] | None = None,
 ) -> AsyncIterator[TunnelServer]:
-    """Serve as long as the block runs, which begins when it listens; its end cuts what is open.
+    """Serve as long as the block runs, which begins when it listens; its end cuts open connections.
 
     ``await authorise(user, peer, remote)``, if given, is asked for each remote that a client
     declares and for each connection that it makes, when the settings and the access list allow
-    that: `user` is who has logged in, `peer` the address that the client comes from, `remote` what
+    that: `user` is the user's name, `peer` the address that the client comes from, `remote` what
     it wants in the form that access lists have, such as ``db:5432``, ``R:0.0.0.0:80`` or ``socks``.
     It returns None to allow it, or the reason why not, which the client is told; or raises
-    `Refused` with that.  Whatever else it raises denies and is logged.  For a declared remote it
+    `Refused` with that.  Any other exception denies and is logged.  For a declared remote it
     has the rest of the handshake's time (`Timings.ssh_timeout`), for a connection
     `Timings.dial_timeout` seconds; it is cancelled when its client goes.
 

@@ -1,6 +1,6 @@
 """The client: it listens here, dials servers, and keeps one session open.
 
-* `client`: where the rest is put together; what arrives at the listeners goes to the session.
+* `client`: the client itself, which puts the rest together; connections go to the session.
 * `remotes`: the remotes that come and go, and their listeners.
 * `managed_remote`: one of them.
 * `told_remotes`: what the server has been told of them, and the task that keeps it in line.

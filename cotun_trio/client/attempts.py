@@ -3,21 +3,21 @@
 A network that drops packets leaves an attempt in the dark.  When the network is healed, that
 attempt does not know: its SYN is repeated after 1, 3, 7, 15 and 31 s (RFC 6298), its bytes as
 seldom.  So another attempt begins beside one from which nothing has come for `SILENCE`, in the same
-way: the same server, proxy and dialects.  A new one every 3 s, whose SYN is repeated after 1 s,
-leaves no more than 2 s in which nothing is sent.
+way: with the same server, proxy and dialects.  A new one every 3 s, whose SYN is repeated after 1
+s, leaves no more than 2 s in which nothing is sent.
 
 How they get on with each other:
 
-* The one that gets further ends those that are behind it.  Only one ever gets to agree on keys, and
-  so to log in: a server never sees two logins of one client, and never hashes a password twice.
+* The attempt that gets further ends the ones behind it.  Only one ever agrees on keys, and so
+  logs in: a server never sees two logins of one client, and never hashes a password twice.
   From there on there is one session, with its own time limits, as if there had been no other.
 * The first one is ended by another that gets further, never because it is old: a server or a
   proxy that takes ten seconds for its first byte is reached as it would be without all this.  The
   second one makes room for a third if it still dials.  If it is connected, no third begins: a
   server that is too busy to answer is not asked again and again.
-* Where a dial fails, all those that still dial end with it: they would meet the same.  A connection
-  that fails ends alone, since a server with a limit may have turned it away because of the others.
-  After any failure no more begin.
+* Where a dial fails, all attempts that still dial end with it: they would fail in the same way.  A
+  connection that fails ends alone, since a server with a limit may have turned it away because of
+  the others. After any failure no more begin.
 * A failure that is `fatal` ends them all.
 * The time limit of a login counts from the first connection on, for all of them: a server that
   stalls does not win time by being asked again.
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 SILENCE = 3.0
 """Seconds without a byte after which another attempt begins beside the present ones: longer than
 any round trip.  When a network is healed, a crowd of clients behind it comes back with 7 % in a
-tenth of a second: 3 % by what they begin then, as many by its repeated SYN.  In the first moment
-there may be 3 % more, by the SYNs of their first attempts."""
+tenth of a second: 3 % by the attempts that begin then, as many by repeated SYNs.  In the first
+moment there may be 3 % more, by the SYNs of their first attempts."""
 MAX_BESIDE = 2
 """Attempts at a time.  With more of them, several SYNs of one client would get through in the same
 moment, since the system repeats them in the same rhythm, and a crowd would be denser by that."""
@@ -107,7 +107,8 @@ class Attempts:
         """Connect, and live with the session as long as it lasts.
 
         Returns the session, which has never been open where none of the attempts got through, and
-        why it is no use any more.  When cancelled, what dials is closed; a session goes on.
+        why it is no use any more.  When cancelled, connections that are being made are closed; a
+        session goes on.
         """
         async with trio.open_nursery() as nursery:
             self._start(nursery)

@@ -1,11 +1,11 @@
-"""The client: its local listeners, and the sessions that carry what arrives there.
+"""The client: its local listeners, and the sessions that carry their connections.
 
 Listeners belong to the client, not to a session: a connection that arrives while there is none
 waits for the next, up to a limit.  The sessions come from the `cotun_trio.client.connector`, and
 the remotes are `cotun_trio.client.remotes`.
 
-It runs in three nurseries, one in the other: what accepts, the sessions with their streams, and the
-connector.  At the end they end in this order, so that what is open gets its time.
+It runs in three nurseries, one in the other: the listeners, the sessions with their streams, and
+the connector.  At the end they end in this order, so that open connections get their time.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class Client:
             patience=settings.timings.ssh_wait,
             cut=self._cut_what_is_not_allowed,
         )
-        self._failure: CotunError | None = None  # what ends the client
+        self._failure: CotunError | None = None  # the reason to end
         self._connector = Connector(self, uplink)
         self._shutdown = trio.Event()
         self._reload = trio.Event()
@@ -131,9 +131,9 @@ class Client:
             raise self._failure
 
     def shut_down(self) -> None:
-        """Accept nothing more, let what is open end for a while, and then let `run` return.
+        """Accept no more connections, wait for the open ones to end, and then let `run` return.
 
-        The while is `Timings.shutdown_grace`; what has not ended by then is cut.
+        After `Timings.shutdown_grace` seconds, connections that are still open are cut.
         """
         self._shutdown.set()
 
@@ -144,7 +144,7 @@ class Client:
             self.shut_down()
 
     async def _serve(self, process: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
-        """Accept and carry until it is time to end, and then see out what is open."""
+        """Accept and carry connections until it is time to end; then wait for the open ones."""
         connecting = trio.CancelScope()
         async with trio.open_nursery() as sessions:
 
@@ -183,7 +183,7 @@ class Client:
         self._connector.retry_now()
 
     def log_snapshot(self) -> None:
-        """Log what is going on."""
+        """Log a line with the present figures, and with ``-v`` the tasks."""
         present = [session for session in self._connector.sessions if session.was_open]
         self.log.info("%s", snapshot(self._connector.past, present))
         log_task_tree(self.log)
@@ -218,7 +218,7 @@ class Client:
         for session in self._connector.sessions:
             session.forwards.cut(session.rights.still_allows)
 
-    # ---- what arrives here
+    # ---- connections to the listeners
 
     def _serve_listener_soon(self, nursery: trio.Nursery, listener: Listener) -> None:
         nursery.start_soon(self._serve_listener, nursery, listener)

@@ -1,4 +1,4 @@
-"""Staying connected: which server is tried when, and what is no use to be tried again.
+"""Staying connected: which server is tried when, and which failures end the client.
 
 The servers are tried in the order in which the user gave them, without a pause between them; that
 is a round.  At each server there may be several attempts beside each other, see
@@ -58,9 +58,9 @@ class Connector:
 
     def __init__(self, owner: Owner, uplink: AnyUplink | None = None) -> None:
         self.sessions: set[ClientSession] = set()
-        """Those that there are, open or not."""
+        """Current sessions, open or not."""
         self.past = Past()
-        """Those that there were."""
+        """The totals of sessions that have ended."""
         self._owner = owner
         self._settings = owner.settings
         self._log = owner.log
@@ -149,7 +149,7 @@ class Connector:
             await self._retry.wait()
 
     def _network_came_back(self) -> None:
-        """Cut a long wait short, but not so that all who share the network come at once."""
+        """Cut a long wait short, but not so that all clients of a network come at once."""
         soon = trio.current_time() + self._patience
         self._waiting.deadline = min(self._waiting.deadline, soon)
 
@@ -210,9 +210,9 @@ class Connector:
         try:
             await session.run(deadline=deadline)
         except CotunError:
-            pass  # it is told to whoever waits for its end
+            pass  # `ClientSession.wait_left` gives it to the connector
         except Exception:
-            # Whatever a server makes us do ends with its session, here as in the server.
+            # An error that a server causes ends its session only, here as in the server.
             session.log.exception("internal error, the session is closed")
             session.fail(ConnectionLost("internal error"))
         finally:

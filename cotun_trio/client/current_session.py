@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class CurrentSession:
-    """Knows the open session, and wakes those that wait for one."""
+    """Knows the open session, and wakes the tasks that wait for one."""
 
     def __init__(self) -> None:
         self._session: ClientSession | None = None

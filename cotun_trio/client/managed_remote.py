@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class ManagedRemote:
     """A remote that comes and goes.
 
-    `inbox` takes its connections where they end in this process, `traffic` counts what it carries,
-    and `is_basic` says that it goes to servers with the config request.
+    `inbox` takes its connections where they end in this process, `traffic` counts them, and
+    `is_basic` says that it goes to servers with the config request.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class ManagedRemote:
         self.settled = trio.Event()
         """Set when the server has answered for the first time."""
         self.failure: CotunError | None = None
-        """What the present session's server has against it."""
+        """The reason of the present session's server for refusing it."""
 
     async def listen(self, places: Places) -> Listener:
         """Open its listener here.  Raises `UsageError`."""

@@ -1,4 +1,4 @@
-"""The remotes of a client, which come and go, and what the server has been told of them.
+"""The remotes of a client, which come and go.
 
 A local remote is a listener here, and the server hears of it with its first connection.  For a
 reverse remote, the server has to be told, and then listens until it is told otherwise.
@@ -8,7 +8,7 @@ reverse remote, the server has to be told, and then listens until it is told oth
   of them or none: SIGHUP does that.
 * The others come by `Remotes.add`, and a refusal ends nothing else.
 
-What the server is told is `cotun_trio.client.told_remotes`.
+How the server is told is in `cotun_trio.client.told_remotes`.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Remotes:
         self._cut = cut
         self._begin: Callable[[Listener], None] | None = None  # while connections are accepted
         self._told = ToldRemotes(lambda: self._items, log)
-        self._asked: frozenset[Target] = frozenset()  # what a server is being asked to listen for
+        self._asked: frozenset[Target] = frozenset()  # of a proposal to the server
         self.declared: frozenset[Target] = frozenset()
         """The targets that servers may open channels to."""
         self._by_target: dict[Target, ManagedRemote] = {}
@@ -78,7 +78,7 @@ class Remotes:
         self._by_target = {item.remote.target: item for item in reversed(reverse)}
         self.declared = frozenset(self._by_target) | self._asked
 
-    # ---- what there is
+    # ---- current remotes
 
     @property
     def items(self) -> Sequence[ManagedRemote]:
@@ -107,7 +107,8 @@ class Remotes:
         return id(remote) in self._by_remote
 
     def traffic(self, uses: Target | Remote) -> Tally | None:
-        """Return what counts a connection by a remote, or to a target that the server names."""
+        """Return the counters for a connection by a remote, or to a target that the server
+        names."""
         if isinstance(uses, Remote):
             item = self._by_remote.get(id(uses))
         else:
@@ -115,7 +116,7 @@ class Remotes:
         return None if item is None else item.traffic
 
     def inbox(self, target: Target) -> Inbox | None:
-        """Return what takes connections to `target` in this process; None to dial it."""
+        """Return the inbox for connections to `target` in this process; None to dial it."""
         item = self._by_target.get(target)
         inbox = None if item is None else item.inbox
         return inbox or self._places.inbox(target)
@@ -221,7 +222,7 @@ class Remotes:
             self._ended([item])
 
     def _ended(self, items: Sequence[ManagedRemote]) -> None:
-        """Free what remotes that are no items any more have had."""
+        """Free the listeners of remotes that are no items any more, and cut their connections."""
         self._note_items()
         for item in items:
             item.close()
@@ -266,7 +267,7 @@ class Remotes:
                 "them counts from the next one on"
             )
             return
-        # What the server opens behind its answer is allowed already.
+        # Channels that the server opens right behind its answer are allowed already.
         self._asked = frozenset(item.remote.target for item in items if item.remote.reverse)
         self._note_items()
         try:
@@ -280,7 +281,8 @@ class Remotes:
     def session_opened(self, session: ClientSession) -> None:
         """A session has begun, with the basic remotes of its config request."""
         reverse = [remote for remote in session.remotes if remote.reverse]
-        # What was dropped while the session was being opened counts, until the server is told.
+        # A remote that was dropped while the session was being opened counts until the server is
+        # told.
         told = [self._by_remote.get(id(remote)) or ManagedRemote(remote) for remote in reverse]
         self._told.begin(session, told)
 

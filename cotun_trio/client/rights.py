@@ -1,6 +1,6 @@
-"""What a server may have of a client: what the user has declared as a reverse remote.
+"""The rights of a server towards a client: targets of the user's reverse remotes, no others.
 
-Whatever else it asks for is refused, since the network around the client is the user's.
+All other channels are refused, since the network around the client is the user's.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ class DeclaredOnly:
         return "this client has no reverse remote for it"
 
     async def ask(self, target: Target, log: Context) -> str | None:  # noqa: ARG002
-        """Return None: nobody else is asked."""
+        """Return None: there is no hook."""
         return None
 
     def allows_by_socks(self, target: Target) -> bool:  # noqa: ARG002
-        """Return True: who declares SOCKS allows all that it leads to."""
+        """Return True: a user who declares SOCKS allows every target."""
         return True
 
     def still_allows(self, forward: Forward) -> bool:

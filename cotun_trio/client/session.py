@@ -1,5 +1,5 @@
-"""The client's side of a session: from the upgrade to the accepted remotes, and what a server may
-ask of us afterwards."""
+"""The client's side of a session: from the upgrade to the accepted remotes, and the requests of the
+server afterwards."""
 
 from __future__ import annotations
 
@@ -59,10 +59,11 @@ class OwnRemotes(Declared, Protocol):
         """Current remotes for the config request."""
 
     def traffic(self, uses: Target | Remote) -> Tally | None:
-        """Return what counts a connection by a remote, or to a target that the server names."""
+        """Return the counters for a connection by a remote, or to a target that the server
+        names."""
 
     def inbox(self, target: Target) -> Inbox | None:
-        """Return what takes connections to `target` in this process; None to dial it."""
+        """Return the inbox for connections to `target` in this process; None to dial it."""
 
 
 class Owner(Protocol):
@@ -71,10 +72,10 @@ class Owner(Protocol):
     settings: ClientSettings
     log: Context
     log_limits: Limits
-    """What each server can have us log."""
+    """The limits on log lines that each server can cause."""
     scratch: Scratch
     identity: str
-    """Told to servers of our kind: whoever has it may take the reverse listeners over."""
+    """A secret for servers of our kind: a session with it may take the reverse listeners over."""
 
     @property
     def remotes(self) -> OwnRemotes:
@@ -132,7 +133,7 @@ class ClientSession(Session):
         self._reached = reached
         self._open_since: float | None = None
         self.remotes: tuple[Remote, ...] = ()
-        """Those that the server has been told."""
+        """Remotes that the server has been told."""
         self.reverse_addresses: tuple[str, ...] = ()
         """Where the server listens, for each reverse remote in turn; only a cotun-trio tells."""
         self.latency = 0.0
@@ -203,7 +204,7 @@ class ClientSession(Session):
     async def change_remotes(self, remotes: tuple[Remote, ...]) -> None:
         """Have `remotes` accepted in place of those before.
 
-        Raises `ConfigRefused`, and then nothing has changed, or what ended the session.
+        Raises `ConfigRefused`, and then nothing has changed, or the error that ended the session.
         """
         assert self.connection.peer_is_ours, "a Go server cannot be told"
         success, payload = await self.connection.request(CHANGE, self._config(remotes).encode())

@@ -1,8 +1,8 @@
-"""What the server has been told of the client's remotes, and the task that keeps it in line.
+"""Telling the server of the client's reverse remotes, by a task that keeps it up to date.
 
-The task runs in each session with a server of our kind.  Whoever adds or ends a reverse remote says
-that something has `changed`, and waits for the outcome: so a wait that is cancelled leaves nothing
-half done.  A Go server hears of remotes with the config request, and never again.
+The task runs in each session with a server of our kind.  To add or end a reverse remote is to say
+that something has `changed`, and to wait for the outcome: so a wait that is cancelled leaves
+nothing half done.  A Go server hears of remotes with the config request, and never again.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class ToldRemotes:
             self._log.debug("%s", error)  # the session has ended
 
     async def _bring_in_line(self, session: ClientSession, refused: set[ManagedRemote]) -> bool:
-        """Tell the server what it does not know yet; return whether there was nothing."""
+        """Tell the server of changes that it does not know yet; return whether there was none."""
         wanted = [i for i in self._wanted() if i.remote.reverse and i not in refused]
         new = [item for item in wanted if item not in self._told]
         if new:
@@ -139,7 +139,7 @@ class ToldRemotes:
         return [item for item in self._wanted() if not item.remote.reverse]
 
     async def _tell(self, session: ClientSession, items: Sequence[ManagedRemote]) -> None:
-        """Have the server accept these in place of what it knows.  Raises `CotunError`."""
+        """Have the server accept these in place of those that it knows.  Raises `CotunError`."""
         local = [i.remote for i in items if not i.remote.reverse and i.is_basic]
         reverse = [item for item in items if item.remote.reverse]
         await session.change_remotes((*local, *(item.remote for item in reverse)))

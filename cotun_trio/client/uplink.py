@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class AnyUplink(Protocol):
-    """An `Uplink`, or what takes its place where there is no network."""
+    """An `Uplink`, or its replacement where there is no network."""
 
     async def dial(self, way: Way) -> AnyWire:
         """Return a new connection.  Raises `CotunError`; when cancelled, nothing is left open."""

@@ -97,7 +97,7 @@ class MemoryServer(TunnelServer):
     def handle(self, host: str, port: int, handler: Handler) -> None:
         """Be a target: have ``await handler(stream)`` serve each connection to it.
 
-        What a handler raises ends the pair, but for `trio.BrokenResourceError` and
+        An exception of a handler ends the pair, except `trio.BrokenResourceError` and
         `trio.ClosedResourceError`.  Connections to anything else are refused.
         """
         self._places.handle(host, port, handler)

@@ -1,4 +1,4 @@
-"""What an end of a tunnel in memory has around it: ports that are listened on, and targets."""
+"""The surroundings of one end of a tunnel in memory: ports that are listened on, and targets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Handler = Callable[[trio.abc.HalfCloseableStream], Awaitable[object]]
 
 FIRST_PORT = 40_000
-"""What port 0 becomes first."""
+"""The first port that 0 stands for."""
 
 
 class MemoryListener(Listener):
@@ -37,7 +37,7 @@ class MemoryListener(Listener):
         self.closed = trio.Event()
 
     async def serve(self, *_: object, **__: Any) -> None:
-        """Wait for its end: who connects comes by `MemoryPlaces.connect`."""
+        """Wait for its end: connections come by `MemoryPlaces.connect`."""
         await self.closed.wait()
 
     def close(self) -> None:
@@ -46,7 +46,7 @@ class MemoryListener(Listener):
 
 
 class Connecting:
-    """Somebody who connects to a port."""
+    """A connection to a port, being made."""
 
     def __init__(self) -> None:
         self.stream: TunnelStream | None = None
@@ -79,7 +79,7 @@ class MemoryPlaces:
     # ---- ports
 
     async def open_listener(self, remote: Remote, share: Share | None = None) -> Listener:  # noqa: ARG002
-        """Listen for `remote`.  Raises `UsageError`, also for what takes real sockets."""
+        """Listen for `remote`.  Raises `UsageError`, also for kinds that take real sockets."""
         await trio.lowlevel.checkpoint()
         if remote.udp or remote.socks or remote.local_path or remote.remote_path:
             raise UsageError(f"{remote}: in memory there is only TCP")
@@ -138,7 +138,7 @@ class MemoryPlaces:
                 await handler(stream)
 
     def inbox(self, target: Target) -> Inbox:
-        """Return who takes connections to `target`: nobody, perhaps."""
+        """Return the inbox for connections to `target`, which may refuse all."""
         if not target.host or target.udp:
             return self._nobody
         return self._inboxes.get((canonical_host(target.host), target.port), self._nobody)

@@ -1,4 +1,4 @@
-"""A wire without a network: what one end sends, the other receives, as it was."""
+"""A wire without a network: all that one end sends, the other receives."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class MemoryWire:
             self.peer._news.unpark_all()  # noqa: SLF001
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send what trio-websocket has to say."""
+        """Send bytes of trio-websocket."""
         if not self.ended.is_set():
             self.peer._control.append(bytes(data))  # noqa: SLF001
             self.peer._news.unpark_all()  # noqa: SLF001
