@@ -1,4 +1,4 @@
-"""What the commands share: the program itself, options that several of them have, their notes."""
+"""Shared parts of the commands: the program itself, common options, and their notes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ defaults, can be set in the environment:
     COTUN_SSH_WAIT        35s  a local connection waits for the tunnel
     COTUN_PING_TIMEOUT         the answer to a ping; default: the keepalive
     COTUN_BACKEND_TIMEOUT 60s  the back end's answer, and each piece of it
-    COTUN_SHUTDOWN_GRACE  5s   what is open goes on after SIGTERM or SIGINT
+    COTUN_SHUTDOWN_GRACE  5s   open connections go on after SIGTERM or SIGINT
     COTUN_UDP_DEADLINE    15s  a UDP source is forgotten
     COTUN_UDP_MAX_SIZE         bytes of a datagram (65507)
     COTUN_REKEY_BYTES          bytes carried by one set of SSH keys (16 GiB)
@@ -77,13 +77,13 @@ Config = Annotated[
     Parameter(
         metavar="PATH",
         show_default=False,
-        help="Take what is not on the command line, nor in the environment, from this TOML file; "
-        "see below.",
+        help="Read options from this TOML file that are neither on the command line nor in the "
+        "environment; see below.",
     ),
 ]
 CONFIG_NOTES = """
 A configuration file has the options by their names, with - or with _, in a
-table for each command; what is repeated on the command line is a list there:
+table for each command; an option that can be repeated is a list there:
 
     {example}
 
@@ -94,7 +94,7 @@ KEEPALIVE = f"{DEFAULT_KEEPALIVE:g}s"
 
 
 def parse(words: Sequence[str]) -> Plan | int | None:
-    """Return what a command line comes to: a plan, or the status of what is done already.
+    """Return the plan of a command line, or the exit status of a small command, which has run.
 
     Raises `UsageError`.
     """
@@ -114,14 +114,14 @@ def _complete(words: Sequence[str]) -> list[str]:
 
 
 def warn(line: str) -> None:
-    """Say what the user should read, and go on."""
+    """Print a warning for the user, and go on."""
     print(f"cotun-trio: warning: {line}", file=sys.stderr)
 
 
 def process_settings(
     *, verbose: bool, log_format: Literal["text", "json"], pid: str | None, workers: int = 1
 ) -> ProcessSettings:
-    """Return what the options that both commands have say."""
+    """Return the settings of the options that both commands have."""
     # In a configuration file, it may be true or false as well as a path.
     switch = {"true": pidfile.NAME, "false": None}
     path = pid if pid is None else switch.get(pid.lower(), pid)
@@ -129,5 +129,5 @@ def process_settings(
 
 
 def credentials(text: str | None) -> Credentials | None:
-    """Return what ``--auth`` says."""
+    """Return the credentials of ``--auth``."""
     return None if text is None else Credentials.parse(text)

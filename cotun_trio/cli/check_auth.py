@@ -1,4 +1,4 @@
-"""``cotun-trio check-auth``: what a users file allows, without a server."""
+"""``cotun-trio check-auth``: the rights of a user in a users file, without a server."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from cotun_trio.access.users import User
 
 NOTES = """
-An address is what a client asks for: host:port, with /udp or without, socks,
-socks:host:port for what it asks of the SOCKS proxy, unix:/path, or
+An address is the target of a client: host:port, with /udp or without, socks,
+socks:host:port for a target of the SOCKS proxy, unix:/path, or
 R:[interface:]port for a reverse remote.
 
 The exit status is 0 if all of them are allowed, 1 if one is not, and 2 where
@@ -36,7 +36,7 @@ the question makes no sense.
 def check_auth(
     user: Annotated[str, Parameter(name="USER", help="The name of a user in the file.")],
     addresses: Annotated[
-        tuple[str, ...], Parameter(name="ADDRESS", help="What the user wants; see below.")
+        tuple[str, ...], Parameter(name="ADDRESS", help="A target of the user; see below.")
     ],
     /,
     *,
@@ -44,7 +44,7 @@ def check_auth(
         str, Parameter(metavar="PATH", help="The users file, as a server would have it.")
     ],
 ) -> int:
-    """Say what a user may do, and which pattern of the users file decides that."""
+    """Show whether a user may reach addresses, and which pattern of the users file decides."""
     from cotun_trio.access.authfile import load_authfile
     from cotun_trio.access.hash_costs import measure, slow_hashes
     from cotun_trio.access.users import Users

@@ -54,9 +54,9 @@ Without a local host, every interface is listened on (0.0.0.0), for SOCKS
 127.0.0.1 only.  Port 0 is any free one.
 
 A SIGHUP cuts the wait for the next attempt to connect short, and has the
-remotes in the configuration file read again: only what concerns those that
-have changed is cut.  A SIGUSR2 logs what is going on.  SIGINT and SIGTERM let
-what is open end, for a while; a second one does not.
+remotes in the configuration file read again: only connections of remotes that
+have changed are cut.  A SIGUSR2 logs the present figures.  SIGINT and SIGTERM let
+open connections end, for a while; a second one does not.
 
 The exit status is
 
@@ -68,8 +68,8 @@ The exit status is
     5  where the server does not allow one of the remotes
     6  after --max-retry-count
 
-What 3, 4 and 5 are about does not heal by trying again; with --max-retry-count
-it is tried again all the same.
+The causes of 3, 4 and 5 do not heal by trying again; with --max-retry-count the
+client tries again all the same.
 """
     + CONFIG_NOTES.format(
         example="""[client]
@@ -138,8 +138,8 @@ def client(
         Parameter(
             metavar="PATH",
             show_default=False,
-            help="Without --auth, log in with what this file has in the same form, on its first "
-            "line; if that is empty, there is no login.",
+            help="Without --auth, log in with the first line of this file, which has the same "
+            "form; if that is empty, there is no login.",
         ),
     ] = None,
     keepalive: Keepalive = KEEPALIVE,
@@ -148,9 +148,9 @@ def client(
         Parameter(
             show_default=False,
             metavar="COUNT",
-            help="Give up after this many retries in a row, -1: never, and try again whatever the "
-            "reason.  Without it, never, but for what cannot heal: a wrong fingerprint, "
-            "password or remote.",
+            help="Give up after this many retries in a row, -1: never, and try again after any "
+            "failure.  Without it, give up only after failures that cannot heal: a wrong "
+            "fingerprint, password or remote.",
         ),
     ] = None,
     max_retry_interval: Annotated[
@@ -169,8 +169,8 @@ def client(
         bool,
         Parameter(
             show_default=False,
-            help="Without --proxy, take it from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, but for "
-            "what NO_PROXY names.",
+            help="Without --proxy, take it from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, except "
+            "for hosts in NO_PROXY.",
         ),
     ] = False,
     header: Annotated[
@@ -221,8 +221,8 @@ def client(
         Parameter(
             metavar="NAME",
             show_default=False,
-            help="Ask for this server by TLS, and expect its name in the certificate, whatever "
-            "name the URL has.",
+            help="Ask for this server by TLS, and expect its name in the certificate, instead of "
+            "the URL's.",
         ),
     ] = None,
     max_connections: Annotated[
@@ -233,14 +233,14 @@ def client(
     ] = MAX_SESSION_CONNECTIONS,
     protocol: Annotated[
         Literal["auto", "chisel", "cotun"],
-        Parameter(help="What the server speaks; auto finds out."),
+        Parameter(help="The dialect of the server; auto finds out."),
     ] = "auto",
     config: Config = None,
     pid: Pid = None,
     log_format: LogFormat = "text",
     verbose: Verbose = False,
 ) -> Plan:
-    """Open a tunnel: listen here, and forward what connects to the server's side."""
+    """Open a tunnel: listen here, and forward connections to the server's side."""
     servers = [*([] if first is None else [first]), *(server or ())]
     all_remotes = [*remotes, *(remote or ())]
     for name, given in (("SERVER", servers), ("REMOTE", all_remotes)):

@@ -1,4 +1,4 @@
-"""``cotun-trio config``: what concerns the configuration file."""
+"""``cotun-trio config``: commands about the configuration file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cotun_trio.errors import CotunError, UsageError
 from cotun_trio.escape import escape
 
 NOTES = """
-What the file names is looked at, too: keys, certificates, users.  Nothing is
+Files that it names are looked at, too: keys, certificates, users.  Nothing is
 listened on, and nobody is connected to.
 
 The exit status is 0 where the file could be used as it is, and 2 where not.

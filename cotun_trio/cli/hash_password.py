@@ -1,4 +1,4 @@
-"""``cotun-trio hash-password``: what goes into a users file in place of a password."""
+"""``cotun-trio hash-password``: the hash of a password, for a users file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NOTES = """
 On a terminal it asks for the password twice, and shows nothing of it.  Where
 standard input is something else, its first line is the password.
 
-With USER, what comes out is USER:HASH, as a users file has it.
+With USER, the output is USER:HASH, as a users file has it.
 """
 
 
@@ -50,7 +50,7 @@ def hash_password(
 
 
 def _ask() -> str:
-    """Return what is typed on the terminal twice, unseen."""
+    """Return a password that is typed on the terminal twice, unseen."""
     try:
         with warnings.catch_warnings():
             # Where it cannot turn the echo off it would go on with a warning.

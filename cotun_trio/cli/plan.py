@@ -1,7 +1,7 @@
-"""What a command line comes to: settings, and what to do with them.
+"""The plan of a command line: settings, and the program to run with them.
 
 The programs are imported here, when they are run: paramiko and Trio take most of the time to start,
-and ``--help``, a wrong option and the small commands shall not wait for them.
+and ``--help``, a wrong option and the small commands do not wait for them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Plan:
-    """What ``server`` and ``client`` are going to do; nothing of it is done yet."""
+    """The plan of ``server`` or ``client``, before anything is done."""
 
     settings: ServerSettings | ClientSettings
     process: ProcessSettings
     warnings: tuple[str, ...] = ()
-    """What the user should read first, a line each."""
+    """Warnings for the user, a line each."""
     from_file: bool = False
     """Whether a part of it is from a configuration file."""
 
     def check(self) -> None:
-        """Look at what the settings name, such as files.  Raises `CotunError`."""
+        """Look at the files that the settings name.  Raises `CotunError`."""
         from cotun_trio.client.client import Client
         from cotun_trio.server.server import Server
 

@@ -57,10 +57,10 @@ socks, and unix:/path.  An empty pattern allows everything.  socks:REGEX limits
 what a user of socks can reach through it.  A password may be a hash made by
 cotun-trio hash-password; cotun-trio check-auth says what a file allows.
 
-A SIGHUP has the file read again, and the TLS certificate; a SIGUSR2 logs what
-is going on.  SIGINT and SIGTERM let what is open end, for a while; a second one
-does not.  With --workers, signals are for the first process, which does the same
-in all of them; a SIGUSR1 has it start a new worker for each of them, one after
+A SIGHUP has the file read again, and the TLS certificate; a SIGUSR2 logs the
+present figures.  SIGINT and SIGTERM let open connections end, for a while; a
+second one does not.  With --workers, signals are for the first process, which
+does the same in all of them; a SIGUSR1 has it start a new worker for each of them, one after
 the other, and let the old one end.
 
 The exit status is 0 after SIGINT or SIGTERM, 1 where the server cannot listen,
@@ -72,7 +72,7 @@ For --tls-domain, there are in the environment:
                         (cotun in the user's cache directory)
     COTUN_LE_EMAIL      whom the authority tells of trouble
     COTUN_LE_DIRECTORY  another authority's ACME directory, a URL
-    COTUN_LE_CA         a PEM file with who has issued that one's certificate
+    COTUN_LE_CA         a PEM file with the authority behind that one's certificate
 """
     + CONFIG_NOTES.format(
         example="""[server]
@@ -123,8 +123,8 @@ def server(
         Parameter(
             metavar="SEED",
             show_default=False,
-            help="Have the host key that this text stands for.  Deprecated: whoever guesses the "
-            "text has the key.  With --keygen, write that key. [env var: COTUN_KEY]",
+            help="Have the host key that this text stands for.  Deprecated: anybody who guesses "
+            "the text has the key.  With --keygen, write that key. [env var: COTUN_KEY]",
         ),
     ] = None,
     auth: Annotated[
@@ -133,7 +133,7 @@ def server(
             env_var="AUTH",
             metavar="USER:PASS",
             show_default=False,
-            help="Let this user in, who may do everything.  Without it, and without --authfile, "
+            help="Let this user in, with all rights.  Without it, and without --authfile, "
             "everybody comes in.",
         ),
     ] = None,
@@ -143,7 +143,7 @@ def server(
             metavar="PATH",
             show_default=False,
             help="Let the users in that this JSON file has; see below.  It is read again when it "
-            "changes, and what a user may not do any more ends at once.",
+            "changes, and connections that a user has no right to any more end at once.",
         ),
     ] = None,
     max_auth_failures: Annotated[
@@ -165,8 +165,8 @@ def server(
         int,
         Parameter(
             metavar="COUNT",
-            help="The same for a single address, up to the last one, and with those that it keeps "
-            "open to the back end.",
+            help="The same for a single address, without random refusals; connections that it "
+            "keeps open to the back end count, too.",
         ),
     ] = MAX_STARTUPS_PER_SOURCE,
     max_user_sessions: Annotated[
@@ -215,8 +215,8 @@ def server(
         Parameter(
             metavar="PATH",
             show_default=False,
-            help="Let only clients in whose certificate one of these authorities has issued: a "
-            "PEM file, or a directory of them.",
+            help="Only let clients in that have a certificate of these authorities: a PEM file, or "
+            "a directory of them.",
         ),
     ] = None,
     backend: Annotated[
@@ -250,7 +250,7 @@ def server(
         str,
         Parameter(
             metavar="PATH",
-            help="Be a tunnel only for requests with this path; /: whatever it is.",
+            help="Be a tunnel only for requests with this path; /: for any path.",
         ),
     ] = "/",
     reverse: Annotated[
@@ -346,7 +346,7 @@ def _tls(
 
 
 def _generate_key(path: str, *, seed: str | None, force: bool) -> None:
-    """Do what ``--keygen`` asks for.  Raises `UsageError`."""
+    """Write the key of ``--keygen``.  Raises `UsageError`."""
     from cotun_trio.access.fingerprints import fingerprint
     from cotun_trio.access.host_key_options import make_key
     from cotun_trio.access.key_files import write_key_file
