@@ -9,14 +9,14 @@ the kernel do it by a hash (SO_REUSEPORT), a worker that dies takes no queue wit
 has to end is given nothing more.
 
 * `control`: what the two say to each other, bytes in, messages out.
-* `link`: the same on a socket.
+* `control_link`: the same on a socket.
 * `handover`: accepted connections, given to a worker, and taken back.
 * `shared_counts`: what is counted in memory that all of them have, for limits on the whole.
 * `attention`: whether a worker answers.  `progress`: what shows that it does not stand still.
-* `roster`: which worker gets a connection.  `dispatch`: it gets it, or another one does.
+* `balancer`: which worker gets a connection.  `dispatch`: it gets it, or another one does.
 * `restarts`: when another one is started in the place of one that has died.
 * `spawn`: the process of a worker, started and seen to its end.
-* `supervisor`: the parent.  `rulings`: what the workers ask of it.
+* `supervisor`: the parent.  `shared_rules`: what the workers ask of it.
 * `worker`: the child, a `cotun_trio.server.server.Server` that is handed its connections.
 
 A worker is a fresh process, not a fork of one with a running event loop.  It has a socket to the

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.workers import control
-from cotun_trio.workers.link import LinkLost
+from cotun_trio.workers.control_link import LinkLost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cotun_trio.counts import Count
+    from cotun_trio.workers.control_link import ControlLink
     from cotun_trio.workers.handover import Outgoing
-    from cotun_trio.workers.link import Link
 
 LATE = 0.2
 """Seconds: twice what one peer may make another wait.  To take a connection back and give it to
@@ -48,7 +48,7 @@ class Attention:
     """
 
     def __init__(
-        self, link: Link, outgoing: Outgoing, steps: Count, news: Callable[[], None]
+        self, link: ControlLink, outgoing: Outgoing, steps: Count, news: Callable[[], None]
     ) -> None:
         self._link = link
         self._outgoing = outgoing
@@ -106,7 +106,7 @@ class Attention:
             try:
                 await self._link.ask(control.Ping(), control.Done)
             except LinkLost:
-                await trio.sleep_forever()  # the crew notices, too, and ends this
+                await trio.sleep_forever()  # the pool notices, too, and ends this
             # All has been taken that was given before the question, so that there is no doubt.
             self._asked_at = math.inf
             self._in_doubt = trio.Event()

@@ -21,9 +21,9 @@ from cotun_trio.server.listening import SocketListening
 from cotun_trio.snapshot import Figures, Past, figures
 from cotun_trio.units import format_duration
 from cotun_trio.workers import control
-from cotun_trio.workers.crew import Crew
+from cotun_trio.workers.control_link import LinkLost
 from cotun_trio.workers.handover import Connection
-from cotun_trio.workers.link import LinkLost
+from cotun_trio.workers.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     import socket
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.settings import ProcessSettings, ServerSettings
     from cotun_trio.system.systemd import Notifier, Passed
-    from cotun_trio.workers.member import Member
+    from cotun_trio.workers.worker_handle import WorkerHandle
 
 PATIENCE = 5.0
 """Seconds for a worker to say what it is doing."""
@@ -65,7 +65,7 @@ class Supervisor:
         self._shutdown = trio.Event()
         self._somebody = trio.Event()  # there is a worker that answers
         self._accepting: set[trio.CancelScope] = set()
-        self._crew = Crew(self._settings, process, self.log, self._crew_changed)
+        self._pool = WorkerPool(self._settings, process, self.log, self._pool_changed)
 
     async def run(self) -> None:
         """Serve until `shut_down`, and until that is done, or until cancelled.
@@ -79,14 +79,14 @@ class Supervisor:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
-                    await self._crew.start(nursery)
+                    await self._pool.start(nursery)
                     await self._serve()
                 except CotunError as error:
                     failure = error
                 nursery.cancel_scope.cancel()
         finally:
             self._listening.close()
-            self._crew.close()
+            self._pool.close()
         if failure is not None:
             raise failure
 
@@ -104,7 +104,7 @@ class Supervisor:
         self.log.info(
             "Shutting down, %d sessions have %s to end", self._sessions, format_duration(grace)
         )
-        await self._crew.end(grace)
+        await self._pool.end(grace)
 
     def shut_down(self) -> None:
         """See `Server.shut_down`."""
@@ -134,12 +134,12 @@ class Supervisor:
     def _accepted(self, health: bool, sock: socket.socket, address: object) -> None:
         assert isinstance(address, tuple)
         host, port = address[:2]
-        self._crew.hand_over(Connection(health, host, port), sock)
+        self._pool.hand_over(Connection(health, host, port), sock)
 
     # ---- the workers
 
-    def _crew_changed(self) -> None:
-        is_open = self._crew.dispatch.is_open
+    def _pool_changed(self) -> None:
+        is_open = self._pool.dispatch.is_open
         if is_open and not self._somebody.is_set():
             self._somebody.set()
         elif not is_open and self._somebody.is_set():
@@ -151,10 +151,10 @@ class Supervisor:
 
     @property
     def _sessions(self) -> int:
-        return sum(member.sessions for member in self._crew.members)
+        return sum(worker.sessions for worker in self._pool.workers)
 
     def _status(self) -> str:
-        workers = len(self._crew.dispatch.roster)
+        workers = len(self._pool.dispatch.balancer)
         where = ", ".join(self._listening.addresses)
         return f"Listening on {where}; {self._sessions} sessions in {workers} workers"
 
@@ -164,7 +164,7 @@ class Supervisor:
 
     def replace_all(self) -> None:
         """Replace all workers, soon: one after the other, with nobody's connection lost."""
-        self._soon(self._crew.replace_all, self._nursery)
+        self._soon(self._pool.replace_all, self._nursery)
 
     def reload(self) -> None:
         """Have all workers read the users file and the certificate again, soon."""
@@ -180,31 +180,31 @@ class Supervisor:
 
     async def _log_snapshot(self) -> None:
         counted = await self._ask_all(control.Count(), control.Counted, PATIENCE)
-        total = self._crew.past + figures(Past(), ())
+        total = self._pool.past + figures(Past(), ())
         words = []
-        for member, answer in counted:
+        for worker, answer in counted:
             count = Figures() if answer is None else answer.figures
             total += count
             what = "no answer" if answer is None else f"{count.sessions} sessions"
-            words.append(f"{member.number} (process {member.process.pid}, {what})")
+            words.append(f"{worker.number} (process {worker.process.pid}, {what})")
         line = total.show(time.monotonic() - self._began)
         self.log.info("%s, workers %s", line, ", ".join(words) or "none")
 
     async def _ask_all(
         self, question: control.Message, kind: type[control.M], patience: float
-    ) -> list[tuple[Member, control.M | None]]:
+    ) -> list[tuple[WorkerHandle, control.M | None]]:
         """Ask all workers; return each with its answer, None where that has not come in time."""
-        answers: dict[Member, control.M] = {}
-        members = list(self._crew.members)
+        answers: dict[WorkerHandle, control.M] = {}
+        workers = list(self._pool.workers)
 
-        async def ask(member: Member) -> None:
+        async def ask(worker: WorkerHandle) -> None:
             with trio.move_on_after(patience):
                 try:
-                    answers[member] = await member.link.ask(question, kind)
+                    answers[worker] = await worker.link.ask(question, kind)
                 except LinkLost:
                     return
 
         async with trio.open_nursery() as nursery:
-            for member in members:
-                nursery.start_soon(ask, member)
-        return [(member, answers.get(member)) for member in members]
+            for worker in workers:
+                nursery.start_soon(ask, worker)
+        return [(worker, answers.get(worker)) for worker in workers]

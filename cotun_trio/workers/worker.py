@@ -26,8 +26,8 @@ from cotun_trio.server.shared import Common
 from cotun_trio.snapshot import figures
 from cotun_trio.system.process import prepare
 from cotun_trio.workers import control
+from cotun_trio.workers.control_link import ControlLink, LinkLost
 from cotun_trio.workers.handover import ALL, Incoming
-from cotun_trio.workers.link import Link, LinkLost
 from cotun_trio.workers.progress import Steps
 from cotun_trio.workers.shared_counts import (
     FORWARDS,
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from cotun_trio.logs import Context
     from cotun_trio.server.listening import Doors
     from cotun_trio.server.reverse_listeners import Claimant, Place
+    from cotun_trio.workers.control_link import Received
     from cotun_trio.workers.handover import Connection
-    from cotun_trio.workers.link import Received
 
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """What is sent to all processes of a service may be meant for its first one alone."""
@@ -62,7 +62,7 @@ GONE = Verdict(2.0)
 class Failures:
     """The supervisor's account of failed logins; see `cotun_trio.server.logins.Failures`."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ControlLink) -> None:
         self._link = link
         self._barred: dict[str, float] = {}  # until when, by Trio's clock
 
@@ -89,7 +89,7 @@ class Failures:
 class Elsewhere:
     """The listeners of other workers; see `cotun_trio.server.reverse_listeners.Elsewhere`."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ControlLink) -> None:
         self._link = link
 
     async def claim(self, claimant: Claimant, place: Place) -> Yielded:
@@ -165,7 +165,7 @@ class Worker:
     """A server that gets its connections and its orders by its `link`."""
 
     def __init__(
-        self, start: Start, link: Link, incoming: socket.socket, counts: SharedCounts
+        self, start: Start, link: ControlLink, incoming: socket.socket, counts: SharedCounts
     ) -> None:
         self._link = link
         self._incoming = Incoming(incoming, counts.count(TAKEN, start.slot))
@@ -256,7 +256,7 @@ class Worker:
 class _Ready:
     """Tells the supervisor when the server has started (a `trio.TaskStatus`)."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ControlLink) -> None:
         self._link = link
 
     def started(self, _value: None = None) -> None:
@@ -296,7 +296,7 @@ def main(arguments: Sequence[str]) -> None:
     prepare(start.process, worker=start.number)
     counts = SharedCounts(memory, start.slots, start.key)
     try:
-        worker = Worker(start, Link(sock), incoming, counts)
+        worker = Worker(start, ControlLink(sock), incoming, counts)
     except CotunError as error:  # a file is not any more what it was
         sock.setblocking(True)
         sock.sendall(control.encode(control.CannotServe(str(error))))

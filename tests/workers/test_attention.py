@@ -15,14 +15,14 @@ import trio.testing
 from cotun_trio.counts import OwnCount
 from cotun_trio.workers import control
 from cotun_trio.workers.attention import INTERVAL, LATE, LOOK, LOOKS, SILENT, Attention
+from cotun_trio.workers.control_link import ControlLink
 from cotun_trio.workers.handover import Connection, Incoming, Outgoing
-from cotun_trio.workers.link import Link
 from tests.support.targets import background
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cotun_trio.workers.link import Received
+    from cotun_trio.workers.control_link import Received
 
 A_LITTLE = 0.01
 
@@ -34,7 +34,7 @@ class Watched:
         one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.taken, self.steps = OwnCount(), OwnCount()
         self.outgoing = Outgoing(self.taken)
-        self.link, self.other = Link(one), Link(two)
+        self.link, self.other = ControlLink(one), ControlLink(two)
         self.incoming = Incoming(socket.socket(fileno=os.dup(self.outgoing.theirs)), self.taken)
         self.attention = Attention(self.link, self.outgoing, self.steps, self._news)
         self.states: list[tuple[float, bool, bool]] = []

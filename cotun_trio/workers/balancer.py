@@ -31,7 +31,7 @@ class Candidate(Protocol):
 C = TypeVar("C", bound=Candidate)
 
 
-class Roster(Generic[C]):
+class Balancer(Generic[C]):
     """The workers that can be given connections."""
 
     def __init__(self) -> None:

@@ -17,14 +17,14 @@ from cotun_trio.escape import escape
 from cotun_trio.snapshot import Figures
 from cotun_trio.workers import control
 from cotun_trio.workers.attention import Attention
+from cotun_trio.workers.control_link import ControlLink
 from cotun_trio.workers.dispatch import Dispatch
 from cotun_trio.workers.handover import Outgoing
-from cotun_trio.workers.link import Link
-from cotun_trio.workers.member import Member
 from cotun_trio.workers.restarts import Restarts
-from cotun_trio.workers.rulings import Rulings
 from cotun_trio.workers.shared_counts import SERVED, STEPS, TAKEN, SharedCounts, allocate
+from cotun_trio.workers.shared_rules import SharedRules
 from cotun_trio.workers.spawn import DEATH, Start, show_end, worker_process
+from cotun_trio.workers.worker_handle import WorkerHandle
 
 if TYPE_CHECKING:
     import socket
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
     from cotun_trio.logs import Context
     from cotun_trio.settings import ProcessSettings, ServerSettings
+    from cotun_trio.workers.control_link import Received
     from cotun_trio.workers.handover import Connection
-    from cotun_trio.workers.link import Received
 
 MARGIN = 2.0
 """Seconds more than its grace that a worker has to end."""
 
 
-class Crew:
+class WorkerPool:
     """Up to `size` workers, and one more while one takes another's place.
 
     `changed` is called when there is news: who is there, and how many sessions.  `run` it.
@@ -53,8 +53,8 @@ class Crew:
         changed: Callable[[], None],
     ) -> None:
         assert settings.host_key is not None
-        self.members: list[Member] = []
-        self.dispatch = Dispatch(self.members)
+        self.workers: list[WorkerHandle] = []
+        self.dispatch = Dispatch(self.workers)
         """What is accepted goes through this."""
         self.past = Figures()
         """What those have done that have ended as they should."""
@@ -63,7 +63,7 @@ class Crew:
         self._host_key = settings.host_key
         self._log = log
         self._changed = changed
-        self._rulings = Rulings(self.members, per_minute=settings.max_auth_failures)
+        self._rules = SharedRules(self.workers, per_minute=settings.max_auth_failures)
         self._key = secrets.token_bytes(16)
         self._slots = list(range(process.workers + 1))  # those that are free
         self._memory = allocate(len(self._slots))
@@ -83,64 +83,64 @@ class Crew:
     async def start(self, nursery: trio.Nursery) -> None:
         """Start all workers, in tasks of `nursery`.  Raises `CotunError` where one cannot serve."""
         try:
-            members = [
+            workers = [
                 await nursery.start(self._live, nursery, Restarts())
                 for _ in range(self._process.workers)
             ]
         except OSError as error:
             raise CotunError(f"cannot start a worker: {error.strerror}") from None
-        for member in members:
-            await member.settled.wait()
-            if member.ended.is_set():
-                reason = escape(member.problem) or "a worker has ended before it was ready"
+        for worker in workers:
+            await worker.settled.wait()
+            if worker.ended.is_set():
+                reason = escape(worker.problem) or "a worker has ended before it was ready"
                 raise CotunError(reason)
-        for member in members:
-            member.kept = True
-            if member.ended.is_set():  # while another one was waited for
-                nursery.start_soon(self._start_another, nursery, member.restarts)
+        for worker in workers:
+            worker.kept = True
+            if worker.ended.is_set():  # while another one was waited for
+                nursery.start_soon(self._start_another, nursery, worker.restarts)
 
     async def end(self, grace: float) -> None:
         """Have all workers end, and wait for it, for `grace` seconds and a little more."""
         self._ending = True
         self.dispatch.close()
-        for member in self.members:
-            member.retire()
+        for worker in self.workers:
+            worker.retire()
         with trio.move_on_after(grace + MARGIN):
-            for member in list(self.members):
-                await member.ended.wait()
+            for worker in list(self.workers):
+                await worker.ended.wait()
 
     async def replace_all(self, nursery: trio.Nursery) -> None:
         """Replace one worker after the other by a new one."""
-        for member in list(self.members):
-            if not await self.replace(member, nursery):
+        for worker in list(self.workers):
+            if not await self.replace(worker, nursery):
                 self._log.error("the workers are not replaced: a new one cannot serve")
                 return
         self._log.info("all workers are replaced")
 
-    async def replace(self, member: Member, nursery: trio.Nursery) -> bool:
-        """Start another worker in the place of `member`, which ends when that is ready.
+    async def replace(self, worker: WorkerHandle, nursery: trio.Nursery) -> bool:
+        """Start another worker in the place of `worker`, which ends when that is ready.
 
         Where it does not get ready, all stays as it was, and the result is false.
         """
         async with self._replacing:
-            if self._ending or not member.kept or member.ended.is_set():
+            if self._ending or not worker.kept or worker.ended.is_set():
                 return True
-            member.kept = False
-            successor: Member = await nursery.start(self._live, nursery, member.restarts)
+            worker.kept = False
+            successor: WorkerHandle = await nursery.start(self._live, nursery, worker.restarts)
             await successor.settled.wait()
             if not successor.is_ready:
-                member.kept = True
-                if member.ended.is_set():
-                    nursery.start_soon(self._start_another, nursery, member.restarts)
+                worker.kept = True
+                if worker.ended.is_set():
+                    nursery.start_soon(self._start_another, nursery, worker.restarts)
                 return False
             successor.kept = True
-            self.dispatch.roster.remove(member)
-            member.retire()
+            self.dispatch.balancer.remove(worker)
+            worker.retire()
             with trio.move_on_after(self._settings.timings.shutdown_grace + MARGIN):
-                await member.ended.wait()
-            if not member.ended.is_set():
-                member.process.kill()
-                await member.ended.wait()
+                await worker.ended.wait()
+            if not worker.ended.is_set():
+                worker.process.kill()
+                await worker.ended.wait()
             return True
 
     # ---- one of them
@@ -150,7 +150,7 @@ class Crew:
         nursery: trio.Nursery,
         restarts: Restarts,
         *,
-        task_status: trio.TaskStatus[Member] = trio.TASK_STATUS_IGNORED,
+        task_status: trio.TaskStatus[WorkerHandle] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Run a worker from its start to its end, and then see to it that there is another one.
 
@@ -161,42 +161,42 @@ class Crew:
         try:
             with contextlib.closing(Outgoing(self._counts.count(TAKEN, slot))) as outgoing:
                 async with worker_process(self._memory, outgoing.theirs) as (process, sock):
-                    with contextlib.closing(Link(sock)) as link:
-                        member = self._member(slot, process, link, outgoing, restarts)
-                        self._begin(member)
-                        task_status.started(member)
+                    with contextlib.closing(ControlLink(sock)) as link:
+                        worker = self._handle(slot, process, link, outgoing, restarts)
+                        self._begin(worker)
+                        task_status.started(worker)
                         try:
-                            await self._follow(member, nursery)
-                            self._give_up(member)
+                            await self._follow(worker, nursery)
+                            self._give_up(worker)
                             with trio.move_on_after(DEATH):
                                 await process.wait()
                         finally:
-                            self._give_up(member)
-                            self.members.remove(member)
+                            self._give_up(worker)
+                            self.workers.remove(worker)
         finally:
             self._counts.clear(slot)
             self._slots.append(slot)
-        member.now_ended()
+        worker.now_ended()
         self._changed()
-        if member.retired:
-            self._log.info("worker %d has ended", member.number)
+        if worker.retired:
+            self._log.info("worker %d has ended", worker.number)
             return
-        why = member.problem or show_end(process.returncode or 0)
-        self._log.warning("worker %d (process %d): %s", member.number, process.pid, escape(why))
-        if member.kept and not self._ending:
+        why = worker.problem or show_end(process.returncode or 0)
+        self._log.warning("worker %d (process %d): %s", worker.number, process.pid, escape(why))
+        if worker.kept and not self._ending:
             restarts.ended(trio.current_time() - began)
             nursery.start_soon(self._start_another, nursery, restarts)
 
-    def _member(
+    def _handle(
         self,
         slot: int,
         process: trio.Process,
-        link: Link,
+        link: ControlLink,
         outgoing: Outgoing,
         restarts: Restarts,
-    ) -> Member:
+    ) -> WorkerHandle:
         steps = self._counts.count(STEPS, slot)
-        return Member(
+        return WorkerHandle(
             next(self._numbers),
             slot,
             process,
@@ -207,20 +207,20 @@ class Crew:
             restarts=restarts,
         )
 
-    def _begin(self, member: Member) -> None:
+    def _begin(self, worker: WorkerHandle) -> None:
         """Tell a new worker all that it has to know."""
         start = Start(
-            number=member.number,
-            slot=member.slot,
+            number=worker.number,
+            slot=worker.slot,
             slots=self._process.workers + 1,
             key=self._key,
             settings=self._settings,
             process=self._process,
             host_key=self._host_key,
         )
-        member.link.send(control.Begin(start.pack()))
-        self._rulings.tell_barred(member.link)
-        self.members.append(member)
+        worker.link.send(control.Begin(start.pack()))
+        self._rules.tell_barred(worker.link)
+        self.workers.append(worker)
 
     def hand_over(self, connection: Connection, sock: socket.socket) -> None:
         """Give an accepted connection to a worker; see `cotun_trio.workers.dispatch`."""
@@ -228,10 +228,10 @@ class Crew:
         if not self.dispatch.is_open:
             self._changed()
 
-    def _give_up(self, member: Member) -> None:
-        """Give `member` nothing more, and others what it has not taken.  Can be called again."""
-        self.dispatch.roster.remove(member)
-        self.dispatch.inherit(member.outgoing)
+    def _give_up(self, worker: WorkerHandle) -> None:
+        """Give `worker` nothing more, and others what it has not taken.  Can be called again."""
+        self.dispatch.balancer.remove(worker)
+        self.dispatch.inherit(worker.outgoing)
         self._changed()
 
     def _reconsider(self) -> None:
@@ -244,46 +244,46 @@ class Crew:
         while not self._ending:
             await trio.sleep(restarts.delay)
             try:
-                member: Member = await nursery.start(self._live, nursery, restarts)
+                worker: WorkerHandle = await nursery.start(self._live, nursery, restarts)
             except OSError as error:  # no process, no memory, no descriptor
                 self._log.error("cannot start a worker: %s", error.strerror)
                 restarts.not_started()
             else:
-                member.kept = True
+                worker.kept = True
                 return
 
-    async def _follow(self, member: Member, nursery: trio.Nursery) -> None:
+    async def _follow(self, worker: WorkerHandle, nursery: trio.Nursery) -> None:
         """Do what a worker asks for, up to its end."""
         async with trio.open_nursery() as tasks:
-            tasks.start_soon(member.link.run)
-            tasks.start_soon(member.watch, self._log)
+            tasks.start_soon(worker.link.run)
+            tasks.start_soon(worker.watch, self._log)
             try:
-                await member.link.hear(functools.partial(self._hear, member, tasks, nursery))
+                await worker.link.hear(functools.partial(self._hear, worker, tasks, nursery))
             except ProtocolError as error:
-                member.problem = str(error)
-                member.process.kill()
+                worker.problem = str(error)
+                worker.process.kill()
             tasks.cancel_scope.cancel()
 
     def _hear(
-        self, member: Member, tasks: trio.Nursery, nursery: trio.Nursery, received: Received
+        self, worker: WorkerHandle, tasks: trio.Nursery, nursery: trio.Nursery, received: Received
     ) -> None:
         message, number = received.message, received.number
         if isinstance(message, control.Ready):
-            member.now_ready()
+            worker.now_ready()
             if not self._ending:
-                self.dispatch.roster.add(member)
+                self.dispatch.balancer.add(worker)
             self._reconsider()
         elif isinstance(message, control.Sessions):
-            member.sessions = message.count
+            worker.sessions = message.count
             self._changed()
         elif isinstance(message, control.LoginFailed):
-            member.link.send(self._rulings.login_failed(message.source), number=number)
+            worker.link.send(self._rules.login_failed(message.source), number=number)
         elif isinstance(message, control.Claim):
-            tasks.start_soon(self._rulings.settle, message, member, number)
+            tasks.start_soon(self._rules.settle, message, worker, number)
         elif isinstance(message, control.CannotServe):
-            member.problem = message.reason
+            worker.problem = message.reason
         elif isinstance(message, control.Leaving):
-            nursery.start_soon(self.replace, member, nursery)
+            nursery.start_soon(self.replace, worker, nursery)
         elif isinstance(message, control.Farewell):
             done = message.figures
             self.past += attrs.evolve(

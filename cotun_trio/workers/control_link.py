@@ -41,7 +41,7 @@ class Received:
         self.number = number
 
 
-class Link:
+class ControlLink:
     """One end, on a connected Unix stream socket, which it owns.
 
     `run` and `hear` it; `close` it at the end.

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from cotun_trio.counts import Count
     from cotun_trio.logs import Context
     from cotun_trio.workers.attention import Attention
+    from cotun_trio.workers.control_link import ControlLink
     from cotun_trio.workers.handover import Connection, Outgoing
-    from cotun_trio.workers.link import Link
     from cotun_trio.workers.restarts import Restarts
 
 
-class Member:
+class WorkerHandle:
     """A worker with this number, and with this slot in the shared memory.
 
     `restarts` is the account of its place; `served` counts the connections that have ended there.
@@ -30,7 +30,7 @@ class Member:
         number: int,
         slot: int,
         process: trio.Process,
-        link: Link,
+        link: ControlLink,
         outgoing: Outgoing,
         *,
         served: Count,
@@ -59,22 +59,22 @@ class Member:
 
     @property
     def load(self) -> int:
-        """See `cotun_trio.workers.roster.Candidate`."""
+        """See `cotun_trio.workers.balancer.Candidate`."""
         return self.outgoing.given - self._served.own
 
     @property
     def is_late(self) -> bool:
-        """See `cotun_trio.workers.roster.Candidate`."""
+        """See `cotun_trio.workers.balancer.Candidate`."""
         return self._attention.is_late
 
     @property
     def is_silent(self) -> bool:
-        """See `cotun_trio.workers.roster.Candidate`."""
+        """See `cotun_trio.workers.balancer.Candidate`."""
         return self._attention.is_silent
 
     @property
     def has_room(self) -> bool:
-        """See `cotun_trio.workers.roster.Candidate`."""
+        """See `cotun_trio.workers.balancer.Candidate`."""
         return self.outgoing.has_room
 
     def give(self, connection: Connection, sock: socket.socket) -> bool:
