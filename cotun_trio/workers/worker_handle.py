@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class WorkerHandle:
-    """A worker with this number, and with this slot in the shared memory.
+    """A worker with this number: its process, its link, its connections and its state.
 
     `restarts` is the account of its place; `served` counts the connections that have ended there.
     """
@@ -28,7 +28,6 @@ class WorkerHandle:
     def __init__(
         self,
         number: int,
-        slot: int,
         process: trio.Process,
         link: ControlLink,
         outgoing: Outgoing,
@@ -38,18 +37,18 @@ class WorkerHandle:
         restarts: Restarts,
     ) -> None:
         self.number = number
-        self.slot = slot
         self.process = process
         self.link = link
         self.outgoing = outgoing
         self.restarts = restarts
         self.sessions = 0
+        """The number of its open sessions."""
         self.kept = False
-        """Whether another one has to take its place when it ends."""
+        """Whether another worker has to take its place when it ends."""
         self.retired = False
         """Whether it has been told to end."""
         self.problem = ""
-        """Why it cannot serve."""
+        """The reason why it cannot serve."""
         self.is_ready = False
         self.settled = trio.Event()
         """It is ready, or has ended."""
@@ -84,8 +83,14 @@ class WorkerHandle:
         self._attention.given()
         return True
 
+    # ---- its life
+
+    def keep(self, *, kept: bool = True) -> None:
+        """Have another worker take its place when it ends, or none."""
+        self.kept = kept
+
     def retire(self) -> None:
-        """Have it end, when what it has open has ended, or its time is over."""
+        """Have it end, when its connections have ended, or its time is over."""
         self.kept = False
         if not self.retired:
             self.retired = True
@@ -95,6 +100,14 @@ class WorkerHandle:
         """It can be given connections."""
         self.is_ready = True
         self.settled.set()
+
+    def now_has(self, sessions: int) -> None:
+        """It has that many open sessions."""
+        self.sessions = sessions
+
+    def now_failed(self, problem: str) -> None:
+        """It cannot serve, or has broken the protocol: this is the reason for its end."""
+        self.problem = problem
 
     def now_ended(self) -> None:
         """It is gone."""

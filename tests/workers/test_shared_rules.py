@@ -77,7 +77,6 @@ class Crowd:
         process: Any = None
         handle = WorkerHandle(
             slot + 1,
-            slot,
             process,
             link,
             outgoing,

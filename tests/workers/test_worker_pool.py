@@ -18,7 +18,7 @@ from cotun_trio.errors import CotunError
 from cotun_trio.logs import get_logger
 from cotun_trio.net.sockets import close
 from cotun_trio.settings import ProcessSettings
-from cotun_trio.workers import control, worker_pool
+from cotun_trio.workers import control, launch
 from cotun_trio.workers.attention import LATE, SILENT
 from cotun_trio.workers.control_link import ControlLink
 from cotun_trio.workers.handover import ALL, Connection, Incoming
@@ -125,7 +125,7 @@ class Stage:
         self.started_at: list[float] = []
         self.failing = False
         self._nursery = nursery
-        monkeypatch.setattr(worker_pool, "worker_process", self._worker_process)
+        monkeypatch.setattr(launch, "worker_process", self._worker_process)
         self.pool = WorkerPool(
             server_settings(host_key=generate_host_key()),
             ProcessSettings(workers=2),
