@@ -113,7 +113,7 @@ class Reception:
             startup = self._startups.enter(self.source(host))
             if startup is None:
                 close(sock)
-                self._served.own += 1
+                self._served.add(1)
             else:
                 serve = functools.partial(self._serve, startup)
                 nursery.start_soon(self._guard, sock, host, port, serve)
@@ -151,7 +151,7 @@ class Reception:
             log.debug("what happened", exc_info=True)
         finally:
             close(sock)
-            self._served.own += 1
+            self._served.add(1)
 
     async def _serve(self, startup: Startup, sock: socket.socket, host: str, log: Context) -> None:
         await Arrival(self, sock, host, startup, log).serve()

@@ -185,7 +185,7 @@ class Incoming:
                 found = _receive(self._sock)
                 if found is None:
                     return False
-                self._taken.own += 1
+                self._taken.add(1)
                 accepted(*found)
         return True
 

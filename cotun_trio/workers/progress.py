@@ -26,5 +26,5 @@ class Steps(trio.abc.Instrument):
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
         """Count one; Trio calls this."""
-        # Not by the property of `count`: that is twice the price.
+        # Not by the method of `count`: a call more for each turn would double the price.
         self._steps = self._numbers[self._place] = self._steps + 1

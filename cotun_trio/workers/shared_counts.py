@@ -91,15 +91,15 @@ class SharedCount:
         """What is in our slot."""
         return self._numbers[self._mine]
 
-    @own.setter
-    def own(self, value: int) -> None:
-        self._numbers[self._mine] = value
-
     @property
     def total(self) -> int:
         """The sum over all slots."""
         numbers = self._numbers
         return sum([numbers[place] for place in self._places])
+
+    def add(self, number: int) -> None:
+        """Add to the number in our slot."""
+        self._numbers[self._mine] += number
 
 
 class SharedTally:

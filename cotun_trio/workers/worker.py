@@ -154,7 +154,7 @@ class LinkListening:
         """Have one served; without a descriptor it is lost."""
         if descriptor < 0:
             self._log().warning("a connection is lost: out of file descriptors")
-            self._served.own += 1
+            self._served.add(1)
             return
         sock = socket.socket(fileno=descriptor)
         sock.setblocking(False)

@@ -191,7 +191,7 @@ async def test_one_that_is_busy_but_makes_progress_lives(autojump: trio.testing.
     async with watched() as worker:
         worker.frozen = True
         for _ in range(2):
-            worker.steps.own += 1
+            worker.steps.add(1)
             await trio.sleep((LOOKS - 1) * LOOK)
             assert not worker.dead_at
         assert worker.attention.is_silent

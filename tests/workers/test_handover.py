@@ -153,12 +153,12 @@ async def test_one_that_is_received_and_not_counted_yet_does_not_stay_due(ends: 
     # A worker that is stopped between the two.
     ends.give(1)
     ends.incoming.take(ends.serve)
-    ends.taken.own -= 1
+    ends.taken.add(-1)
     assert ends.outgoing.untaken == 1
     assert ends.take_back() is None
     assert ends.outgoing.since == math.inf
     ends.give(2)
-    ends.taken.own += 1
+    ends.taken.add(1)
     assert ends.outgoing.untaken == 1
     assert ends.outgoing.since < math.inf
     assert ends.take_back() == 2
