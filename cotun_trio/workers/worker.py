@@ -22,7 +22,7 @@ from cotun_trio.access.penalties import Verdict
 from cotun_trio.errors import CotunError
 from cotun_trio.server.reverse_listeners import Yielded
 from cotun_trio.server.server import Server
-from cotun_trio.server.shared import Common
+from cotun_trio.server.shared import SharedState
 from cotun_trio.snapshot import figures
 from cotun_trio.system.process import prepare
 from cotun_trio.workers import control
@@ -170,7 +170,7 @@ class Worker:
         self._link = link
         self._incoming = Incoming(incoming, counts.count(TAKEN, start.slot))
         self._failures = Failures(link)
-        common = Common(
+        shared = SharedState(
             forwards=counts.count(FORWARDS, start.slot),
             startups=counts.count(STARTUPS, start.slot),
             sources=counts.tally(start.slot, SOURCES),
@@ -180,10 +180,10 @@ class Worker:
             elsewhere=Elsewhere(link),
             sessions_changed=lambda count: link.send(control.Sessions(count)),
         )
-        self.listening = LinkListening(self._incoming, common.served, lambda: self._log_lost)
+        self.listening = LinkListening(self._incoming, shared.served, lambda: self._log_lost)
         """What the connections come by."""
         settings = attrs.evolve(start.settings, host_key=start.host_key)
-        self._server = server = Server(settings, listening=self.listening, common=common)
+        self._server = server = Server(settings, listening=self.listening, shared=shared)
         self._log_lost = server.log.limited(server.reception.log_limits.of("lost connections"))
 
     async def serve(self) -> None:
