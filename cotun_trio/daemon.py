@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cotun_trio.settings import ClientSettings, ProcessSettings, ServerSettings
 
     Handlers = dict[signal.Signals, Callable[[], None]]
-    """What is called for each signal."""
+    """The function that each signal calls."""
 
 STATUSES = {
     FingerprintMismatch: 3,

@@ -1,4 +1,4 @@
-"""Accepted connections are dispatched to workers, and again where a worker does not take them."""
+"""Accepted connections go to workers, and to other workers where one does not take them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Dispatch:
         self.balancer: Balancer[WorkerHandle] = Balancer()
         """The workers that can be given connections."""
         self._workers = workers
-        # Those that nobody takes.  Few: what a dead worker leaves, and what is accepted before
-        # accepting pauses.
+        # Connections that no worker takes.  There are few: a dead worker has left them, or they
+        # were accepted before accepting paused.
         self._held: deque[tuple[Connection, socket.socket]] = deque()
         self._closed = False
 
     @property
     def is_open(self) -> bool:
-        """Whether more should be accepted: there is a worker for it, and nothing is held."""
+        """Whether to accept more: a worker can take it, and nothing is held."""
         return not self._held and self.balancer.is_open
 
     def hand_over(self, connection: Connection, sock: socket.socket) -> None:
@@ -44,21 +44,21 @@ class Dispatch:
         self._give_held()
 
     def again(self) -> None:
-        """Dispatch again what is held, and what late workers have not taken.
+        """Dispatch held connections, and those that late workers have not taken.
 
-        To be called whenever there may be somebody who takes it.
+        To be called whenever there may be a worker that takes them.
         """
         for worker in self._workers:
             self._relieve(worker)
         self._give_held()
 
     def inherit(self, outgoing: Outgoing) -> None:
-        """Give others what a worker has not taken that is dead."""
+        """Give the untaken connections of a dead worker to others."""
         while (found := outgoing.take_back()) is not None:
             self.hand_over(*found)
 
     def close(self) -> None:
-        """Close what nobody has taken, and whatever comes from now on."""
+        """Close the connections that no worker has taken, and all that come from now on."""
         self._closed = True
         for _, sock in self._held:
             sock.close()
@@ -70,9 +70,9 @@ class Dispatch:
                 self._held.popleft()
 
     def _relieve(self, worker: WorkerHandle) -> None:
-        """Give to others what a late worker has not taken, as long as one of them is not late.
+        """Give the untaken connections of a late worker to workers that are not late.
 
-        Where all are, it stays: that worker may be the first to go on.
+        Where all are late, they stay: this worker may be the first to go on.
         """
         outgoing = worker.outgoing
         while outgoing.untaken and worker.is_late:

@@ -1,4 +1,4 @@
-"""What workers ask their supervisor: what a failed login costs, and whether a listener is free."""
+"""Decisions for all workers: the price of a failed login, and whether a listener is free."""
 
 from __future__ import annotations
 
@@ -18,18 +18,21 @@ if TYPE_CHECKING:
     from cotun_trio.workers.worker_handle import WorkerHandle
 
 PATIENCE = 2.0
-"""Seconds for a worker to say what it has, four times what it gives to an old session."""
+"""Seconds for a worker to answer a claim: four times as long as it waits for an old session."""
 
 
 class SharedRules:
-    """Decides what concerns all of `workers`."""
+    """Decides for all of `workers`.
+
+    `per_minute` failed logins bar their source; 0 is for no such limit.
+    """
 
     def __init__(self, workers: Collection[WorkerHandle], *, per_minute: int) -> None:
         self._workers = workers
         self._penalties = Penalties(per_minute)
 
     def login_failed(self, source: str) -> control.Penalty:
-        """Count a failed login, and have all know a source that is barred because of it."""
+        """Count a failed login; where its source is barred for that, tell all workers."""
         verdict = self._penalties.failed(source, trio.current_time())
         if verdict.barred_for:
             for worker in self._workers:
@@ -37,25 +40,25 @@ class SharedRules:
         return control.Penalty(verdict.delay, verdict.barred_for)
 
     def tell_barred(self, link: ControlLink) -> None:
-        """Have a new worker know who is barred."""
+        """Tell a new worker which sources are barred."""
         for source, seconds in self._penalties.all_barred(trio.current_time()):
             link.send(control.Barred(source, seconds))
 
     async def settle(self, claim: control.Claim, claimant: WorkerHandle, number: int) -> None:
-        """Ask all others to yield to a session of `claimant`'s, and answer its question.
+        """Ask all other workers to yield to a session of `claimant`'s, and answer its question.
 
-        One that is silent is not waited for.  What it listens on the kernel keeps for it, so that
-        the session that claims it finds out by itself.
+        A silent worker is not asked.  Where it holds the place, the kernel refuses that to the new
+        session.
         """
         outcomes = [Yielded.NOTHING]
 
         async def ask(worker: WorkerHandle) -> None:
-            outcome = Yielded.KEPT  # by who does not answer
+            outcome = Yielded.KEPT  # by a worker that does not answer
             with trio.move_on_after(PATIENCE):
                 try:
                     outcome = (await worker.link.ask(claim, control.Yield)).outcome
                 except LinkLost:
-                    outcome = Yielded.NOTHING  # it is dead, and the kernel has freed all it had
+                    outcome = Yielded.NOTHING  # it is dead, and the kernel has freed its places
             outcomes.append(outcome)
 
         async with trio.open_nursery() as nursery:

@@ -28,7 +28,7 @@ A_LITTLE = 0.01
 
 
 class Watched:
-    """A worker that answers when the test says so, and what its supervisor sees of it."""
+    """A worker that answers when the test says so, and its supervisor's view of it."""
 
     def __init__(self) -> None:
         one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -58,7 +58,7 @@ class Watched:
             self.answer()
 
     def answer(self) -> None:
-        """Take what has been given, and say that it is there."""
+        """Take the given connections, and answer all questions."""
         self.incoming.take(lambda _, descriptor: os.close(descriptor))
         for number in self._pings:
             self.other.send(control.Done(), number=number)
@@ -94,7 +94,7 @@ async def watched() -> AsyncIterator[Watched]:
 
 @pytest.fixture
 def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
+    """Give a clock that jumps, but only when the kernel has had time to deliver."""
     return trio.testing.MockClock(autojump_threshold=0.02)
 
 

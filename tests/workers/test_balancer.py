@@ -1,4 +1,4 @@
-"""Who gets the next connection."""
+"""The choice of the worker that gets the next connection."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def balancer(*workers: Someone) -> Balancer[Someone]:
     return result
 
 
-def test_who_has_fewest() -> None:
+def test_the_worker_with_the_fewest_is_chosen() -> None:
     one, two, three = Someone(3), Someone(1), Someone(2)
     assert balancer(one, two, three).choose() is two
 
 
 def test_equals_take_turns() -> None:
     workers = [Someone(), Someone(), Someone()]
-    everybody = balancer(*workers)
-    assert [everybody.choose() for _ in range(6)] == workers * 2
+    three = balancer(*workers)
+    assert [three.choose() for _ in range(6)] == workers * 2
 
 
 def test_load_is_balanced_when_connections_end() -> None:
@@ -73,11 +73,11 @@ def test_one_that_is_silent_or_full_gets_nothing() -> None:
     assert both.choose() is silent
 
 
-def test_there_may_be_nobody() -> None:
+def test_there_may_be_no_worker() -> None:
     worker = Someone()
-    everybody = balancer(worker)
-    everybody.remove(worker)
-    everybody.remove(worker)
-    assert everybody.choose() is None
-    assert not everybody.is_open
-    assert len(everybody) == 0
+    empty = balancer(worker)
+    empty.remove(worker)
+    empty.remove(worker)
+    assert empty.choose() is None
+    assert not empty.is_open
+    assert len(empty) == 0

@@ -84,7 +84,7 @@ async def test_questions_have_their_answers_whatever_the_order() -> None:
         assert costs == {"a": 97.0, "b": 98.0, "c": 99.0}
 
 
-async def test_who_waits_for_an_answer_learns_that_the_other_end_is_gone() -> None:
+async def test_a_task_that_waits_for_an_answer_learns_that_the_other_end_is_gone() -> None:
     async with links() as (supervisor, worker):
 
         async def hang_up() -> None:

@@ -100,7 +100,7 @@ async def small_pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SmallPool
 
 
 class Watched:
-    """A worker's count of steps, of which it is known how often somebody has looked at it."""
+    """A worker's count of steps, which counts the looks at it."""
 
     def __init__(self, steps: Count) -> None:
         self._steps = steps
@@ -139,7 +139,7 @@ async def test_a_worker_that_is_busy_for_long_is_not_killed(
 
 
 @pytest.mark.slow
-async def test_a_worker_that_hangs_is_killed_and_what_it_has_not_taken_is_served(
+async def test_a_worker_that_hangs_is_killed_and_its_untaken_connections_are_served(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with watch_logs() as log, small_pool(monkeypatch) as on:

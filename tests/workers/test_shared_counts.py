@@ -1,4 +1,4 @@
-"""Counts that several processes have in common."""
+"""Counts that several processes share."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def both() -> Iterator[tuple[SharedCounts, SharedCounts]]:
     two.close()
 
 
-def test_everybody_counts_for_himself_and_sees_the_sum(
+def test_each_process_counts_for_itself_and_sees_the_sum(
     both: tuple[SharedCounts, SharedCounts],
 ) -> None:
     one, two = both[0].count(FORWARDS, 0), both[1].count(FORWARDS, 2)
@@ -54,7 +54,7 @@ def test_everybody_counts_for_himself_and_sees_the_sum(
     assert two.total == two.own == 2**40
 
 
-def test_who_is_dead_counts_no_more(both: tuple[SharedCounts, SharedCounts]) -> None:
+def test_the_counts_of_a_dead_process_are_gone(both: tuple[SharedCounts, SharedCounts]) -> None:
     one, two = both[0].count(FORWARDS, 0), both[1].count(FORWARDS, 1)
     one.add(3)
     two.add(4)
@@ -103,7 +103,7 @@ def test_startups_are_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
     assert not two.enter("c")
 
 
-def test_sources_have_cells_of_their_own_that_nobody_can_choose(
+def test_sources_have_cells_of_their_own_that_no_client_can_choose(
     both: tuple[SharedCounts, SharedCounts],
 ) -> None:
     tally = both[0].tally(0, SOURCES)

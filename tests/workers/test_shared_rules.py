@@ -1,4 +1,4 @@
-"""What workers ask their supervisor: several of them here, without a process."""
+"""Decisions for all workers; these have no process of their own."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ ALICE = Credentials("alice", "wonderland")
 
 
 class Crowd:
-    """Workers in this process, and what their supervisor does for them."""
+    """Workers in this process, and the rules of their supervisor."""
 
     def __init__(self, settings: dict[str, Any], size: int) -> None:
         self.workers: list[WorkerHandle] = []
@@ -215,7 +215,7 @@ async def test_a_port_that_another_program_holds_is_refused_after_all_were_asked
     remote = f"R:{LOOPBACK}:{(port := quiet_port())}:127.0.0.1:1"
     async with workers(reverse=True) as crowd, crowd.peer(1) as new:
         await new.log_in("", "")
-        with trio.socket.socket() as other:  # nobody of ours has it
+        with trio.socket.socket() as other:  # no worker has it
             await other.bind((LOOPBACK, port))
             other.listen()
             assert not await ask_for(new, remote, AN_IDENTITY)
@@ -244,7 +244,7 @@ async def test_a_silent_worker_is_not_waited_for(autojump: trio.testing.MockCloc
         assert trio.current_time() == began + PATIENCE
 
 
-async def test_who_guesses_at_one_worker_is_barred_at_all_and_at_new_ones() -> None:
+async def test_a_source_that_guesses_at_one_worker_is_barred_at_all_and_at_new_ones() -> None:
     async with (
         watch_logs() as log,
         workers(2, auth=ALICE, max_auth_failures=2) as crowd,

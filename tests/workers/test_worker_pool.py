@@ -193,7 +193,7 @@ def heard_drain(worker: Fake) -> bool:
 
 @pytest.fixture
 def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
+    """Give a clock that jumps, but only when the kernel has had time to deliver."""
     return trio.testing.MockClock(autojump_threshold=0.02)
 
 
@@ -229,7 +229,7 @@ async def test_each_worker_has_a_number_and_a_slot_and_the_same_host_key(
 
 
 @pytest.mark.slow
-async def test_who_dies_is_replaced_at_once_and_later_not_at_once(
+async def test_a_dead_worker_is_replaced_at_once_but_not_again_and_again(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with watch_logs() as log, stage(monkeypatch) as on:
@@ -284,7 +284,7 @@ async def test_a_start_that_fails_is_an_error_that_says_why(
             await on.pool.start(on._nursery)
 
 
-async def test_who_is_replaced_ends_when_another_is_ready(
+async def test_a_worker_ends_when_its_successor_is_ready(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on, trio.open_nursery() as nursery:
@@ -311,7 +311,7 @@ async def test_where_no_other_gets_ready_all_stay(
         assert on.numbers == [1, 2]
         assert log.find("the workers are not replaced")
         assert not any(control.Drain() in worker.heard for worker in on.workers)
-        # And who dies then still has a successor.
+        # And a worker that dies then still has a successor.
         on.workers[0].die()
         await on.worker(4)
 
@@ -327,7 +327,7 @@ async def test_a_worker_that_talks_nonsense_is_ended(
         assert set(on.numbers) == {3, 4}
 
 
-async def test_what_a_frozen_worker_does_not_take_another_one_gets_once(
+async def test_another_worker_gets_the_untaken_connections_of_a_frozen_one_once(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
@@ -339,7 +339,7 @@ async def test_what_a_frozen_worker_does_not_take_another_one_gets_once(
             await until(lambda: len(other.ports) == 6)
             assert trio.current_time() - began <= LATE + STEP
             assert sorted(other.ports) == list(range(6))
-            # The places of what was taken back are free again.
+            # The places of those are free again.
             assert [worker.load for worker in on.pool.workers] == [0, 6]
         # From now on it gets nothing, even if the other one has much more to do.
         with on.accept(6, 7):
@@ -364,7 +364,7 @@ async def test_where_all_are_frozen_accepting_pauses_until_one_answers(
         with on.accept(*range(4)):
             await until(lambda: on.was_open == [True, False])
             assert trio.current_time() - began <= SILENT + STEP
-            # What was accepted already is kept for the first that goes on.
+            # Connections that are accepted already are kept for the first worker that goes on.
             with on.accept(4):
                 on.workers[1].thaw()
                 await until(lambda: len(on.workers[1].ports) == 5)
@@ -375,7 +375,7 @@ async def test_where_all_are_frozen_accepting_pauses_until_one_answers(
         assert on.workers[0].ports == []
 
 
-async def test_what_a_dead_worker_has_not_taken_another_one_gets(
+async def test_another_worker_gets_the_untaken_connections_of_a_dead_one(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
@@ -387,7 +387,7 @@ async def test_what_a_dead_worker_has_not_taken_another_one_gets(
             assert one.recv(1) == two.recv(1) == b""
 
 
-async def test_what_nobody_has_taken_waits_for_the_next_worker(
+async def test_untaken_connections_wait_for_the_next_worker(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
@@ -404,7 +404,7 @@ async def test_what_nobody_has_taken_waits_for_the_next_worker(
             assert on.pool.dispatch.is_open
 
 
-async def test_at_the_end_what_nobody_has_taken_is_closed(
+async def test_at_the_end_untaken_connections_are_closed(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
@@ -444,7 +444,7 @@ async def test_one_that_dies_again_and_again_does_not_delay_another_one(
         assert on.started_at[-1] - died_at > 1.0
 
 
-async def test_at_the_end_nobody_is_replaced(
+async def test_at_the_end_no_worker_is_replaced(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
