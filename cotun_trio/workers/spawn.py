@@ -67,7 +67,7 @@ class Start:
         if version != __version__:
             raise ValueError(
                 f"the supervisor is cotun-trio {version}, and this is {__version__}: "
-                "start the whole of it again"
+                "restart the whole server"
             )
         return cls(**{**fields, "host_key": decode_host_key(fields["host_key"])})
 

@@ -85,13 +85,17 @@ class WorkerHandle:
 
     # ---- its life
 
-    def keep(self, *, kept: bool = True) -> None:
-        """Have another worker take its place when it ends, or none."""
-        self.kept = kept
+    def keep(self) -> None:
+        """Have another worker take its place when it ends."""
+        self.kept = True
+
+    def release(self) -> None:
+        """Have no other worker take its place when it ends."""
+        self.kept = False
 
     def retire(self) -> None:
         """Have it end, when its connections have ended, or its time is over."""
-        self.kept = False
+        self.release()
         if not self.retired:
             self.retired = True
             self.link.send(control.Drain())

@@ -114,7 +114,7 @@ class WorkerPool:
         async with self._replacing:
             if self._ending or not worker.kept or worker.ended.is_set():
                 return True
-            worker.keep(kept=False)
+            worker.release()
             successor: WorkerHandle = await nursery.start(self._live, nursery, worker.restarts)
             await successor.settled.wait()
             if not successor.is_ready:
