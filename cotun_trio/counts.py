@@ -1,4 +1,4 @@
-"""Counts of what is open: of this process alone, or shared with others."""
+"""Counts of open connections: of this process alone, or shared with other processes."""
 
 from __future__ import annotations
 
@@ -6,18 +6,22 @@ from typing import Protocol
 
 
 class Count(Protocol):
-    """How many of something there are, here and in the processes that share a limit with us."""
+    """A number of things of one kind, here and in the processes that share a limit with us."""
 
-    own: int
-    """Those in this process, which is the only one to change it."""
+    @property
+    def own(self) -> int:
+        """The number in this process, which is the only one to change it."""
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The sum over all processes."""
+
+    def add(self, number: int) -> None:
+        """Add `number` to our own; it is negative for things that have ended."""
 
 
 class OwnCount:
-    """A count that is shared with nobody."""
+    """A count that is shared with no other process."""
 
     __slots__ = ("own",)
 
@@ -28,3 +32,7 @@ class OwnCount:
     def total(self) -> int:
         """See `Count`."""
         return self.own
+
+    def add(self, number: int) -> None:
+        """See `Count`."""
+        self.own += number

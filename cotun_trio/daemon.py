@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -18,18 +18,19 @@ from cotun_trio.errors import (
     CotunError,
     FingerprintMismatch,
     GaveUp,
+    UsageError,
 )
 from cotun_trio.system.pidfile import pid_file
 from cotun_trio.system.process import prepare
 from cotun_trio.system.systemd import Notifier, Passed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
-    from cotun_trio.client.client import Client
-    from cotun_trio.server.server import Server
     from cotun_trio.settings import ClientSettings, ProcessSettings, ServerSettings
-    from cotun_trio.workers.supervisor import Supervisor
+
+    Handlers = dict[signal.Signals, Callable[[], None]]
+    """The function that each signal calls."""
 
 STATUSES = {
     FingerprintMismatch: 3,
@@ -37,11 +38,24 @@ STATUSES = {
     ConfigRefused: 5,
     GaveUp: 6,
 }
-"""The exit status for what a service manager should not try again, or should know."""
+"""The exit statuses of errors after which a service manager should not start us again, or which it
+should tell from others."""
+
+
+class Role(Protocol):
+    """The role of a process: a server, a supervisor of workers, or a client."""
+
+    notifier: Notifier
+
+    async def run(self) -> None:
+        """Do everything, until `shut_down` or cancelled.  Raises `CotunError`."""
+
+    def shut_down(self) -> None:
+        """Let `run` return soon."""
 
 
 def run_server(settings: ServerSettings, process: ProcessSettings) -> int:
-    """Be a server until a signal says otherwise; return the exit status."""
+    """Run a server until a signal ends it; return the exit status.  Raises `UsageError`."""
     if process.workers > 1:
         return _run_supervisor(settings, process)
     from cotun_trio.server.server import Server  # a client does not wait for it to be imported
@@ -52,7 +66,13 @@ def run_server(settings: ServerSettings, process: ProcessSettings) -> int:
 
 
 def _run_supervisor(settings: ServerSettings, process: ProcessSettings) -> int:
-    from cotun_trio.workers.supervisor import Supervisor
+    try:
+        # The only import of this package: without its folder, all else works.
+        from cotun_trio.workers.supervisor import Supervisor
+    except ModuleNotFoundError as error:
+        if error.name != "cotun_trio.workers":
+            raise
+        raise UsageError("this installation has no workers: leave out --workers") from None
 
     supervisor = Supervisor(settings, process, Passed.take(os.environ), Notifier(os.environ))
     handlers = {
@@ -69,9 +89,9 @@ def run_client(
     *,
     reread: Callable[[], ClientSettings] | None = None,
 ) -> int:
-    """Be a client until a signal says otherwise, or it cannot go on; return the exit status.
+    """Run a client until a signal ends it, or it cannot go on; return the exit status.
 
-    `reread` gives the settings as they are by now, for SIGHUP; it raises `UsageError`.
+    `reread` returns the current settings, for SIGHUP; it raises `UsageError`.
     """
     from cotun_trio.client.client import Client
 
@@ -80,15 +100,11 @@ def run_client(
     return _run(client, handlers, process)
 
 
-def _run(
-    main: Server | Client | Supervisor,
-    handlers: dict[signal.Signals, Callable[[], None]],
-    process: ProcessSettings,
-) -> int:
+def _run(role: Role, handlers: Handlers, process: ProcessSettings) -> int:
     prepare(process)
     try:
         try:
-            trio.run(_until_signal, main, handlers, process.pid)
+            trio.run(_until_signal, role, handlers, process.pid)
         finally:
             logs.wait_for_reader()
     except CotunError as error:
@@ -97,38 +113,37 @@ def _run(
     return 0
 
 
-async def _until_signal(
-    main: Server | Client | Supervisor,
-    handlers: dict[signal.Signals, Callable[[], None]],
-    pid: str | None,
-) -> None:
-    """Run `main`; SIGINT and SIGTERM end it, a second one at once; the others have a handler."""
+async def _until_signal(role: Role, handlers: Handlers, pid: str | None) -> None:
+    """Run `role` to its end; meanwhile, handle signals.  Raises `CotunError`."""
     failure: CotunError | None = None
     with (
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *handlers) as signals,
-        # Inside: whoever finds our number may send us a signal that has its handler already.
+        # Inside: a program that finds our number may send a signal at once, and it has its handler.
         pid_file(Path(pid)) if pid else contextlib.nullcontext(),
     ):
         async with trio.open_nursery() as nursery:
-
-            async def watch() -> None:
-                ending = False
-                async for number in signals:
-                    if number in handlers:
-                        handlers[signal.Signals(number)]()
-                    elif ending:
-                        nursery.cancel_scope.cancel()
-                    else:
-                        ending = True
-                        main.shut_down()
-
-            nursery.start_soon(watch)
-            nursery.start_soon(main.notifier.feed_watchdog)
+            nursery.start_soon(_handle, signals, role, handlers, nursery.cancel_scope)
+            nursery.start_soon(role.notifier.feed_watchdog)
             nursery.start_soon(logs.write_what_waits)
             try:
-                await main.run()
-            except CotunError as error:
+                await role.run()
+            except CotunError as error:  # not through the nursery, which would make a group of it
                 failure = error
             nursery.cancel_scope.cancel()
     if failure is not None:
         raise failure
+
+
+async def _handle(
+    signals: AsyncIterator[int], role: Role, handlers: Handlers, scope: trio.CancelScope
+) -> None:
+    """Handle signals: those without a handler end `role`, and the second one at once."""
+    ending = False
+    async for number in signals:
+        if number in handlers:
+            handlers[signal.Signals(number)]()
+        elif ending:
+            scope.cancel()
+        else:
+            ending = True
+            role.shut_down()

@@ -153,12 +153,12 @@ class Startups:
                     "more than half of --max-startups have not logged in: refusing some at random"
                 )
                 return False
-        self._crowd.own += 1
+        self._crowd.add(1)
         return True
 
     def leave_crowd(self) -> None:
         """Count one less in the crowd.  See `Startup`."""
-        self._crowd.own -= 1
+        self._crowd.add(-1)
         if self._told_of_crowd and 4 * self._crowd.total <= self._limit:
             self._told_of_crowd.clear()
 

@@ -127,7 +127,7 @@ class Flows:
             if self._is_full():
                 return False
         self._flows[flow] = None
-        self._quota.count.own += 1
+        self._quota.count.add(1)
         return True
 
     def used(self, flow: Flow) -> None:
@@ -138,7 +138,7 @@ class Flows:
         """Count it no longer.  Can be called again."""
         if flow in self._flows:
             del self._flows[flow]
-            self._quota.count.own -= 1
+            self._quota.count.add(-1)
 
     def end_longest_idle(self) -> None:
         """End a flow, if there is one, and free its socket at once."""

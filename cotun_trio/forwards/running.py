@@ -247,13 +247,13 @@ class Forwards:
         self._running.add(forward)
         if tally is not None:
             tally.began(forward)
-        self.quota.count.own += 1
+        self.quota.count.add(1)
         return forward
 
     def ended(self, forward: Forward) -> None:
         """Count it no longer."""
         self._running.remove(forward)
-        self.quota.count.own -= 1
+        self.quota.count.add(-1)
         if forward.tally is not None:
             forward.tally.ended(forward)
         if not self._running:

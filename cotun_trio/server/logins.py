@@ -39,10 +39,13 @@ class Failures(Protocol):
 
 
 class OwnFailures:
-    """An account that is shared with nobody: `Penalties`, by Trio's clock."""
+    """An account of this process alone: `Penalties`, by Trio's clock.
 
-    def __init__(self, penalties: Penalties) -> None:
-        self._penalties = penalties
+    `per_minute` failed logins bar their source; 0 is for no such limit.
+    """
+
+    def __init__(self, per_minute: int) -> None:
+        self._penalties = Penalties(per_minute)
 
     async def failed(self, source: str) -> Verdict:
         """See `Failures`."""
@@ -54,16 +57,11 @@ class OwnFailures:
 
 
 class Logins:
-    """Judges logins.  `per_minute` failed ones bar their source; 0 is for no such limit.
+    """Judges logins by `accounts`; `failures` keeps account of those that fail."""
 
-    `failures` keeps account of them, in place of one of our own.
-    """
-
-    def __init__(
-        self, accounts: Accounts, *, per_minute: int, failures: Failures | None = None
-    ) -> None:
+    def __init__(self, accounts: Accounts, failures: Failures) -> None:
         self._accounts = accounts
-        self._failures = failures or OwnFailures(Penalties(per_minute))
+        self._failures = failures
         self._threads = LoginThreads()
         self._turns: dict[str, trio.Lock] = {}  # of sources that have a login being judged
 

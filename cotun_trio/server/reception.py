@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cotun_trio.server.certificates import Certificates
     from cotun_trio.server.listening import Acceptor
     from cotun_trio.server.session import Owner
-    from cotun_trio.server.shared import Common
+    from cotun_trio.server.shared import SharedState
     from cotun_trio.settings import ServerSettings
     from cotun_trio.websocket.any_wire import AnyWire
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 class Reception:
     """Receives the connections of a server, which is the `owner` of their sessions.
 
-    `certificates` are for TLS; without them, none is spoken.  `common` is where they are counted.
+    `certificates` are for TLS; without them, none is spoken.  `shared` is where they are counted.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Reception:
         owner: Owner,
         certificates: Certificates | AcmeCertificates | None,
         log: Context,
-        common: Common,
+        shared: SharedState,
     ) -> None:
         settings = owner.settings
         self.sessions: set[ServerSession] = set()
@@ -80,11 +80,11 @@ class Reception:
         self._startups = Startups(
             settings.max_startups,
             settings.max_startups_per_source,
-            crowd=common.startups,
-            sources=common.sources,
+            crowd=shared.startups,
+            sources=shared.sources,
             say=log.warning,
         )
-        self._served = common.served
+        self._served = shared.served
         self._numbers = itertools.count(1)
 
     @property
@@ -113,7 +113,7 @@ class Reception:
             startup = self._startups.enter(self.source(host))
             if startup is None:
                 close(sock)
-                self._served.own += 1
+                self._served.add(1)
             else:
                 serve = functools.partial(self._serve, startup)
                 nursery.start_soon(self._guard, sock, host, port, serve)
@@ -150,7 +150,7 @@ class Reception:
             log.exception("internal error, the connection is closed")
         finally:
             close(sock)
-            self._served.own += 1
+            self._served.add(1)
 
     async def _serve(self, startup: Startup, sock: socket.socket, host: str, log: Context) -> None:
         await Arrival(self, sock, host, startup, log).serve()

@@ -94,6 +94,17 @@ class Elsewhere(Protocol):
         client."""
 
 
+class NothingElsewhere:
+    """No other process has listeners; see `Elsewhere`."""
+
+    async def claim(self, claimant: Claimant, place: Place) -> Yielded:  # noqa: ARG002
+        """See `Elsewhere`."""
+        return Yielded.NOTHING
+
+
+NOTHING_ELSEWHERE = NothingElsewhere()
+
+
 @attrs.frozen
 class Change:
     """What has come of other remotes."""
@@ -156,7 +167,7 @@ class Listeners:
     def __init__(
         self,
         open_listener: Callable[[Remote, Share], Awaitable[Listener]] = open_listener,
-        elsewhere: Elsewhere | None = None,
+        elsewhere: Elsewhere = NOTHING_ELSEWHERE,
     ) -> None:
         self._open_listener = open_listener
         self._elsewhere = elsewhere
@@ -232,9 +243,7 @@ class Listeners:
         holders = self._holders(remote)
         if not await _may_replace(owner, holders):
             raise refusal
-        others = Yielded.NOTHING
-        if self._elsewhere is not None:
-            others = await self._elsewhere.claim(owner, remote)
+        others = await self._elsewhere.claim(owner, remote)
         if others is Yielded.KEPT or not (holders or others is Yielded.FREED):
             raise refusal
         for old in holders:

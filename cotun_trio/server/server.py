@@ -25,7 +25,7 @@ from cotun_trio.server.listening import SocketListening
 from cotun_trio.server.logins import Logins
 from cotun_trio.server.reception import Reception
 from cotun_trio.server.reverse_listeners import Listeners
-from cotun_trio.server.shared import Common
+from cotun_trio.server.shared import SharedState
 from cotun_trio.snapshot import snapshot
 from cotun_trio.ssh.scratch import Scratch
 from cotun_trio.system.systemd import Notifier
@@ -50,8 +50,8 @@ class Server:
     """A tunnel server with one host key, that of its settings or one made for this run.
 
     `authorise` is asked what users may have.  `notifier` tells the service manager how the server
-    is.  `listening` and `places` are the world around it, where that is not the system's; `common`
-    is what it shares with other servers.  Raises `CotunError` for what the settings name and
+    is.  `listening` and `places` are the world around it, where that is not the system's; `shared`
+    is the state that other processes share.  Raises `CotunError` for what the settings name and
     cannot be used.
     """
 
@@ -64,28 +64,26 @@ class Server:
         authorise: Hook | None = None,
         listening: Listening | None = None,
         places: Places | None = None,
-        common: Common | None = None,
+        shared: SharedState | None = None,
     ) -> None:
-        common = common or Common()
+        shared = shared or SharedState.alone(settings)
         self.settings = settings
         self.notifier = notifier or Notifier({})
         self.log = get_logger("server")
         self.files = ServerFiles(settings, self.log)
         self.places = places or SystemPlaces()
-        self.logins = Logins(
-            self.files.accounts, per_minute=settings.max_auth_failures, failures=common.failures
-        )
-        self.listeners = Listeners(self.places.open_listener, common.elsewhere)
+        self.logins = Logins(self.files.accounts, shared.failures)
+        self.listeners = Listeners(self.places.open_listener, shared.elsewhere)
         self.authorisation = None if authorise is None else Authorisation(authorise)
         self.scratch = Scratch()
-        self.quota = Quota(settings.max_connections, common.forwards)
-        self.user_sessions = UserSessions(settings.max_user_sessions, common.user_sessions)
+        self.quota = Quota(settings.max_connections, shared.forwards)
+        self.user_sessions = UserSessions(settings.max_user_sessions, shared.user_sessions)
         certificates = self.files.certificates
-        self.reception = Reception(self, certificates, self.log, common)
+        self.reception = Reception(self, certificates, self.log, shared)
         self._listening = listening or SocketListening(
             settings, self.log, passed, challenges=isinstance(certificates, AcmeCertificates)
         )
-        self._sessions_changed = common.sessions_changed
+        self._sessions_changed = shared.sessions_changed
         self._reload = trio.Event()
         self._shutdown = trio.Event()
 

@@ -1,15 +1,17 @@
-"""What a server has in common with others that serve the same port (`cotun_trio.workers`): limits,
-the account of failed logins, reverse listeners.  By default it shares nothing with anybody.
+"""The state that a server may share with other processes that serve the same port
+(`cotun_trio.workers`): counts for limits, the account of failed logins, reverse listeners.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 
 from cotun_trio.access.startups import OwnTally
 from cotun_trio.counts import OwnCount
+from cotun_trio.server.logins import OwnFailures
+from cotun_trio.server.reverse_listeners import NOTHING_ELSEWHERE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,25 +20,31 @@ if TYPE_CHECKING:
     from cotun_trio.counts import Count
     from cotun_trio.server.logins import Failures
     from cotun_trio.server.reverse_listeners import Elsewhere
+    from cotun_trio.settings import ServerSettings
 
 
 @attrs.frozen(kw_only=True)
-class Common:
-    """What a server has in common with others."""
+class SharedState:
+    """The state of a server that other processes may share; by default, they do not."""
 
+    failures: Failures
+    """The account of failed logins.  Their limit is a setting, so there is no default."""
+    elsewhere: Elsewhere = NOTHING_ELSEWHERE
+    """The reverse listeners of the other processes."""
     forwards: Count = attrs.field(factory=OwnCount)
     """The connections that are carried."""
     startups: Count = attrs.field(factory=OwnCount)
-    """The connections that have not logged in, but for the back end's clients."""
+    """The connections that have not logged in, except those of the back end's clients."""
     sources: Tally = attrs.field(factory=OwnTally)
     """The connections of each source that have not logged in."""
     user_sessions: Tally = attrs.field(factory=OwnTally)
     """The sessions of each user."""
     served: Count = attrs.field(factory=OwnCount)
     """The connections that have been accepted and have ended since."""
-    failures: Failures | None = None
-    """The account of failed logins, in place of the server's own."""
-    elsewhere: Elsewhere | None = None
-    """The reverse listeners of the others."""
     sessions_changed: Callable[[int], None] = lambda _count: None
     """Called with the number of open sessions whenever that has changed."""
+
+    @classmethod
+    def alone(cls, settings: ServerSettings) -> Self:
+        """Return the state of a server that shares nothing."""
+        return cls(failures=OwnFailures(settings.max_auth_failures))

@@ -1,35 +1,50 @@
 """Several processes that are one server: ``cotun-trio server --workers``.
 
 One Python process uses one processor.  With workers, a *supervisor* opens the listening sockets,
-accepts, and hands each connection to the *worker* that has the fewest, which serves it to its end.
-Where that one does not take it in a moment, it is taken back and handed to another one.
+accepts connections, and hands each to the *worker* that has the fewest, which serves it to its end.
+A connection that its worker does not take in a moment is taken back and handed to another worker.
 
-A tunnel has few connections, and they live long: to share them out one by one is better than to let
-the kernel do it by a hash (SO_REUSEPORT), a worker that dies takes no queue with it, and one that
-has to end is given nothing more.
+A tunnel has few connections, and they live long: it is better to share them out one by one than to
+let the kernel do it by a hash (SO_REUSEPORT).  Besides, a worker that dies takes no queue with it,
+and a worker that has to end is given nothing more.
 
-* `control`: what the two say to each other, bytes in, messages out.
-* `link`: the same on a socket.
-* `handover`: accepted connections, given to a worker, and taken back.
-* `shared_counts`: what is counted in memory that all of them have, for limits on the whole.
-* `attention`: whether a worker answers.  `progress`: what shows that it does not stand still.
-* `roster`: which worker gets a connection.  `dispatch`: it gets it, or another one does.
-* `restarts`: when another one is started in the place of one that has died.
+The supervisor's process:
+
+* `supervisor`: listens, accepts, and is the server to its user and to the service manager.
+* `worker_pool`: the workers: started, heard, replaced, retired.
+* `worker_handle`: one worker, as the supervisor sees it.
+* `launch`: the launch of a worker: its slot, its process, its link, and the first message to it.
 * `spawn`: the process of a worker, started and seen to its end.
-* `supervisor`: the parent.  `rulings`: what the workers ask of it.
-* `worker`: the child, a `cotun_trio.server.server.Server` that is handed its connections.
+* `restarts`: when a worker is started again in the place of one that has ended.
+* `balancer`: the choice of the worker that gets a connection.
+* `dispatch`: accepted connections go to workers, and to others where one does not take them.
+* `attention`: whether a worker answers.
+* `shared_rules`: decisions for all workers: failed logins, and listeners that are claimed.
 
-A worker is a fresh process, not a fork of one with a running event loop.  It has a socket to the
-supervisor as a descriptor, and gets the rest through that: the settings and the host key.  Nothing
-is secret in its command line or its environment.  The end of the socket is the end of the
-supervisor, and then the worker ends, too, in its own good time.
+A worker's process:
 
-What is right across all workers, and how exactly:
+* `__main__`: the program that `spawn` starts.
+* `worker`: a `cotun_trio.server.server.Server` that is handed its connections.
+* `progress`: counts the steps of its tasks, which show that it does not stand still.
 
-* Limits on connections are checked against the sum of all counts.  Several workers can look at the
-  same moment, so that there may be as many too many as there are other workers.  Sources and users
-  are counted by a keyed hash of 16 bits; two that share one are counted together.
+Between them:
+
+* `control`: the messages of both, as bytes.
+* `control_link`: the same on a socket: questions and answers.
+* `handover`: accepted connections on their way to a worker: given, taken, or taken back.
+* `shared_counts`: counts in memory that all processes share, for limits on the whole server.
+
+A worker is a fresh process, not a fork of one with a running event loop.  It inherits a socket to
+the supervisor, and gets the settings and the host key through that.  Nothing is secret in its
+command line or its environment.  When the socket ends, the supervisor has ended; then the worker
+ends, too, after the usual grace.
+
+The limits of all workers together, and how exact they are:
+
+* Limits on connections are checked against the sum of all counts.  Several workers can check at the
+  same moment, so the limit can be exceeded by the number of other workers.  Sources and users
+  are counted by a keyed hash of 16 bits; two that share a hash are counted together.
 * Failed logins are counted by the supervisor, which has a source barred in all workers at once.
-  Each worker may be judging one more login of it just then.
-* A reverse port goes to a client that comes back, whichever worker it comes back to.
+  Each worker may be checking one more login of that source just then.
+* A reverse port goes to a client that comes back, also when it comes back to another worker.
 """

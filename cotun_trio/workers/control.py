@@ -1,10 +1,10 @@
-"""What a supervisor and its workers say to each other: bytes in, messages out.
+"""The messages between a supervisor and its workers: bytes in, messages out.
 
 A message is a head (the size of its body, its kind, the number of the question that it asks or
-answers, 0 if neither) and a body: its fields as a JSON list.  The two are of the same build, so
-there are no versions, but the supervisor reads what a worker says with suspicion: a worker is what
-the network talks to.  The one exception is `Begin`, which only ever goes the other way, and whose
-body is whatever the supervisor packs.
+answers, 0 if neither) and a body: its fields as a JSON list.  Both are of the same build, so there
+are no versions.  But the supervisor trusts no message of a worker, since a worker talks to the
+network.  The one exception in form is `Begin`, which only goes to a worker: the supervisor packs
+its body as it likes.
 
 Connections go another way: `cotun_trio.workers.handover`.
 """
@@ -26,11 +26,11 @@ from cotun_trio.snapshot import Figures
 
 HEAD = struct.Struct("!IBI")
 MAX_BODY = 1024 * 1024
-"""Bytes: the settings are the longest of all."""
+"""Bytes: the settings are the longest body of all."""
 
 
 class Message:
-    """The root of all of them."""
+    """The root of all messages."""
 
     __slots__ = ()
     is_answer: ClassVar[bool] = False
@@ -45,34 +45,34 @@ M = TypeVar("M", bound=Message)
 
 @attrs.frozen
 class Begin(Message):
-    """Everything that a worker has to know; the first message."""
+    """The first message: everything that a worker has to know."""
 
     payload: bytes = attrs.field(repr=False)
 
 
 @attrs.frozen
 class Drain(Message):
-    """Let what is open end, and end."""
+    """The worker has to end, after its connections."""
 
 
 @attrs.frozen
 class Reload(Message):
-    """Read users and certificate again; a question, answered by `Done`."""
+    """The worker has to read users and certificate again; a question, answered by `Done`."""
 
 
 @attrs.frozen
 class Count(Message):
-    """A question, answered by `Counted`."""
+    """A question for the figures of a worker, answered by `Counted`."""
 
 
 @attrs.frozen
 class Ping(Message):
-    """A question, answered by `Done`."""
+    """A question whether a worker answers; the answer is `Done`."""
 
 
 @attrs.frozen
 class Barred(Message):
-    """Nobody from this source is let in for so many seconds."""
+    """No login from this source is accepted for so many seconds."""
 
     source: str
     seconds: float
@@ -83,38 +83,38 @@ class Barred(Message):
 
 @attrs.frozen
 class Ready(Message):
-    """It can serve connections."""
+    """The worker can serve connections."""
 
 
 @attrs.frozen
 class CannotServe(Message):
-    """It cannot, and ends."""
+    """The worker cannot serve, and ends."""
 
     reason: str
 
 
 @attrs.frozen
 class Leaving(Message):
-    """Somebody wants it to end, who is not the supervisor."""
+    """Something other than the supervisor wants the worker to end."""
 
 
 @attrs.frozen
 class Sessions(Message):
-    """So many clients are in."""
+    """The number of open sessions has changed."""
 
     count: int
 
 
 @attrs.frozen
 class LoginFailed(Message):
-    """A question, answered by `Penalty`."""
+    """A login from this source has failed; a question, answered by `Penalty`."""
 
     source: str
 
 
 @attrs.frozen
 class Farewell(Message):
-    """The last message of a worker that ends as it should: what it has done in its life."""
+    """The last message of a worker that ends in order: the figures of its life."""
 
     figures: Figures
 
@@ -124,9 +124,9 @@ class Farewell(Message):
 
 @attrs.frozen
 class Claim(Message):
-    """A session wants to listen here; a question, answered by `Yield`.
+    """A session wants to listen at this place; a question, answered by `Yield`.
 
-    A worker asks the supervisor, and the supervisor all others.
+    A worker asks the supervisor, and the supervisor asks all other workers.
     """
 
     local_host: str
@@ -142,14 +142,14 @@ class Claim(Message):
 
 @attrs.frozen
 class Done(Message):
-    """It has been done."""
+    """The answer to `Ping` and `Reload`."""
 
     is_answer = True
 
 
 @attrs.frozen
 class Counted(Message):
-    """What is going on in a worker."""
+    """The figures of a worker at present."""
 
     figures: Figures
     is_answer = True
@@ -157,7 +157,7 @@ class Counted(Message):
 
 @attrs.frozen
 class Penalty(Message):
-    """What a failed login costs; see `cotun_trio.access.penalties.Verdict`."""
+    """The price of a failed login; see `cotun_trio.access.penalties.Verdict`."""
 
     delay: float
     barred_for: float
@@ -166,7 +166,7 @@ class Penalty(Message):
 
 @attrs.frozen
 class Yield(Message):
-    """What has come of a claim."""
+    """The outcome of a claim."""
 
     outcome: Yielded
     is_answer = True
@@ -211,7 +211,7 @@ class Decoder:
     def feed(self, data: bytes) -> list[tuple[Message, int]]:
         """Return the messages that are complete now, each with the number of its question.
 
-        Raises `ProtocolError` for what is none; nothing can be read after that.
+        Raises `ProtocolError` for other bytes; nothing can be read after that.
         """
         self._data += data
         messages = []

@@ -1,19 +1,19 @@
 """Accepted connections on their way from the supervisor to a worker: given, taken, or taken back.
 
 Each worker has a pair of Unix sockets for them, beside its link.  A connection is one message with
-its descriptor (SCM_RIGHTS, unix(7)), which the kernel keeps until somebody receives it.  The
-supervisor has a duplicate of the *worker's* end.  With that it receives itself what a worker has
-not taken that is frozen, busy or dead.  The kernel gives each message to exactly one of the two.
-So they need not agree on anything, which they could not while one of them does not run, and a
-worker that goes on finds nothing that another one has.
+its descriptor (SCM_RIGHTS, unix(7)), which the kernel keeps until a process receives it.  The
+supervisor has a duplicate of the *worker's* end.  With that, it can itself receive the connections
+that a frozen, busy or dead worker has not taken.  The kernel gives each message to exactly one of
+the two processes.  So they need not agree on anything, which would be impossible while one of them
+does not run; and a worker that goes on finds no connection that another worker has.
 
 The alternative, to keep our own descriptor of each connection until a worker confirms it, cannot
 tell a connection that was never taken from one whose confirmation is on its way.
 
-The messages have bounds, since two who read one stream could get halves: SOCK_SEQPACKET, or
-SOCK_DGRAM where there is no such thing.  What limits their number is the buffer of the sender,
-some 270 connections on Linux.  (``net.unix.max_dgram_qlen`` does not count between sockets that are
-connected to each other.)
+The sockets keep the bounds of messages, since two readers of one stream could get halves:
+SOCK_SEQPACKET, or SOCK_DGRAM where there is no such thing.  The number of connections on their way
+is limited by the buffer of the sender: some 270 on Linux.  (``net.unix.max_dgram_qlen`` does not
+count between sockets that are connected to each other.)
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ if TYPE_CHECKING:
 
 KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 MAX_SIZE = 1024
-"""Bytes of a message: an address, and some words."""
+"""Bytes of a message: an address, and some characters of JSON."""
 BATCH = 64
 """Connections that a worker takes before its other tasks have their turn."""
 ALL = 1000
-"""More than there can be on their way, even if more are given meanwhile."""
+"""More connections than can be on their way, even if some are given meanwhile."""
 PAUSE = 0.1
 """Seconds before another try where the system has too many descriptors on their way
-(ETOOMANYREFS, unix(7)): nothing says when that has changed."""
+(ETOOMANYREFS, unix(7)): the system does not tell when that has changed."""
 _ROOM = socket.CMSG_SPACE(array.array("i").itemsize)
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
@@ -66,35 +66,35 @@ class Connection:
     port: int
 
     def pack(self) -> bytes:
-        """Return it as bytes."""
+        """Return the connection as bytes."""
         return json.dumps(attrs.astuple(self)).encode()
 
     @classmethod
     def unpack(cls, data: bytes) -> Connection:
-        """Return what the supervisor has packed: nobody else sends anything this way."""
+        """Return the connection that the supervisor has packed: no other process writes here."""
         return cls(*json.loads(data))
 
 
 class Outgoing:
-    """The supervisor's side.  `taken` is what the worker counts.  `close` it at the end.
+    """The supervisor's side.  The worker counts in `taken`.  `close` it at the end.
 
-    Raises `OSError` where the system has no sockets.
+    Raises `OSError` where the system has no sockets left.
     """
 
     def __init__(self, taken: Count) -> None:
         self._ours, self._theirs = socket.socketpair(socket.AF_UNIX, KIND)
         self._ours.setblocking(False)
-        self._theirs.setblocking(False)  # for the worker, too: it is the same open file
+        self._theirs.setblocking(False)  # for the worker, too: it has the same open file
         self._taken = taken
-        self._times: deque[float] = deque()  # when they were given that may not be taken yet
+        self._times: deque[float] = deque()  # when each untaken connection was given
         self._full = trio.Event()
         self._pause = 0.0
         self.given = 0
-        """Connections that have been given, and have not been taken back."""
+        """The number of connections that have been given and not taken back."""
 
     @property
     def theirs(self) -> int:
-        """The descriptor that the worker has to inherit."""
+        """The descriptor that the worker inherits."""
         return self._theirs.fileno()
 
     @property
@@ -104,12 +104,12 @@ class Outgoing:
 
     @property
     def untaken(self) -> int:
-        """Connections that the worker has not taken."""
+        """The number of connections that the worker has not taken."""
         return self.given - self._taken.own
 
     @property
     def since(self) -> float:
-        """When the first of them was given, by Trio's clock; infinity where there is none."""
+        """When the first untaken one was given, by Trio's clock; infinity where all are taken."""
         times, untaken = self._times, self.untaken
         while len(times) > untaken:
             times.popleft()
@@ -141,25 +141,25 @@ class Outgoing:
                 if descriptor >= 0:
                     return connection, socket.socket(fileno=descriptor)
                 log.warning("a connection is lost: out of file descriptors")
-        # All that was given has been received, if not counted yet.
+        # All connections have been received, even if the worker has not counted the last one yet.
         self._times.clear()
         return None
 
     async def regain_room(self) -> None:
-        """Wait until there is no room, and then until there is some."""
+        """Wait until there is no room, and then until there is some again."""
         await self._full.wait()
         await wait_writable(self._ours)
         await trio.sleep(self._pause)
         self._full = trio.Event()
 
     def close(self) -> None:
-        """Close it; what the worker has not taken, nobody gets any more."""
+        """Close both ends; connections that have not been taken are lost."""
         close(self._ours)
         close(self._theirs)
 
 
 class Incoming:
-    """The worker's side: its socket, and its count of what it has taken."""
+    """The worker's side: its socket, and its count of taken connections."""
 
     def __init__(self, sock: socket.socket, taken: Count) -> None:
         self._sock = sock
@@ -176,7 +176,7 @@ class Incoming:
                 return
 
     def take(self, accepted: Callable[[Connection, int], None], most: int = BATCH) -> bool:
-        """Do the same with those that are there, without waiting, but with no more than `most`.
+        """Do the same without waiting, with at most `most` connections.
 
         Returns false where the supervisor is gone.
         """
@@ -185,7 +185,7 @@ class Incoming:
                 found = _receive(self._sock)
                 if found is None:
                     return False
-                self._taken.own += 1
+                self._taken.add(1)
                 accepted(*found)
         return True
 

@@ -1,10 +1,10 @@
-"""A worker shows that it makes progress: it counts the turns of its tasks in the shared memory.
+"""The progress of a worker: it counts the turns of its tasks in the shared memory.
 
-A worker that has a lot to do may come to a question late, since all tasks that can run have their
+A worker that has a lot to do may answer a question late, since all tasks that can run have their
 turn first.  But each turn ends after some milliseconds, unless the process is stopped or caught in
-an endless loop.  So a number that goes on tells one from the other, and needs no time of anybody.
-It is counted for each turn, not each round of the event loop: one round can be thousands of turns.
-That costs 0.4 µs a turn, which takes 2 µs where it does nothing at all.
+an endless loop.  So a count that grows tells a busy worker from a stopped one.  The turns are
+counted, not the rounds of the event loop: one round can be thousands of turns.  That costs 0.4 µs a
+turn; a turn that does nothing takes 2 µs.
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ class Steps(trio.abc.Instrument):
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:  # noqa: ARG002
         """Count one; Trio calls this."""
-        # Not by the property of `count`: that is twice the price.
+        # Not by the method of `count`: a call more for each turn would double the price.
         self._steps = self._numbers[self._place] = self._steps + 1

@@ -1,15 +1,15 @@
-"""When a worker is started again in the place of one that has ended: soon, and not too often."""
+"""When a worker is started again in the place of one that has ended: soon, but not too often."""
 
 from __future__ import annotations
 
 STABLE = 10.0
-"""Seconds after which the end of a worker has nothing to do with its start."""
+"""Seconds of life after which the end of a worker has nothing to do with its start."""
 FIRST_DELAY, MAX_DELAY = 0.1, 30.0
 """Seconds before the next start, after the second early end in a row, and after many."""
 
 
 class Restarts:
-    """The account of one place for a worker: what happens in another place does not matter here."""
+    """The account of one worker's place; each place has its own."""
 
     def __init__(self) -> None:
         self._failures = 0  # in a row

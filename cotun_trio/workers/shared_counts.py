@@ -1,8 +1,8 @@
-"""Counts in memory that several processes have in common, for limits on all of them together.
+"""Counts in memory that several processes share, for limits on all of them together.
 
-Each process has a slot that nobody else writes to, and everybody reads the sum of all: there is
-nothing to lock, and what a process has counted that dies is gone with its slot.  A number is eight
-or four aligned bytes, which are written and read as one by the processors that we know of.
+Each process writes to a slot of its own, and reads the sum of all slots.  So there is nothing to
+lock, and the counts of a dead process are gone with its slot.  A number is eight or four aligned
+bytes, which all processors that we know of write and read as one.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import tempfile
 
 CELLS = 65_536
 """Numbers of a table, one for each hash of 16 bits: 256 KiB a table and slot, which take memory
-page by page as they are used.  The hash has a key, so that nobody can choose to share a cell with
-somebody else."""
+page by page as they are used.  The hash has a key, so that no client can choose to share a cell
+with another one."""
 FORWARDS, STARTUPS, SERVED, TAKEN, STEPS = range(5)
-"""The other numbers of a slot.  `TAKEN` are connections that a worker has taken from its
-`cotun_trio.workers.handover`, and `STEPS` those of its tasks (`cotun_trio.workers.progress`)."""
+"""The other numbers of a slot.  `TAKEN` counts the connections that a worker has taken from
+its `cotun_trio.workers.handover`, and `STEPS` is for `cotun_trio.workers.progress`."""
 SOURCES, USERS = range(2)
-"""The tables: connections by their source, and sessions by the name of their user."""
-_HEAD = 64  # bytes for the numbers: a line of the processor's cache
+"""The tables of a slot: connections by their source, and sessions by the name of their user."""
+_HEAD = 64  # bytes for the numbers: one line of the processor's cache
 _TABLE = 4 * CELLS
 _SLOT = _HEAD + 2 * _TABLE
 
 
 def allocate(slots: int) -> int:
-    """Return a descriptor of such memory, all zero, for so many slots.  It has no name."""
+    """Return a descriptor of memory for so many slots, all zero.  It has no name."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("cotun-trio")
     else:
@@ -38,7 +38,7 @@ def allocate(slots: int) -> int:
 
 
 class SharedCounts:
-    """The memory behind `descriptor`, which stays the caller's.  `key` is that of the hash.
+    """The shared memory behind `descriptor`, which the caller closes.  `key` is for the hash.
 
     `close` it.
     """
@@ -52,22 +52,22 @@ class SharedCounts:
         self._key = key
 
     def count(self, which: int, slot: int) -> SharedCount:
-        """Return the count of one thing, as the owner of `slot` sees it."""
+        """Return one count, for the owner of `slot`."""
         return SharedCount(self._numbers, range(which, self._slots * _SLOT // 8, _SLOT // 8), slot)
 
     def tally(self, slot: int, table: int) -> SharedTally:
-        """Return what is counted in one table, as the owner of `slot` sees it."""
+        """Return the counts of one table, for the owner of `slot`."""
         first = (_HEAD + table * _TABLE) // 4
         starts = range(first, first + self._slots * _SLOT // 4, _SLOT // 4)
         return SharedTally(self._cells, starts, slot, self._key)
 
     def clear(self, slot: int) -> None:
-        """Forget what the owner of `slot` has counted: it is dead."""
+        """Set all counts of `slot` to zero: its owner is dead."""
         start = slot * _SLOT
         self._view[start : start + _SLOT] = bytes(_SLOT)
 
     def close(self) -> None:
-        """Let go of the memory.  Counts that were given out must not be used any more."""
+        """Close the memory.  Counts that were given out must not be used any more."""
         for view in (self._numbers, self._cells, self._view):
             view.release()
         self._map.close()
@@ -83,23 +83,23 @@ class SharedCount:
 
     @property
     def cell(self) -> tuple[memoryview[int], int]:
-        """Where ours is, for one who writes to it too often to do so by a property."""
+        """The place of our number, for code that writes too often to call `add`."""
         return self._numbers, self._mine
 
     @property
     def own(self) -> int:
-        """What is in our slot."""
+        """The number in our slot."""
         return self._numbers[self._mine]
-
-    @own.setter
-    def own(self, value: int) -> None:
-        self._numbers[self._mine] = value
 
     @property
     def total(self) -> int:
         """The sum over all slots."""
         numbers = self._numbers
         return sum([numbers[place] for place in self._places])
+
+    def add(self, number: int) -> None:
+        """Add to the number in our slot."""
+        self._numbers[self._mine] += number
 
 
 class SharedTally:
@@ -112,12 +112,12 @@ class SharedTally:
         self._key = key
 
     def of(self, name: str) -> int:
-        """Return how many there are of a source or user, or of another with the same hash."""
+        """Return the count of a source or user, and of others with the same hash."""
         cell, cells = self._cell(name), self._cells
         return sum([cells[start + cell] for start in self._starts])
 
     def change(self, name: str, by: int) -> None:
-        """Count one, or no longer."""
+        """Add `by` to the count in our slot."""
         self._cells[self._mine + self._cell(name)] += by
 
     def _cell(self, name: str) -> int:

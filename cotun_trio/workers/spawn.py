@@ -1,7 +1,7 @@
 """The process of a worker: started afresh, in a process group of its own, and seen to its end.
 
-A fresh process, since a running event loop cannot be forked; a group of its own, since a terminal's
-Ctrl-C is for the supervisor alone, which then decides what becomes of the workers.
+It is fresh, since a running event loop cannot be forked.  It has a group of its own, since a
+terminal's Ctrl-C is for the supervisor alone, which then ends the workers.
 """
 
 from __future__ import annotations
@@ -30,26 +30,27 @@ if TYPE_CHECKING:
 
 MODULE = "cotun_trio.workers"
 DEATH = 5.0
-"""Seconds for a process to be gone that has been killed, or has closed its end of the link."""
+"""Seconds for a process to end after it was killed, or has closed its end of the link."""
 _SETTINGS = re.compile("HOST|PORT|AUTH|COTUN_.*|PYTHONPATH")
 
 
 @attrs.frozen(kw_only=True)
 class Start:
-    """What a worker begins with."""
+    """The content of `cotun_trio.workers.control.Begin`: all that a worker begins with."""
 
     number: int
-    """Of the worker: each has another one, as long as its supervisor lives."""
+    """The number of the worker; a supervisor never uses one again."""
     slot: int
+    """The slot of the worker, of all `slots` in the shared memory."""
     slots: int
     key: bytes = attrs.field(repr=False)
-    """See `cotun_trio.workers.shared_counts`."""
+    """The key of the hash; see `cotun_trio.workers.shared_counts`."""
     settings: ServerSettings
     process: ProcessSettings
     host_key: HostKey = attrs.field(repr=False, eq=False)
 
     def pack(self) -> bytes:
-        """Return it as bytes, for a process of ours that nobody else can write to."""
+        """Return it as bytes, for a socket to which no other process can write."""
         fields = attrs.asdict(self, recurse=False)
         fields["settings"] = attrs.evolve(self.settings, host_key=None)
         fields["host_key"] = encode_host_key(self.host_key)
@@ -57,13 +58,16 @@ class Start:
 
     @classmethod
     def unpack(cls, payload: bytes) -> Start:
-        """Return what was packed.  Raises `ValueError` where another version has done that."""
-        # From our own parent, by a socket that nobody else has.
+        """Return the result of `pack` as a `Start`.
+
+        Raises `ValueError` where another version has packed it.
+        """
+        # From our own parent, by a socket that no other process has.
         version, fields = pickle.loads(payload)  # noqa: S301
         if version != __version__:
             raise ValueError(
                 f"the supervisor is cotun-trio {version}, and this is {__version__}: "
-                "start the whole of it again"
+                "restart the whole server"
             )
         return cls(**{**fields, "host_key": decode_host_key(fields["host_key"])})
 
@@ -72,17 +76,17 @@ class Start:
 async def worker_process(
     counts: int, connections: int
 ) -> AsyncIterator[tuple[trio.Process, socket.socket]]:
-    """Run a worker; give its process, and our end of its link, which is yours.
+    """Run a worker; give its process, and our end of its link, which the caller closes.
 
-    `counts` is the descriptor of the shared memory, and `connections` that of its end of the
-    sockets for connections.  Whatever still lives at the end is killed.
+    `counts` is the descriptor of the shared memory, and `connections` that of the worker's end of
+    the sockets for connections.  A process that still lives at the end is killed.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with theirs:
             descriptors = (theirs.fileno(), counts, connections)
             process = await trio.lowlevel.open_process(
-                # -P: what is in the working directory is none of its modules (see `_environment`).
+                # -P: files in the working directory are no modules of it (see `_environment`).
                 [sys.executable, "-P", "-m", MODULE, *map(str, descriptors)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=descriptors,
@@ -102,13 +106,13 @@ async def worker_process(
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment of a worker: no settings, but the same modules as ours."""
+    """Return the environment of a worker: without settings, and with the same modules as ours."""
     kept = {name: value for name, value in os.environ.items() if not _SETTINGS.fullmatch(name)}
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 def show_end(status: int) -> str:
-    """Return how a process has ended."""
+    """Return the end of a process with this status, for the log."""
     if status >= 0:
         return f"ended with status {status}"
     try:

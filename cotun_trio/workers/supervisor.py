@@ -1,7 +1,7 @@
-"""The supervisor: listens, accepts, and is to the outside what a single server would be.
+"""The supervisor: listens, accepts, and looks like a single server from outside.
 
-To whoever runs it, it is the server: the pid file, the service manager, the signals and the exit
-status are its own.
+To its user and to the service manager, it is the server: the pid file, the notifications, the
+signals and the exit status are its own.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from cotun_trio.server.listening import SocketListening
 from cotun_trio.snapshot import Figures, Past, figures
 from cotun_trio.units import format_duration
 from cotun_trio.workers import control
-from cotun_trio.workers.crew import Crew
+from cotun_trio.workers.control_link import LinkLost
 from cotun_trio.workers.handover import Connection
-from cotun_trio.workers.link import LinkLost
+from cotun_trio.workers.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
     import socket
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
     from cotun_trio.settings import ProcessSettings, ServerSettings
     from cotun_trio.system.systemd import Notifier, Passed
-    from cotun_trio.workers.member import Member
+    from cotun_trio.workers.worker_handle import WorkerHandle
 
 PATIENCE = 5.0
-"""Seconds for a worker to say what it is doing."""
+"""Seconds for a worker to answer with its figures."""
 RELOAD = 60.0
-"""The same to read files again: they may be large, and on a slow disk."""
+"""Seconds for a worker to read files again: they may be large, and on a slow disk."""
 
 
 class Supervisor:
-    """A server of several processes: those that `process` says, for `settings`.
+    """A server with these `settings`, in as many worker processes as `process` says.
 
-    `passed` are listening sockets that are there already, and `notifier` knows who wants to hear
-    how it is.  Raises `CotunError` for what the settings name and cannot be used.
+    `passed` are listening sockets that the service manager has opened, and `notifier` tells it how
+    the server is.  Raises `CotunError` for files that cannot be used.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class Supervisor:
         self._nursery: trio.Nursery | None = None
         self._is_ready = False
         self._shutdown = trio.Event()
-        self._somebody = trio.Event()  # there is a worker that answers
+        self._can_accept = trio.Event()  # a worker answers, and can be given connections
         self._accepting: set[trio.CancelScope] = set()
-        self._crew = Crew(self._settings, process, self.log, self._crew_changed)
+        self._pool = WorkerPool(self._settings, process, self.log, self._pool_changed)
 
     async def run(self) -> None:
         """Serve until `shut_down`, and until that is done, or until cancelled.
@@ -79,19 +79,19 @@ class Supervisor:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
-                    await self._crew.start(nursery)
+                    await self._pool.start(nursery)
                     await self._serve()
                 except CotunError as error:
                     failure = error
                 nursery.cancel_scope.cancel()
         finally:
             self._listening.close()
-            self._crew.close()
+            self._pool.close()
         if failure is not None:
             raise failure
 
     async def _serve(self) -> None:
-        """Accept connections until it is time to end, and then see the workers out."""
+        """Accept connections until `shut_down`, and then wait for the workers to end."""
         async with trio.open_nursery() as accepting:
             self._accept(accepting)
             self._is_ready = True
@@ -104,7 +104,7 @@ class Supervisor:
         self.log.info(
             "Shutting down, %d sessions have %s to end", self._sessions, format_duration(grace)
         )
-        await self._crew.end(grace)
+        await self._pool.end(grace)
 
     def shut_down(self) -> None:
         """See `Server.shut_down`."""
@@ -121,9 +121,9 @@ class Supervisor:
             accepting.start_soon(self._accept_on, listener, True)
 
     async def _accept_on(self, listener: socket.socket, health: bool) -> None:
-        """Accept while a worker answers; while none does, the kernel keeps what comes."""
+        """Accept while a worker answers; while none does, the kernel keeps new connections."""
         while True:
-            await self._somebody.wait()
+            await self._can_accept.wait()
             with trio.CancelScope() as scope:
                 self._accepting.add(scope)
                 try:
@@ -134,16 +134,16 @@ class Supervisor:
     def _accepted(self, health: bool, sock: socket.socket, address: object) -> None:
         assert isinstance(address, tuple)
         host, port = address[:2]
-        self._crew.hand_over(Connection(health, host, port), sock)
+        self._pool.hand_over(Connection(health, host, port), sock)
 
     # ---- the workers
 
-    def _crew_changed(self) -> None:
-        is_open = self._crew.dispatch.is_open
-        if is_open and not self._somebody.is_set():
-            self._somebody.set()
-        elif not is_open and self._somebody.is_set():
-            self._somebody = trio.Event()
+    def _pool_changed(self) -> None:
+        is_open = self._pool.dispatch.is_open
+        if is_open and not self._can_accept.is_set():
+            self._can_accept.set()
+        elif not is_open and self._can_accept.is_set():
+            self._can_accept = trio.Event()
             for scope in self._accepting:
                 scope.cancel()
         if self._is_ready and not self._shutdown.is_set():
@@ -151,10 +151,10 @@ class Supervisor:
 
     @property
     def _sessions(self) -> int:
-        return sum(member.sessions for member in self._crew.members)
+        return sum(worker.sessions for worker in self._pool.workers)
 
     def _status(self) -> str:
-        workers = len(self._crew.dispatch.roster)
+        workers = len(self._pool.dispatch.balancer)
         where = ", ".join(self._listening.addresses)
         return f"Listening on {where}; {self._sessions} sessions in {workers} workers"
 
@@ -163,8 +163,8 @@ class Supervisor:
             self._nursery.start_soon(task, *args)
 
     def replace_all(self) -> None:
-        """Replace all workers, soon: one after the other, with nobody's connection lost."""
-        self._soon(self._crew.replace_all, self._nursery)
+        """Replace all workers, soon: one after the other, and no new connection is lost."""
+        self._soon(self._pool.replace_all, self._nursery)
 
     def reload(self) -> None:
         """Have all workers read the users file and the certificate again, soon."""
@@ -175,36 +175,36 @@ class Supervisor:
             await self._ask_all(control.Reload(), control.Done, RELOAD)
 
     def log_snapshot(self) -> None:
-        """Log what is going on, in all workers together."""
+        """Log the figures of all workers together, soon."""
         self._soon(self._log_snapshot)
 
     async def _log_snapshot(self) -> None:
         counted = await self._ask_all(control.Count(), control.Counted, PATIENCE)
-        total = self._crew.past + figures(Past(), ())
+        total = self._pool.past + figures(Past(), ())
         words = []
-        for member, answer in counted:
+        for worker, answer in counted:
             count = Figures() if answer is None else answer.figures
             total += count
-            what = "no answer" if answer is None else f"{count.sessions} sessions"
-            words.append(f"{member.number} (process {member.process.pid}, {what})")
+            sessions = "no answer" if answer is None else f"{count.sessions} sessions"
+            words.append(f"{worker.number} (process {worker.process.pid}, {sessions})")
         line = total.show(time.monotonic() - self._began)
         self.log.info("%s, workers %s", line, ", ".join(words) or "none")
 
     async def _ask_all(
         self, question: control.Message, kind: type[control.M], patience: float
-    ) -> list[tuple[Member, control.M | None]]:
-        """Ask all workers; return each with its answer, None where that has not come in time."""
-        answers: dict[Member, control.M] = {}
-        members = list(self._crew.members)
+    ) -> list[tuple[WorkerHandle, control.M | None]]:
+        """Ask all workers; return each with its answer, or None where that did not come in time."""
+        answers: dict[WorkerHandle, control.M] = {}
+        workers = list(self._pool.workers)
 
-        async def ask(member: Member) -> None:
+        async def ask(worker: WorkerHandle) -> None:
             with trio.move_on_after(patience):
                 try:
-                    answers[member] = await member.link.ask(question, kind)
+                    answers[worker] = await worker.link.ask(question, kind)
                 except LinkLost:
                     return
 
         async with trio.open_nursery() as nursery:
-            for member in members:
-                nursery.start_soon(ask, member)
-        return [(member, answers.get(member)) for member in members]
+            for worker in workers:
+                nursery.start_soon(ask, worker)
+        return [(worker, answers.get(worker)) for worker in workers]

@@ -1,8 +1,8 @@
-"""A worker: a server that is given its connections, and shares its limits.
+"""A worker: a server that is handed its connections, and shares its limits.
 
-It ends when the supervisor says so, when that is gone, and otherwise never: signals are the
-supervisor's.  Of SIGTERM, which systemd sends to everybody, it tells the supervisor, which starts
-another worker first unless it is about to end itself.
+It ends when the supervisor says so, or is gone, and not by signals.  When it gets SIGTERM, which
+systemd sends to all processes, it tells the supervisor.  That starts another worker first, unless
+it is about to end itself.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from cotun_trio.access.penalties import Verdict
 from cotun_trio.errors import CotunError
 from cotun_trio.server.reverse_listeners import Yielded
 from cotun_trio.server.server import Server
-from cotun_trio.server.shared import Common
+from cotun_trio.server.shared import SharedState
 from cotun_trio.snapshot import figures
 from cotun_trio.system.process import prepare
 from cotun_trio.system.task_tree import log_task_tree
 from cotun_trio.workers import control
+from cotun_trio.workers.control_link import ControlLink, LinkLost
 from cotun_trio.workers.handover import ALL, Incoming
-from cotun_trio.workers.link import Link, LinkLost
 from cotun_trio.workers.progress import Steps
 from cotun_trio.workers.shared_counts import (
     FORWARDS,
@@ -49,26 +49,26 @@ if TYPE_CHECKING:
     from cotun_trio.logs import Context
     from cotun_trio.server.listening import Doors
     from cotun_trio.server.reverse_listeners import Claimant, Place
+    from cotun_trio.workers.control_link import Received
     from cotun_trio.workers.handover import Connection
-    from cotun_trio.workers.link import Received
 
 IGNORED = (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
-"""What is sent to all processes of a service may be meant for its first one alone."""
+"""Signals that may reach all processes of a service, and are meant for the first one alone."""
 PARTING = 1.0
-"""Seconds for the supervisor to take the last message."""
+"""Seconds for the supervisor to receive the last message."""
 GONE = Verdict(2.0)
-"""What a failed login costs when there is nobody to count it any more."""
+"""The price of a failed login when the supervisor, which counts them, is gone."""
 
 
-class Failures:
+class LinkFailures:
     """The supervisor's account of failed logins; see `cotun_trio.server.logins.Failures`."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ControlLink) -> None:
         self._link = link
-        self._barred: dict[str, float] = {}  # until when, by Trio's clock
+        self._barred: dict[str, float] = {}  # by source, until this time by Trio's clock
 
     async def failed(self, source: str) -> Verdict:
-        """Ask the supervisor what it costs."""
+        """Ask the supervisor for the price."""
         try:
             penalty = await self._link.ask(control.LoginFailed(source), control.Penalty)
         except LinkLost:
@@ -76,7 +76,7 @@ class Failures:
         return Verdict(penalty.delay, penalty.barred_for)
 
     def bar(self, source: str, seconds: float) -> None:
-        """Let nobody from `source` in for so long."""
+        """Accept no login from `source` for so long."""
         now = trio.current_time()
         self._barred = {other: until for other, until in self._barred.items() if until > now}
         self._barred[source] = now + seconds
@@ -87,14 +87,14 @@ class Failures:
         return 0.0 if until is None else max(until - trio.current_time(), 0.0)
 
 
-class Elsewhere:
+class LinkElsewhere:
     """The listeners of other workers; see `cotun_trio.server.reverse_listeners.Elsewhere`."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ControlLink) -> None:
         self._link = link
 
     async def claim(self, claimant: Claimant, place: Place) -> Yielded:
-        """Ask the supervisor, which asks the others."""
+        """Ask the supervisor, which asks the other workers."""
         claim = control.Claim(
             place.local_host,
             place.local_port,
@@ -112,7 +112,7 @@ class Elsewhere:
 class LinkListening:
     """The supervisor's listeners, seen from a worker: connections come by `incoming`.
 
-    `served` counts those that have ended; `log` is for those that are lost.
+    `served` counts connections that have ended; `log` is for lost ones.
     """
 
     announces = False
@@ -139,23 +139,23 @@ class LinkListening:
         accepting.start_soon(self._incoming.run, self.serve_connection)
 
     def close(self) -> None:
-        """See `cotun_trio.server.listening.Listening`: the supervisor does that."""
+        """See `cotun_trio.server.listening.Listening`: here, the supervisor does that."""
 
     def take_given(self) -> None:
-        """Take what has been given so far."""
+        """Take the connections that have been given so far."""
         if self._take_over and not self._is_draining:
             self._incoming.take(self.serve_connection, ALL)
 
     def take_the_last(self) -> None:
-        """Take what has been given so far, and nothing from now on."""
+        """Take the connections that have been given so far, and none from now on."""
         self.take_given()
         self._is_draining = True
 
     def serve_connection(self, connection: Connection, descriptor: int) -> None:
-        """Have one served; without a descriptor it is lost."""
+        """Have a connection served; it is lost where `descriptor` is -1."""
         if descriptor < 0:
             self._log().warning("a connection is lost: out of file descriptors")
-            self._served.own += 1
+            self._served.add(1)
             return
         sock = socket.socket(fileno=descriptor)
         sock.setblocking(False)
@@ -166,29 +166,29 @@ class Worker:
     """A server that gets its connections and its orders by its `link`."""
 
     def __init__(
-        self, start: Start, link: Link, incoming: socket.socket, counts: SharedCounts
+        self, start: Start, link: ControlLink, incoming: socket.socket, counts: SharedCounts
     ) -> None:
         self._link = link
         self._incoming = Incoming(incoming, counts.count(TAKEN, start.slot))
-        self._failures = Failures(link)
-        common = Common(
+        self._failures = LinkFailures(link)
+        shared = SharedState(
             forwards=counts.count(FORWARDS, start.slot),
             startups=counts.count(STARTUPS, start.slot),
             sources=counts.tally(start.slot, SOURCES),
             user_sessions=counts.tally(start.slot, USERS),
             served=counts.count(SERVED, start.slot),
             failures=self._failures,
-            elsewhere=Elsewhere(link),
+            elsewhere=LinkElsewhere(link),
             sessions_changed=lambda count: link.send(control.Sessions(count)),
         )
-        self.listening = LinkListening(self._incoming, common.served, lambda: self._log_lost)
-        """What the connections come by."""
+        self.listening = LinkListening(self._incoming, shared.served, lambda: self._log_lost)
+        """The way by which connections come."""
         settings = attrs.evolve(start.settings, host_key=start.host_key)
-        self._server = server = Server(settings, listening=self.listening, common=common)
+        self._server = server = Server(settings, listening=self.listening, shared=shared)
         self._log_lost = server.log.limited(server.reception.log_limits.of("lost connections"))
 
     async def serve(self) -> None:
-        """Serve until the supervisor says otherwise, and until that is done.
+        """Serve until the supervisor ends it, and then until open connections have ended.
 
         Where it cannot serve at all, the supervisor is told.
         """
@@ -213,7 +213,7 @@ class Worker:
     # ---- orders of the supervisor
 
     async def _obey(self, nursery: trio.Nursery) -> None:
-        """Do what the supervisor says, and end when it is gone."""
+        """Do what the supervisor asks for, and end when it is gone."""
         await self._link.hear(functools.partial(self._hear, nursery))
         self._drain()
 
@@ -224,7 +224,7 @@ class Worker:
     def _hear(self, nursery: trio.Nursery, received: Received) -> None:
         message, number = received.message, received.number
         if isinstance(message, control.Ping):
-            # First what was given before: the answer says that it has been taken.
+            # First take the connections given before: the answer means that they have been taken.
             self.listening.take_given()
             self._link.send(control.Done(), number=number)
         elif isinstance(message, control.Count):
@@ -258,7 +258,7 @@ class Worker:
 class _Ready:
     """Tells the supervisor when the server has started (a `trio.TaskStatus`)."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: ControlLink) -> None:
         self._link = link
 
     def started(self, _value: None = None) -> None:
@@ -266,11 +266,11 @@ class _Ready:
 
 
 def begin(sock: socket.socket) -> Start | None:
-    """Wait for the first message, and return what it says; None where the supervisor has gone.
+    """Wait for the first message, and return its content; None where the supervisor has gone.
 
     Raises `ValueError` where the supervisor is another version.
     """
-    # Never more than that message: the next one may come with a descriptor.
+    # Never more than that message: the rest is for `ControlLink`.
     head = sock.recv(control.HEAD.size, socket.MSG_WAITALL)
     if len(head) < control.HEAD.size:
         return None
@@ -280,7 +280,7 @@ def begin(sock: socket.socket) -> Start | None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Be a worker.  `arguments` are descriptors: its link, the shared memory, its connections."""
+    """Run a worker.  `arguments` are descriptors: its link, the shared memory, its connections."""
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     descriptors = [int(argument) for argument in arguments]
@@ -298,8 +298,8 @@ def main(arguments: Sequence[str]) -> None:
     prepare(start.process, worker=start.number)
     counts = SharedCounts(memory, start.slots, start.key)
     try:
-        worker = Worker(start, Link(sock), incoming, counts)
-    except CotunError as error:  # a file is not any more what it was
+        worker = Worker(start, ControlLink(sock), incoming, counts)
+    except CotunError as error:  # a file has changed since the supervisor read it
         sock.setblocking(True)
         sock.sendall(control.encode(control.CannotServe(str(error))))
         return

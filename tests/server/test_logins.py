@@ -14,7 +14,7 @@ from cotun_trio.access.users import User, Users
 from cotun_trio.errors import AuthenticationFailed
 from cotun_trio.logs import Limits, get_logger
 from cotun_trio.server.accounts import Accounts
-from cotun_trio.server.logins import Logins
+from cotun_trio.server.logins import Logins, OwnFailures
 from tests.support.log_watch import watch_logs
 from tests.support.peer import peer_of, upgrade_request
 from tests.support.targets import connect, receive_all
@@ -29,7 +29,7 @@ LOG = get_logger("server")
 def logins(auth: Credentials | None = ALICE, per_minute: int = 10) -> tuple[Accounts, Logins]:
     """Return those of a server with one user."""
     accounts = Accounts(auth, None, LOG)
-    return accounts, Logins(accounts, per_minute=per_minute)
+    return accounts, Logins(accounts, OwnFailures(per_minute))
 
 
 async def judged(door: Logins, password: str, host: str = "192.0.2.1") -> bool:

@@ -12,7 +12,7 @@ from cotun_trio.access.credentials import Credentials
 from cotun_trio.errors import AuthenticationFailed
 from cotun_trio.net import descriptors
 from cotun_trio.server.server import Server
-from cotun_trio.server.shared import Common
+from cotun_trio.server.shared import SharedState
 from tests.support.log_watch import watch_logs
 from tests.support.peer import Gone, peer_of
 from tests.support.targets import background
@@ -80,8 +80,9 @@ async def test_our_client_tries_again_until_there_is_room(
 async def test_every_end_of_a_session_gives_its_place_back(
     how: str, autojump: trio.testing.MockClock
 ) -> None:
-    common = Common()
-    server = Server(server_settings(auth=ALICE, max_user_sessions=1), common=common)
+    settings = server_settings(auth=ALICE, max_user_sessions=1)
+    shared = SharedState.alone(settings)
+    server = Server(settings, shared=shared)
     async with background() as nursery, watch_logs() as log:
         scope = trio.CancelScope()
 
@@ -92,7 +93,7 @@ async def test_every_end_of_a_session_gives_its_place_back(
         await nursery.start(serve)
         async with peer_of(server.addresses[0], "keyed") as peer:
             await peer.log_in("alice", "secret")
-            assert common.user_sessions.of("user alice") == 1
+            assert shared.user_sessions.of("user alice") == 1
             if how == "a wrong config":
                 await peer.send_config(payload=b"{")
             elif how == "no config":
@@ -103,10 +104,10 @@ async def test_every_end_of_a_session_gives_its_place_back(
         if how != "it is cut":
             await log.wait_for("closed before it was open", "server")
             async with peer_as(ALICE, server.addresses[0]):
-                assert common.user_sessions.of("user alice") == 1
+                assert shared.user_sessions.of("user alice") == 1
             await log.wait_for("closed after", "server")
         await trio.testing.wait_all_tasks_blocked()
-        assert common.user_sessions.of("user alice") == 0
+        assert shared.user_sessions.of("user alice") == 0
 
 
 async def test_without_users_there_is_no_limit() -> None:

@@ -36,7 +36,7 @@ class BusyListening(worker.LinkListening):
                 pass
         os.close(descriptor)
         if connection.port != BUSY:
-            self._served.own += 1
+            self._served.add(1)
             return
         self._is_busy = False
         for _ in range(TURNS):
@@ -45,7 +45,7 @@ class BusyListening(worker.LinkListening):
     async def _turn(self) -> None:
         if not self._is_busy:  # the first of them: nothing else has a turn from here on
             self._is_busy = True
-            self._served.own += 1
+            self._served.add(1)
         if Path(os.environ[WHILE]).exists():
             time.sleep(TURN)
 

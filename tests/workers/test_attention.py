@@ -15,26 +15,26 @@ import trio.testing
 from cotun_trio.counts import OwnCount
 from cotun_trio.workers import control
 from cotun_trio.workers.attention import INTERVAL, LATE, LOOK, LOOKS, SILENT, Attention
+from cotun_trio.workers.control_link import ControlLink
 from cotun_trio.workers.handover import Connection, Incoming, Outgoing
-from cotun_trio.workers.link import Link
 from tests.support.targets import background
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cotun_trio.workers.link import Received
+    from cotun_trio.workers.control_link import Received
 
 A_LITTLE = 0.01
 
 
 class Watched:
-    """A worker that answers when the test says so, and what its supervisor sees of it."""
+    """A worker that answers when the test says so, and its supervisor's view of it."""
 
     def __init__(self) -> None:
         one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         self.taken, self.steps = OwnCount(), OwnCount()
         self.outgoing = Outgoing(self.taken)
-        self.link, self.other = Link(one), Link(two)
+        self.link, self.other = ControlLink(one), ControlLink(two)
         self.incoming = Incoming(socket.socket(fileno=os.dup(self.outgoing.theirs)), self.taken)
         self.attention = Attention(self.link, self.outgoing, self.steps, self._news)
         self.states: list[tuple[float, bool, bool]] = []
@@ -58,7 +58,7 @@ class Watched:
             self.answer()
 
     def answer(self) -> None:
-        """Take what has been given, and say that it is there."""
+        """Take the given connections, and answer all questions."""
         self.incoming.take(lambda _, descriptor: os.close(descriptor))
         for number in self._pings:
             self.other.send(control.Done(), number=number)
@@ -94,7 +94,7 @@ async def watched() -> AsyncIterator[Watched]:
 
 @pytest.fixture
 def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
+    """Give a clock that jumps, but only when the kernel has had time to deliver."""
     return trio.testing.MockClock(autojump_threshold=0.02)
 
 
@@ -191,7 +191,7 @@ async def test_one_that_is_busy_but_makes_progress_lives(autojump: trio.testing.
     async with watched() as worker:
         worker.frozen = True
         for _ in range(2):
-            worker.steps.own += 1
+            worker.steps.add(1)
             await trio.sleep((LOOKS - 1) * LOOK)
             assert not worker.dead_at
         assert worker.attention.is_silent

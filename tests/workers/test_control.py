@@ -1,4 +1,4 @@
-"""What a supervisor and its workers say to each other."""
+"""The messages between a supervisor and its workers."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def said(kind: type[control.Message], *fields: object) -> bytes:
         said(control.Sessions, 1.5),
         said(control.LoginFailed, None),
         said(control.Barred, "x", 1),
-        said(control.Barred, "x", float("nan")),  # JSON to Python, no JSON to anybody else
+        said(control.Barred, "x", float("nan")),  # JSON for Python alone
         said(control.Barred, "x", float("-inf")),
         HEAD.pack(12, control._KINDS.index(control.Penalty), 0) + b"[1e999, 0.0]",
         said(control.Counted, 5),
@@ -93,7 +93,7 @@ def said(kind: type[control.Message], *fields: object) -> bytes:
         HEAD.pack(MAX_BODY + 1, 0, 0),
     ],
 )
-def test_what_makes_no_sense_is_an_error(data: bytes) -> None:
+def test_malformed_bytes_are_an_error(data: bytes) -> None:
     with pytest.raises(ProtocolError):
         Decoder().feed(data)
 
@@ -104,5 +104,5 @@ def test_noise_is_an_error_or_nothing(data: bytes) -> None:
         Decoder().feed(data)
 
 
-def test_what_a_worker_begins_with_is_not_shown() -> None:
+def test_the_content_of_the_first_message_is_not_shown() -> None:
     assert "secret" not in repr(control.Begin(b"secret"))

@@ -47,7 +47,7 @@ class Ends:
         return given
 
     def serve(self, connection: Connection, descriptor: int) -> None:
-        """Be a worker that says who it has."""
+        """Be a worker that sends the port of each connection."""
         if descriptor < 0:
             self.lost.append(connection.port)
             return
@@ -107,14 +107,16 @@ async def test_a_worker_takes_them_as_they_come_and_others_have_their_turn(ends:
     assert set(turns) <= {0, BATCH, 2 * BATCH}
 
 
-async def test_what_is_not_taken_can_be_taken_back_and_is_not_found_any_more(ends: Ends) -> None:
+async def test_an_untaken_connection_can_be_taken_back_and_is_not_found_any_more(
+    ends: Ends,
+) -> None:
     for port in range(5):
         ends.give(port)
     ends.incoming.take(ends.serve, 2)
     assert (ends.outgoing.given, ends.outgoing.untaken) == (5, 3)
     assert ends.take_back() == 2
     assert (ends.outgoing.given, ends.outgoing.untaken) == (4, 2)
-    # And it goes on: each has exactly one who took it, whoever is first.
+    # And it goes on: each is taken exactly once, in whatever order.
     ends.incoming.take(ends.serve, 1)
     assert [ends.take_back(), ends.take_back()] == [4, None]
     ends.incoming.take(ends.serve)
@@ -124,10 +126,10 @@ async def test_what_is_not_taken_can_be_taken_back_and_is_not_found_any_more(end
         assert answer.recv(10) == str(port).encode()
 
 
-async def test_what_a_dead_worker_has_not_taken_is_still_there(ends: Ends) -> None:
+async def test_the_untaken_connections_of_a_dead_worker_are_still_there(ends: Ends) -> None:
     ends.give(1)
     ends.incoming.close()
-    ends.give(2)  # before anybody knows that it is dead
+    ends.give(2)  # before its death is noticed
     assert [ends.take_back() for _ in range(3)] == [1, 2, None]
     assert ends.outgoing.given == 0
 
@@ -153,12 +155,12 @@ async def test_one_that_is_received_and_not_counted_yet_does_not_stay_due(ends: 
     # A worker that is stopped between the two.
     ends.give(1)
     ends.incoming.take(ends.serve)
-    ends.taken.own -= 1
+    ends.taken.add(-1)
     assert ends.outgoing.untaken == 1
     assert ends.take_back() is None
     assert ends.outgoing.since == math.inf
     ends.give(2)
-    ends.taken.own += 1
+    ends.taken.add(1)
     assert ends.outgoing.untaken == 1
     assert ends.outgoing.since < math.inf
     assert ends.take_back() == 2

@@ -14,10 +14,10 @@ from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.logs import get_logger
 from cotun_trio.settings import ProcessSettings
 from cotun_trio.workers import attention, spawn
-from cotun_trio.workers.crew import Crew
 from cotun_trio.workers.handover import Connection
 from cotun_trio.workers.progress import Steps
 from cotun_trio.workers.shared_counts import STEPS, SharedCounts, allocate
+from cotun_trio.workers.worker_pool import WorkerPool
 from tests.support.busy_worker import BUSY, STUCK, WHILE
 from tests.support.log_watch import watch_logs
 from tests.support.sockets import until
@@ -63,14 +63,14 @@ def test_each_turn_of_a_task_counts_within_a_single_round_as_well(counts: Shared
     steps._numbers = memoryview(b"")  # it belongs to the memory, which is closed now
 
 
-class Crewed:
-    """A crew with one worker, which is a process and may be busy."""
+class SmallPool:
+    """A pool with one worker, which is a process and may be busy."""
 
     def __init__(self) -> None:
         self._news = trio.Event()
         settings = server_settings(host_key=generate_host_key())
         process = ProcessSettings(workers=1)
-        self.crew = Crew(settings, process, get_logger("server"), self._changed)
+        self.pool = WorkerPool(settings, process, get_logger("server"), self._changed)
 
     def _changed(self) -> None:
         self._news.set()
@@ -85,22 +85,22 @@ class Crewed:
         """Hand it a connection from this port."""
         here, there = socket.socketpair()
         here.close()
-        self.crew.hand_over(Connection(False, "192.0.2.1", port), there)
+        self.pool.hand_over(Connection(False, "192.0.2.1", port), there)
 
 
 @contextlib.asynccontextmanager
-async def crewed(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Crewed]:
+async def small_pool(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[SmallPool]:
     monkeypatch.setattr(spawn, "MODULE", "tests.support.busy_worker")
     monkeypatch.setattr(attention, "LOOK", LOOK)
-    result = Crewed()
+    result = SmallPool()
     async with background() as nursery:
-        await result.crew.start(nursery)
+        await result.pool.start(nursery)
         yield result
-    result.crew.close()
+    result.pool.close()
 
 
 class Watched:
-    """A worker's count of steps, of which it is known how often somebody has looked at it."""
+    """A worker's count of steps, which counts the looks at it."""
 
     def __init__(self, steps: Count) -> None:
         self._steps = steps
@@ -122,33 +122,33 @@ async def test_a_worker_that_is_busy_for_long_is_not_killed(
     busy = tmp_path / "busy"
     busy.touch()
     monkeypatch.setenv(WHILE, str(busy))
-    async with watch_logs() as log, crewed(monkeypatch) as on:
-        (member,) = on.crew.members
-        watched = Watched(member._attention._steps)
-        monkeypatch.setattr(member._attention, "_steps", watched)
+    async with watch_logs() as log, small_pool(monkeypatch) as on:
+        (worker,) = on.pool.workers
+        watched = Watched(worker._attention._steps)
+        monkeypatch.setattr(worker._attention, "_steps", watched)
         on.give(BUSY)
-        await until(lambda: not member.load)  # it has begun to be busy
+        await until(lambda: not worker.load)  # it has begun to be busy
         on.give(0)
-        await on.until(lambda: member.is_silent)
+        await on.until(lambda: worker.is_silent)
         await watched.enough.wait()
         busy.unlink()
-        await on.until(lambda: not member.is_late)
-        assert on.crew.members == [member]
-        assert member.process.poll() is None
+        await on.until(lambda: not worker.is_late)
+        assert on.pool.workers == [worker]
+        assert worker.process.poll() is None
         assert not log.find("no progress")
 
 
 @pytest.mark.slow
-async def test_a_worker_that_hangs_is_killed_and_what_it_has_not_taken_is_served(
+async def test_a_worker_that_hangs_is_killed_and_its_untaken_connections_are_served(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async with watch_logs() as log, crewed(monkeypatch) as on:
-        (member,) = on.crew.members
+    async with watch_logs() as log, small_pool(monkeypatch) as on:
+        (worker,) = on.pool.workers
         on.give(STUCK)
         on.give(0)
-        await on.until(member.ended.is_set)
+        await on.until(worker.ended.is_set)
         assert log.find("worker 1 makes no progress any more")
         assert log.find("was killed by SIGKILL")
-        await on.until(lambda: on.crew.dispatch.is_open)
-        (successor,) = on.crew.members
+        await on.until(lambda: on.pool.dispatch.is_open)
+        (successor,) = on.pool.workers
         assert successor.outgoing.given == 1

@@ -1,4 +1,4 @@
-"""Counts that several processes have in common."""
+"""Counts that several processes share."""
 
 from __future__ import annotations
 
@@ -41,22 +41,23 @@ def both() -> Iterator[tuple[SharedCounts, SharedCounts]]:
     two.close()
 
 
-def test_everybody_counts_for_himself_and_sees_the_sum(
+def test_each_process_counts_for_itself_and_sees_the_sum(
     both: tuple[SharedCounts, SharedCounts],
 ) -> None:
     one, two = both[0].count(FORWARDS, 0), both[1].count(FORWARDS, 2)
-    one.own += 5
-    two.own += 2**40
+    one.add(5)
+    two.add(2**40)
     assert (one.own, two.own) == (5, 2**40)
     assert one.total == two.total == 2**40 + 5
     assert both[0].count(SERVED, 0).total == 0
-    one.own -= 5
+    one.add(-5)
     assert two.total == two.own == 2**40
 
 
-def test_who_is_dead_counts_no_more(both: tuple[SharedCounts, SharedCounts]) -> None:
+def test_the_counts_of_a_dead_process_are_gone(both: tuple[SharedCounts, SharedCounts]) -> None:
     one, two = both[0].count(FORWARDS, 0), both[1].count(FORWARDS, 1)
-    one.own, two.own = 3, 4
+    one.add(3)
+    two.add(4)
     both[0].tally(0, SOURCES).change("a", 1)
     both[1].tally(1, SOURCES).change("a", 1)
     both[1].clear(0)
@@ -67,12 +68,12 @@ def test_who_is_dead_counts_no_more(both: tuple[SharedCounts, SharedCounts]) -> 
 def test_a_quota_is_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
     one = Quota(3, both[0].count(FORWARDS, 0))
     two = Quota(3, both[1].count(FORWARDS, 1))
-    one.count.own += 2
+    one.count.add(2)
     assert not two.used_up
-    two.count.own += 1
+    two.count.add(1)
     assert one.used_up
     assert two.used_up
-    one.count.own -= 1
+    one.count.add(-1)
     assert not two.used_up
 
 
@@ -102,7 +103,7 @@ def test_startups_are_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
     assert not two.enter("c")
 
 
-def test_sources_have_cells_of_their_own_that_nobody_can_choose(
+def test_sources_have_cells_of_their_own_that_no_client_can_choose(
     both: tuple[SharedCounts, SharedCounts],
 ) -> None:
     tally = both[0].tally(0, SOURCES)

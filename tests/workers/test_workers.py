@@ -150,7 +150,7 @@ async def test_while_a_worker_is_stopped_each_connection_is_answered_by_the_othe
             await client.wait_for("Connected")
             assert await echoes(stream)
         os.kill(stopped, signal.SIGCONT)
-        # What it had goes on, and it has missed nothing that was for it.
+        # Its streams go on, and it has missed nothing that was for it.
         assert await echoes(one)
         assert await echoes(two)
         await answers(url, 20)
@@ -271,7 +271,7 @@ async def test_nothing_is_left_of_a_server_whose_first_process_is_killed() -> No
 
 
 def lives(pid: int) -> bool:
-    """Return whether a process does something still; who waits to be reaped does not."""
+    """Return whether a process still runs; one that waits to be reaped does not."""
     try:
         with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
             return file.read().rpartition(")")[2].split()[0] not in "ZX"
@@ -295,7 +295,7 @@ async def test_all_workers_are_replaced_one_after_the_other() -> None:
         assert await server.stop() == 0
 
 
-async def test_a_worker_that_is_told_to_end_by_somebody_else_is_replaced_first() -> None:
+async def test_a_worker_that_is_told_to_end_by_another_program_is_replaced_first() -> None:
     async with our_server(*TWO) as (server, _):
         os.kill((await pids(server))[1], signal.SIGTERM)
         await server.wait_for("worker 1 has ended")

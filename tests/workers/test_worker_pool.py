@@ -18,14 +18,14 @@ from cotun_trio.errors import CotunError
 from cotun_trio.logs import get_logger
 from cotun_trio.net.sockets import close
 from cotun_trio.settings import ProcessSettings
-from cotun_trio.workers import control, crew
+from cotun_trio.workers import control, launch
 from cotun_trio.workers.attention import LATE, SILENT
-from cotun_trio.workers.crew import Crew
+from cotun_trio.workers.control_link import ControlLink
 from cotun_trio.workers.handover import ALL, Connection, Incoming
-from cotun_trio.workers.link import Link
 from cotun_trio.workers.restarts import STABLE
 from cotun_trio.workers.shared_counts import TAKEN, SharedCounts
 from cotun_trio.workers.spawn import Start
+from cotun_trio.workers.worker_pool import WorkerPool
 from tests.support.log_watch import watch_logs
 from tests.support.targets import background
 from tests.support.tunnel import server_settings
@@ -33,13 +33,13 @@ from tests.support.tunnel import server_settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
 
-    from cotun_trio.workers.link import Received
+    from cotun_trio.workers.control_link import Received
 
 
 class Fake:
     """A worker that does what the test says; its own process, too."""
 
-    def __init__(self, link: Link, memory: int, connections: socket.socket) -> None:
+    def __init__(self, link: ControlLink, memory: int, connections: socket.socket) -> None:
         self.link = link
         self.start: Start | None = None
         self.ports: list[int] = []
@@ -118,15 +118,15 @@ class Fake:
 
 
 class Stage:
-    """A crew, and the workers that it has started."""
+    """A pool, and the workers that it has started."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery) -> None:
         self.workers: list[Fake] = []
         self.started_at: list[float] = []
         self.failing = False
         self._nursery = nursery
-        monkeypatch.setattr(crew, "worker_process", self._worker_process)
-        self.crew = Crew(
+        monkeypatch.setattr(launch, "worker_process", self._worker_process)
+        self.pool = WorkerPool(
             server_settings(host_key=generate_host_key()),
             ProcessSettings(workers=2),
             get_logger("server"),
@@ -135,8 +135,8 @@ class Stage:
         self.was_open: list[bool] = []
 
     def _changed(self) -> None:
-        if self.was_open[-1:] != [self.crew.dispatch.is_open]:
-            self.was_open.append(self.crew.dispatch.is_open)
+        if self.was_open[-1:] != [self.pool.dispatch.is_open]:
+            self.was_open.append(self.pool.dispatch.is_open)
 
     @contextlib.asynccontextmanager
     async def _worker_process(
@@ -145,7 +145,7 @@ class Stage:
         if self.failing:
             raise OSError(errno.EAGAIN, "no process for you")
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        fake = Fake(Link(theirs), memory, socket.socket(fileno=os.dup(connections)))
+        fake = Fake(ControlLink(theirs), memory, socket.socket(fileno=os.dup(connections)))
         self._nursery.start_soon(fake.take_connections)
         self._nursery.start_soon(fake.link.run)
         self._nursery.start_soon(fake.link.hear, fake.hear)
@@ -162,12 +162,12 @@ class Stage:
         return self.workers[number - 1]
 
     async def run(self) -> None:
-        """Start the crew with two workers that are ready."""
-        self._nursery.start_soon(self.crew.start, self._nursery)
+        """Start the pool with two workers that are ready."""
+        self._nursery.start_soon(self.pool.start, self._nursery)
         for number in (1, 2):
             (await self.worker(number)).say(control.Ready())
-        await until(lambda: all(member.kept for member in self.crew.members))
-        assert len(self.crew.dispatch.roster) == 2
+        await until(lambda: all(worker.kept for worker in self.pool.workers))
+        assert len(self.pool.dispatch.balancer) == 2
 
     @contextlib.contextmanager
     def accept(self, *ports: int) -> Iterator[list[socket.socket]]:
@@ -178,13 +178,13 @@ class Stage:
                 here, there = socket.socketpair()
                 here.settimeout(5)
                 heres.append(stack.enter_context(here))
-                self.crew.hand_over(Connection(False, "192.0.2.1", port), there)
+                self.pool.hand_over(Connection(False, "192.0.2.1", port), there)
             yield heres
 
     @property
     def numbers(self) -> list[int]:
         """The workers that are there."""
-        return [member.number for member in self.crew.members]
+        return [worker.number for worker in self.pool.workers]
 
 
 def heard_drain(worker: Fake) -> bool:
@@ -193,7 +193,7 @@ def heard_drain(worker: Fake) -> bool:
 
 @pytest.fixture
 def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
+    """Give a clock that jumps, but only when the kernel has had time to deliver."""
     return trio.testing.MockClock(autojump_threshold=0.02)
 
 
@@ -212,7 +212,7 @@ async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
     async with background() as nursery:
         result = Stage(monkeypatch, nursery)
         yield result
-    result.crew.close()
+    result.pool.close()
 
 
 async def test_each_worker_has_a_number_and_a_slot_and_the_same_host_key(
@@ -229,7 +229,7 @@ async def test_each_worker_has_a_number_and_a_slot_and_the_same_host_key(
 
 
 @pytest.mark.slow
-async def test_who_dies_is_replaced_at_once_and_later_not_at_once(
+async def test_a_dead_worker_is_replaced_at_once_but_not_again_and_again(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with watch_logs() as log, stage(monkeypatch) as on:
@@ -237,7 +237,7 @@ async def test_who_dies_is_replaced_at_once_and_later_not_at_once(
         for number in range(2, 8):
             worker = await on.worker(number)
             worker.say(control.Ready())
-            await until(lambda: len(on.crew.dispatch.roster) == 2)
+            await until(lambda: len(on.pool.dispatch.balancer) == 2)
             worker.die()
         await on.worker(8)
         waits = [b - a for a, b in zip(on.started_at[1:], on.started_at[2:], strict=False)]
@@ -277,19 +277,19 @@ async def test_a_start_that_fails_is_an_error_that_says_why(
 
         nursery.start_soon(fail)
         with pytest.raises(CotunError, match="there is no watch"):
-            await on.crew.start(on._nursery)
+            await on.pool.start(on._nursery)
     async with stage(monkeypatch) as on:
         on.failing = True
         with pytest.raises(CotunError, match="no process for you"):
-            await on.crew.start(on._nursery)
+            await on.pool.start(on._nursery)
 
 
-async def test_who_is_replaced_ends_when_another_is_ready(
+async def test_a_worker_ends_when_its_successor_is_ready(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on, trio.open_nursery() as nursery:
         await on.run()
-        nursery.start_soon(on.crew.replace_all, on._nursery)
+        nursery.start_soon(on.pool.replace_all, on._nursery)
         for old, new in ((1, 3), (2, 4)):
             successor = await on.worker(new)
             retiring = on.workers[old - 1]
@@ -306,12 +306,12 @@ async def test_where_no_other_gets_ready_all_stay(
     async with watch_logs() as log, stage(monkeypatch) as on:
         await on.run()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(on.crew.replace_all, on._nursery)
+            nursery.start_soon(on.pool.replace_all, on._nursery)
             (await on.worker(3)).die(1)
         assert on.numbers == [1, 2]
         assert log.find("the workers are not replaced")
         assert not any(control.Drain() in worker.heard for worker in on.workers)
-        # And who dies then still has a successor.
+        # And a worker that dies then still has a successor.
         on.workers[0].die()
         await on.worker(4)
 
@@ -327,7 +327,7 @@ async def test_a_worker_that_talks_nonsense_is_ended(
         assert set(on.numbers) == {3, 4}
 
 
-async def test_what_a_frozen_worker_does_not_take_another_one_gets_once(
+async def test_another_worker_gets_the_untaken_connections_of_a_frozen_one_once(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
@@ -339,14 +339,14 @@ async def test_what_a_frozen_worker_does_not_take_another_one_gets_once(
             await until(lambda: len(other.ports) == 6)
             assert trio.current_time() - began <= LATE + STEP
             assert sorted(other.ports) == list(range(6))
-            # The places of what was taken back are free again.
-            assert [member.load for member in on.crew.members] == [0, 6]
+            # The places of those are free again.
+            assert [worker.load for worker in on.pool.workers] == [0, 6]
         # From now on it gets nothing, even if the other one has much more to do.
         with on.accept(6, 7):
             await until(lambda: other.ports[6:] == [6, 7])
-        await until(lambda: on.crew.members[0].is_silent)
+        await until(lambda: on.pool.workers[0].is_silent)
         frozen.thaw()
-        await until(lambda: not on.crew.members[0].is_late)
+        await until(lambda: not on.pool.workers[0].is_late)
         assert frozen.ports == []
         with on.accept(8):
             await until(lambda: frozen.ports == [8])
@@ -364,18 +364,18 @@ async def test_where_all_are_frozen_accepting_pauses_until_one_answers(
         with on.accept(*range(4)):
             await until(lambda: on.was_open == [True, False])
             assert trio.current_time() - began <= SILENT + STEP
-            # What was accepted already is kept for the first that goes on.
+            # Connections that are accepted already are kept for the first worker that goes on.
             with on.accept(4):
                 on.workers[1].thaw()
                 await until(lambda: len(on.workers[1].ports) == 5)
             assert sorted(on.workers[1].ports) == list(range(5))
             assert on.was_open == [True, False, True]
         on.workers[0].thaw()
-        await until(lambda: not on.crew.members[0].is_late)
+        await until(lambda: not on.pool.workers[0].is_late)
         assert on.workers[0].ports == []
 
 
-async def test_what_a_dead_worker_has_not_taken_another_one_gets(
+async def test_another_worker_gets_the_untaken_connections_of_a_dead_one(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
@@ -387,7 +387,7 @@ async def test_what_a_dead_worker_has_not_taken_another_one_gets(
             assert one.recv(1) == two.recv(1) == b""
 
 
-async def test_what_nobody_has_taken_waits_for_the_next_worker(
+async def test_untaken_connections_wait_for_the_next_worker(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
@@ -398,13 +398,13 @@ async def test_what_nobody_has_taken_waits_for_the_next_worker(
             for worker in on.workers[:2]:
                 worker.die()
             successor = await on.worker(4)
-            assert not on.crew.dispatch.is_open
+            assert not on.pool.dispatch.is_open
             successor.say(control.Ready())
             await until(lambda: sorted(successor.ports) == [1, 2])
-            assert on.crew.dispatch.is_open
+            assert on.pool.dispatch.is_open
 
 
-async def test_at_the_end_what_nobody_has_taken_is_closed(
+async def test_at_the_end_untaken_connections_are_closed(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
@@ -413,7 +413,7 @@ async def test_at_the_end_what_nobody_has_taken_is_closed(
             worker.freeze()
         with on.accept(1) as (one,):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(on.crew.end, 5.0)
+                nursery.start_soon(on.pool.end, 5.0)
                 await until(lambda: all(heard_drain(worker) for worker in on.workers))
                 for worker in on.workers:
                     worker.die(0)
@@ -433,7 +433,7 @@ async def test_one_that_dies_again_and_again_does_not_delay_another_one(
             number += 1
             on.workers[-1].die()
             (await on.worker(number)).say(control.Ready())
-            await until(lambda: len(on.crew.dispatch.roster) == 2)
+            await until(lambda: len(on.pool.dispatch.balancer) == 2)
         on.workers[-1].die()
         died_at = trio.current_time()
         on.workers[0].die()
@@ -444,13 +444,13 @@ async def test_one_that_dies_again_and_again_does_not_delay_another_one(
         assert on.started_at[-1] - died_at > 1.0
 
 
-async def test_at_the_end_nobody_is_replaced(
+async def test_at_the_end_no_worker_is_replaced(
     monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
         await on.run()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(on.crew.end, 5.0)
+            nursery.start_soon(on.pool.end, 5.0)
             await until(lambda: all(control.Drain() in w.heard for w in on.workers))
             for worker in on.workers:
                 worker.die(0)

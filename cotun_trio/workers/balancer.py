@@ -1,4 +1,4 @@
-"""Which worker gets a connection: the one that has the fewest, of those that answer."""
+"""The choice of the worker that gets a connection: it answers, and has the fewest."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ if TYPE_CHECKING:
 
 
 class Candidate(Protocol):
-    """A worker, as far as it matters here."""
+    """A worker that can be chosen."""
 
     @property
     def load(self) -> int:
-        """How many connections it has been given that have not ended."""
+        """The number of its connections that have not ended."""
 
     @property
     def is_late(self) -> bool:
-        """Whether it has let us wait for a while; see `cotun_trio.workers.attention`."""
+        """Whether its answer is late; see `cotun_trio.workers.attention`."""
 
     @property
     def is_silent(self) -> bool:
-        """Whether it has let us wait for so long that it gets nothing until it answers."""
+        """Whether its answer is so late that it gets nothing more before that."""
 
     @property
     def has_room(self) -> bool:
@@ -31,26 +31,26 @@ class Candidate(Protocol):
 C = TypeVar("C", bound=Candidate)
 
 
-class Roster(Generic[C]):
-    """The workers that can be given connections."""
+class Balancer(Generic[C]):
+    """The workers that can be given connections, and the choice between them."""
 
     def __init__(self) -> None:
         self._workers: list[C] = []  # the one that was chosen last comes last
 
     def add(self, worker: C) -> None:
-        """Take in one that is ready."""
+        """Add a worker that is ready."""
         self._workers.append(worker)
 
     def remove(self, worker: C) -> None:
-        """Take out one that gets nothing more.  Can be called again."""
+        """Remove a worker that gets nothing more.  Can be called again."""
         if worker in self._workers:
             self._workers.remove(worker)
 
     def choose(self, *, in_time: bool = False) -> C | None:
-        """Return the worker that gets the next connection; None where there is none.
+        """Return the worker that gets the next connection; None where no worker can take one.
 
-        One that is late comes after those that are not, or not at all where it has to be one that
-        is `in_time`; then it is the load; and among equals, the time since the last one.
+        Late workers come last, or not at all where it has to be `in_time`.  Among the others, the
+        one with the smallest load is chosen, and among equals, the one that has waited longest.
         """
         able = (worker for worker in self._able() if not (in_time and worker.is_late))
         chosen = min(able, key=lambda worker: (worker.is_late, worker.load), default=None)

@@ -1,4 +1,4 @@
-"""What workers ask their supervisor: several of them here, without a process."""
+"""Decisions for all workers; these have no process of their own."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from cotun_trio.settings import ProcessSettings
 from cotun_trio.ssh import messages
 from cotun_trio.workers import control
 from cotun_trio.workers.attention import Attention
+from cotun_trio.workers.control_link import ControlLink
 from cotun_trio.workers.handover import Connection, Outgoing
-from cotun_trio.workers.link import Link
-from cotun_trio.workers.member import Member
 from cotun_trio.workers.restarts import Restarts
-from cotun_trio.workers.rulings import PATIENCE, Rulings
 from cotun_trio.workers.shared_counts import SERVED, STEPS, TAKEN, SharedCounts, allocate
+from cotun_trio.workers.shared_rules import PATIENCE, SharedRules
 from cotun_trio.workers.spawn import Start
 from cotun_trio.workers.worker import Worker
+from cotun_trio.workers.worker_handle import WorkerHandle
 from tests.support.ends import is_free, quiet_port
 from tests.support.log_watch import watch_logs
 from tests.support.peer import Peer, upgrade_request
@@ -39,27 +39,27 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
-    from cotun_trio.workers.link import Received
+    from cotun_trio.workers.control_link import Received
 
 AN_IDENTITY, ANOTHER = "ab" * 16, "cd" * 16
 ALICE = Credentials("alice", "wonderland")
 
 
 class Crowd:
-    """Workers in this process, and what their supervisor does for them."""
+    """Workers in this process, and the rules of their supervisor."""
 
     def __init__(self, settings: dict[str, Any], size: int) -> None:
-        self.members: list[Member] = []
+        self.workers: list[WorkerHandle] = []
         self.settings = server_settings(**settings)
-        self.rulings = Rulings(self.members, per_minute=self.settings.max_auth_failures)
+        self.rules = SharedRules(self.workers, per_minute=self.settings.max_auth_failures)
         memory = allocate(size)
         self.counts = SharedCounts(memory, size, b"key")
         os.close(memory)
         self.size = size
 
-    async def add(self, nursery: trio.Nursery) -> Member:
+    async def add(self, nursery: trio.Nursery) -> WorkerHandle:
         """Start one more."""
-        slot = len(self.members)
+        slot = len(self.workers)
         start = Start(
             number=slot + 1,
             slot=slot,
@@ -72,12 +72,11 @@ class Crowd:
         one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         outgoing = Outgoing(self.counts.count(TAKEN, slot))
         incoming = socket.socket(fileno=os.dup(outgoing.theirs))
-        worker = Worker(start, Link(two), incoming, self.counts)
-        link = Link(one)
+        worker = Worker(start, ControlLink(two), incoming, self.counts)
+        link = ControlLink(one)
         process: Any = None
-        member = Member(
+        handle = WorkerHandle(
             slot + 1,
-            slot,
             process,
             link,
             outgoing,
@@ -85,37 +84,37 @@ class Crowd:
             attention=Attention(link, outgoing, self.counts.count(STEPS, slot), lambda: None),
             restarts=Restarts(),
         )
-        self.rulings.tell_barred(link)
+        self.rules.tell_barred(link)
 
         def hear(received: Received) -> None:
             message = received.message
             if isinstance(message, control.Ready):
-                member.now_ready()
+                handle.now_ready()
             elif isinstance(message, control.LoginFailed):
-                link.send(self.rulings.login_failed(message.source), number=received.number)
+                link.send(self.rules.login_failed(message.source), number=received.number)
             elif isinstance(message, control.Claim):
-                nursery.start_soon(self.rulings.settle, message, member, received.number)
+                nursery.start_soon(self.rules.settle, message, handle, received.number)
 
         nursery.start_soon(link.run)
         nursery.start_soon(link.hear, hear)
         nursery.start_soon(worker.serve)
-        await member.settled.wait()
-        self.members.append(member)
-        return member
+        await handle.settled.wait()
+        self.workers.append(handle)
+        return handle
 
     @contextlib.asynccontextmanager
-    async def connect(self, member: int, host: str) -> AsyncIterator[trio.SocketStream]:
+    async def connect(self, worker: int, host: str) -> AsyncIterator[trio.SocketStream]:
         """Connect to one of them, as if from the address `host`."""
         with socket.create_server((LOOPBACK, 0)) as listener:
             stream = await trio.open_tcp_stream(*listener.getsockname())
             accepted, _ = listener.accept()
-        assert self.members[member].give(Connection(False, host, 1), accepted)
+        assert self.workers[worker].give(Connection(False, host, 1), accepted)
         async with stream:
             yield stream
 
-    async def answer(self, member: int, host: str) -> int | None:
+    async def answer(self, worker: int, host: str) -> int | None:
         """Return the status that an upgrade gets; None where it gets nothing."""
-        async with self.connect(member, host) as stream:
+        async with self.connect(worker, host) as stream:
             await stream.send_all(upgrade_request())
             try:
                 head = await stream.receive_some()
@@ -124,9 +123,9 @@ class Crowd:
             return int(head.split()[1]) if head else None
 
     @contextlib.asynccontextmanager
-    async def peer(self, member: int, host: str = LOOPBACK) -> AsyncIterator[Peer]:
+    async def peer(self, worker: int, host: str = LOOPBACK) -> AsyncIterator[Peer]:
         """Connect to one of them, as if from the address `host`, and agree on keys."""
-        async with self.connect(member, host) as stream:
+        async with self.connect(worker, host) as stream:
             peer = Peer(stream)
             await peer.upgrade()
             await peer.agree_keys()
@@ -143,9 +142,9 @@ async def workers(size: int = 2, **settings: Any) -> AsyncIterator[Crowd]:
                 await crowd.add(nursery)
             yield crowd
     finally:
-        for member in crowd.members:
-            member.link.close()
-            member.outgoing.close()
+        for worker in crowd.workers:
+            worker.link.close()
+            worker.outgoing.close()
         crowd.counts.close()
 
 
@@ -216,7 +215,7 @@ async def test_a_port_that_another_program_holds_is_refused_after_all_were_asked
     remote = f"R:{LOOPBACK}:{(port := quiet_port())}:127.0.0.1:1"
     async with workers(reverse=True) as crowd, crowd.peer(1) as new:
         await new.log_in("", "")
-        with trio.socket.socket() as other:  # nobody of ours has it
+        with trio.socket.socket() as other:  # no worker has it
             await other.bind((LOOPBACK, port))
             other.listen()
             assert not await ask_for(new, remote, AN_IDENTITY)
@@ -224,10 +223,10 @@ async def test_a_port_that_another_program_holds_is_refused_after_all_were_asked
 
 
 @contextlib.contextmanager
-def unheard() -> Iterator[Link]:
+def unheard() -> Iterator[ControlLink]:
     """Give a link whose other end says nothing."""
     one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-    with contextlib.closing(Link(one)) as link, two:
+    with contextlib.closing(ControlLink(one)) as link, two:
         yield link
 
 
@@ -235,32 +234,32 @@ async def test_a_silent_worker_is_not_waited_for(autojump: trio.testing.MockCloc
     with unheard() as claimants, unheard() as frozen:
         claimant: Any = SimpleNamespace(link=claimants, is_ready=True, is_silent=False)
         silent: Any = SimpleNamespace(link=frozen, is_ready=True, is_silent=True)
-        rulings = Rulings([claimant, silent], per_minute=1)
+        rules = SharedRules([claimant, silent], per_minute=1)
         claim = control.Claim("127.0.0.1", 80, "", False, AN_IDENTITY, None)
         began = trio.current_time()
-        await rulings.settle(claim, claimant, 1)
+        await rules.settle(claim, claimant, 1)
         assert trio.current_time() == began
         silent.is_silent = False
-        await rulings.settle(claim, claimant, 2)
+        await rules.settle(claim, claimant, 2)
         assert trio.current_time() == began + PATIENCE
 
 
-async def test_who_guesses_at_one_worker_is_barred_at_all_and_at_new_ones() -> None:
+async def test_a_source_that_guesses_at_one_worker_is_barred_at_all_and_at_new_ones() -> None:
     async with (
         watch_logs() as log,
         workers(2, auth=ALICE, max_auth_failures=2) as crowd,
         background() as nursery,
     ):
-        for member in (0, 1):
-            async with crowd.peer(member, "192.0.2.1") as peer:
+        for worker in (0, 1):
+            async with crowd.peer(worker, "192.0.2.1") as peer:
                 peer.engine.log_in("alice", "guess")
                 await peer.flush()
-                await log.wait_for("Authentication failed from 192.0.2.1", times=member + 1)
+                await log.wait_for("Authentication failed from 192.0.2.1", times=worker + 1)
         await log.wait_for("192.0.2.1 is barred for 1m")
         await crowd.add(nursery)
-        for member in range(3):
-            assert await crowd.answer(member, "192.0.2.1") == 429
-            assert await crowd.answer(member, "192.0.2.2") == 101
+        for worker in range(3):
+            assert await crowd.answer(worker, "192.0.2.1") == 429
+            assert await crowd.answer(worker, "192.0.2.2") == 101
 
 
 async def test_startups_of_a_source_count_in_all_workers() -> None:
@@ -276,7 +275,7 @@ async def test_startups_of_a_source_count_in_all_workers() -> None:
 
 async def test_a_worker_says_when_connections_have_ended() -> None:
     async with workers() as crowd:
-        member = crowd.members[0]
+        worker = crowd.workers[0]
         async with crowd.peer(0):
-            assert member.load == 1
-        await until(lambda: member.load == 0)
+            assert worker.load == 1
+        await until(lambda: worker.load == 0)

@@ -1,10 +1,10 @@
-"""Who gets the next connection."""
+"""The choice of the worker that gets the next connection."""
 
 from __future__ import annotations
 
 import attrs
 
-from cotun_trio.workers.roster import Roster
+from cotun_trio.workers.balancer import Balancer
 
 
 @attrs.define(eq=False)
@@ -15,27 +15,27 @@ class Someone:
     has_room: bool = True
 
 
-def roster(*workers: Someone) -> Roster[Someone]:
-    result: Roster[Someone] = Roster()
+def balancer(*workers: Someone) -> Balancer[Someone]:
+    result: Balancer[Someone] = Balancer()
     for worker in workers:
         result.add(worker)
     return result
 
 
-def test_who_has_fewest() -> None:
+def test_the_worker_with_the_fewest_is_chosen() -> None:
     one, two, three = Someone(3), Someone(1), Someone(2)
-    assert roster(one, two, three).choose() is two
+    assert balancer(one, two, three).choose() is two
 
 
 def test_equals_take_turns() -> None:
     workers = [Someone(), Someone(), Someone()]
-    everybody = roster(*workers)
-    assert [everybody.choose() for _ in range(6)] == workers * 2
+    three = balancer(*workers)
+    assert [three.choose() for _ in range(6)] == workers * 2
 
 
 def test_load_is_balanced_when_connections_end() -> None:
     one, two = Someone(), Someone()
-    both = roster(one, two)
+    both = balancer(one, two)
     for _ in range(10):
         chosen = both.choose()
         assert chosen
@@ -49,7 +49,7 @@ def test_load_is_balanced_when_connections_end() -> None:
 
 def test_one_that_is_late_comes_last_but_comes() -> None:
     late, busy = Someone(0, is_late=True), Someone(100)
-    both = roster(late, busy)
+    both = balancer(late, busy)
     assert both.choose() is busy
     both.remove(busy)
     assert both.choose() is late
@@ -58,12 +58,12 @@ def test_one_that_is_late_comes_last_but_comes() -> None:
 
 def test_of_those_that_are_late_the_load_decides() -> None:
     one, two = Someone(2, is_late=True), Someone(1, is_late=True)
-    assert roster(one, two).choose() is two
+    assert balancer(one, two).choose() is two
 
 
 def test_one_that_is_silent_or_full_gets_nothing() -> None:
     silent, full = Someone(is_late=True, is_silent=True), Someone(has_room=False)
-    both = roster(silent, full)
+    both = balancer(silent, full)
     assert both.choose() is None
     assert not both.is_open
     full.has_room = True
@@ -73,11 +73,11 @@ def test_one_that_is_silent_or_full_gets_nothing() -> None:
     assert both.choose() is silent
 
 
-def test_there_may_be_nobody() -> None:
+def test_there_may_be_no_worker() -> None:
     worker = Someone()
-    everybody = roster(worker)
-    everybody.remove(worker)
-    everybody.remove(worker)
-    assert everybody.choose() is None
-    assert not everybody.is_open
-    assert len(everybody) == 0
+    empty = balancer(worker)
+    empty.remove(worker)
+    empty.remove(worker)
+    assert empty.choose() is None
+    assert not empty.is_open
+    assert len(empty) == 0

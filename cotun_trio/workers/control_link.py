@@ -1,7 +1,7 @@
 """A socket between a supervisor and a worker, and the messages on it: questions and answers.
 
-Sending never waits: what the other end does not take yet is kept, and sent later by a task of ours.
-The two are on one machine, and neither has many things to say; a worker that takes nothing any more
+Sending never waits: messages that the other end does not take yet are kept, and a task sends them
+later.  They stay few, since neither end has much to say; and a worker that takes nothing any more
 is noticed, because it does not answer.
 """
 
@@ -32,7 +32,7 @@ class LinkLost(CotunError):
 
 
 class Received:
-    """A message from the other end; `number` is what its answer has to have."""
+    """A message from the other end; its answer must have the same `number`."""
 
     __slots__ = ("message", "number")
 
@@ -41,7 +41,7 @@ class Received:
         self.number = number
 
 
-class Link:
+class ControlLink:
     """One end, on a connected Unix stream socket, which it owns.
 
     `run` and `hear` it; `close` it at the end.
@@ -84,7 +84,7 @@ class Link:
         return answers[0]
 
     async def run(self) -> None:
-        """Send what has to wait, until cancelled."""
+        """Send messages that had to wait, until cancelled."""
         while True:
             await self._not_empty.wait()
             self._not_empty = trio.Event()
@@ -96,7 +96,7 @@ class Link:
                 self._flush()
 
     async def all_sent(self, timeout: float) -> None:
-        """Wait until nothing has to be sent any more, or for `timeout` seconds."""
+        """Wait until everything is sent, or for `timeout` seconds."""
         with trio.move_on_after(timeout):
             while self._waiting and not self._lost:
                 await self._all_sent.park()
@@ -120,7 +120,7 @@ class Link:
     # ---- receiving
 
     async def hear(self, heard: Callable[[Received], None]) -> None:
-        """Call `heard` with what comes, except answers, up to the end of the other side, or ours.
+        """Call `heard` with each message, except answers, until one of the two ends is closed.
 
         Raises `ProtocolError`.
         """
@@ -150,7 +150,7 @@ class Link:
                 return b""
 
     def _answered(self, message: Message, number: int) -> None:
-        if number in self._asked:  # or nobody wants to know any more
+        if number in self._asked:  # or its question was cancelled
             answered, answers = self._asked[number]
             answers.append(message)
             answered.set()
@@ -164,7 +164,7 @@ class Link:
             answered.set()
 
     def close(self) -> None:
-        """Close it, whatever has not been sent."""
+        """Close the socket; messages that have not been sent are dropped."""
         self._lose()
         self._waiting.clear()
         close(self._sock)

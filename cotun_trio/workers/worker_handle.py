@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from cotun_trio.counts import Count
     from cotun_trio.logs import Context
     from cotun_trio.workers.attention import Attention
+    from cotun_trio.workers.control_link import ControlLink
     from cotun_trio.workers.handover import Connection, Outgoing
-    from cotun_trio.workers.link import Link
     from cotun_trio.workers.restarts import Restarts
 
 
-class Member:
-    """A worker with this number, and with this slot in the shared memory.
+class WorkerHandle:
+    """A worker with this number: its process, its link, its connections and its state.
 
     `restarts` is the account of its place; `served` counts the connections that have ended there.
     """
@@ -28,9 +28,8 @@ class Member:
     def __init__(
         self,
         number: int,
-        slot: int,
         process: trio.Process,
-        link: Link,
+        link: ControlLink,
         outgoing: Outgoing,
         *,
         served: Count,
@@ -38,18 +37,18 @@ class Member:
         restarts: Restarts,
     ) -> None:
         self.number = number
-        self.slot = slot
         self.process = process
         self.link = link
         self.outgoing = outgoing
         self.restarts = restarts
         self.sessions = 0
+        """The number of its open sessions."""
         self.kept = False
-        """Whether another one has to take its place when it ends."""
+        """Whether another worker has to take its place when it ends."""
         self.retired = False
         """Whether it has been told to end."""
         self.problem = ""
-        """Why it cannot serve."""
+        """The reason why it cannot serve."""
         self.is_ready = False
         self.settled = trio.Event()
         """It is ready, or has ended."""
@@ -59,22 +58,22 @@ class Member:
 
     @property
     def load(self) -> int:
-        """See `cotun_trio.workers.roster.Candidate`."""
+        """See `cotun_trio.workers.balancer.Candidate`."""
         return self.outgoing.given - self._served.own
 
     @property
     def is_late(self) -> bool:
-        """See `cotun_trio.workers.roster.Candidate`."""
+        """See `cotun_trio.workers.balancer.Candidate`."""
         return self._attention.is_late
 
     @property
     def is_silent(self) -> bool:
-        """See `cotun_trio.workers.roster.Candidate`."""
+        """See `cotun_trio.workers.balancer.Candidate`."""
         return self._attention.is_silent
 
     @property
     def has_room(self) -> bool:
-        """See `cotun_trio.workers.roster.Candidate`."""
+        """See `cotun_trio.workers.balancer.Candidate`."""
         return self.outgoing.has_room
 
     def give(self, connection: Connection, sock: socket.socket) -> bool:
@@ -84,9 +83,19 @@ class Member:
         self._attention.given()
         return True
 
-    def retire(self) -> None:
-        """Have it end, when what it has open has ended, or its time is over."""
+    # ---- its life
+
+    def keep(self) -> None:
+        """Have another worker take its place when it ends."""
+        self.kept = True
+
+    def release(self) -> None:
+        """Have no other worker take its place when it ends."""
         self.kept = False
+
+    def retire(self) -> None:
+        """Have it end, when its connections have ended, or its time is over."""
+        self.release()
         if not self.retired:
             self.retired = True
             self.link.send(control.Drain())
@@ -95,6 +104,14 @@ class Member:
         """It can be given connections."""
         self.is_ready = True
         self.settled.set()
+
+    def now_has(self, sessions: int) -> None:
+        """It has that many open sessions."""
+        self.sessions = sessions
+
+    def now_failed(self, problem: str) -> None:
+        """It cannot serve, or has broken the protocol: this is the reason for its end."""
+        self.problem = problem
 
     def now_ended(self) -> None:
         """It is gone."""

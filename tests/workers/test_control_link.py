@@ -12,22 +12,22 @@ import trio.testing
 
 from cotun_trio.errors import ProtocolError
 from cotun_trio.workers import control
-from cotun_trio.workers.link import Link, LinkLost
+from cotun_trio.workers.control_link import ControlLink, LinkLost
 from tests.support.targets import background
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cotun_trio.workers.link import Received
+    from cotun_trio.workers.control_link import Received
 
 
 @contextlib.asynccontextmanager
-async def links() -> AsyncIterator[tuple[Link, Link]]:
+async def links() -> AsyncIterator[tuple[ControlLink, ControlLink]]:
     """Give the two ends of a link."""
     one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     with (
-        contextlib.closing(Link(one)) as supervisor,
-        contextlib.closing(Link(two)) as worker,
+        contextlib.closing(ControlLink(one)) as supervisor,
+        contextlib.closing(ControlLink(two)) as worker,
     ):
         async with background() as nursery:
             nursery.start_soon(supervisor.run)
@@ -35,7 +35,7 @@ async def links() -> AsyncIterator[tuple[Link, Link]]:
             yield supervisor, worker
 
 
-async def receive(link: Link, count: int) -> list[Received]:
+async def receive(link: ControlLink, count: int) -> list[Received]:
     """Return the first `count` messages."""
     received: list[Received] = []
     with trio.CancelScope() as scope:
@@ -84,7 +84,7 @@ async def test_questions_have_their_answers_whatever_the_order() -> None:
         assert costs == {"a": 97.0, "b": 98.0, "c": 99.0}
 
 
-async def test_who_waits_for_an_answer_learns_that_the_other_end_is_gone() -> None:
+async def test_a_task_that_waits_for_an_answer_learns_that_the_other_end_is_gone() -> None:
     async with links() as (supervisor, worker):
 
         async def hang_up() -> None:

@@ -1,0 +1,69 @@
+"""Decisions for all workers: the price of a failed login, and whether a listener is free."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import trio
+
+from cotun_trio.access.penalties import Penalties
+from cotun_trio.server.reverse_listeners import Yielded
+from cotun_trio.workers import control
+from cotun_trio.workers.control_link import LinkLost
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cotun_trio.workers.control_link import ControlLink
+    from cotun_trio.workers.worker_handle import WorkerHandle
+
+PATIENCE = 2.0
+"""Seconds for a worker to answer a claim: four times as long as it waits for an old session."""
+
+
+class SharedRules:
+    """Decides for all of `workers`.
+
+    `per_minute` failed logins bar their source; 0 is for no such limit.
+    """
+
+    def __init__(self, workers: Collection[WorkerHandle], *, per_minute: int) -> None:
+        self._workers = workers
+        self._penalties = Penalties(per_minute)
+
+    def login_failed(self, source: str) -> control.Penalty:
+        """Count a failed login; where its source is barred for that, tell all workers."""
+        verdict = self._penalties.failed(source, trio.current_time())
+        if verdict.barred_for:
+            for worker in self._workers:
+                worker.link.send(control.Barred(source, verdict.barred_for))
+        return control.Penalty(verdict.delay, verdict.barred_for)
+
+    def tell_barred(self, link: ControlLink) -> None:
+        """Tell a new worker which sources are barred."""
+        for source, seconds in self._penalties.all_barred(trio.current_time()):
+            link.send(control.Barred(source, seconds))
+
+    async def settle(self, claim: control.Claim, claimant: WorkerHandle, number: int) -> None:
+        """Ask all other workers to yield to a session of `claimant`'s, and answer its question.
+
+        A silent worker is not asked.  Where it holds the place, the kernel refuses that to the new
+        session.
+        """
+        outcomes = [Yielded.NOTHING]
+
+        async def ask(worker: WorkerHandle) -> None:
+            outcome = Yielded.KEPT  # by a worker that does not answer
+            with trio.move_on_after(PATIENCE):
+                try:
+                    outcome = (await worker.link.ask(claim, control.Yield)).outcome
+                except LinkLost:
+                    outcome = Yielded.NOTHING  # it is dead, and the kernel has freed its places
+            outcomes.append(outcome)
+
+        async with trio.open_nursery() as nursery:
+            for worker in self._workers:
+                if worker is not claimant and worker.is_ready and not worker.is_silent:
+                    nursery.start_soon(ask, worker)
+        outcome = next(o for o in (Yielded.KEPT, Yielded.FREED, Yielded.NOTHING) if o in outcomes)
+        claimant.link.send(control.Yield(outcome), number=number)
