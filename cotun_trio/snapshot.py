@@ -1,4 +1,4 @@
-"""What a process is doing, on one line; SIGUSR2 asks for it, as with the Go programs."""
+"""The present figures of a process, on one line; SIGUSR2 asks for it, as with the Go programs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @attrs.define
 class Past:
-    """What sessions that have ended have carried."""
+    """The totals of sessions that have ended."""
 
     began: float = attrs.field(factory=time.monotonic)
     """When it all began, on the monotonic clock."""
@@ -39,12 +39,12 @@ class Past:
 
 @attrs.frozen(kw_only=True)
 class Figures:
-    """What one process is doing, or several together."""
+    """The figures of one process, or of several together."""
 
     sessions: int = 0
-    """Those that there are."""
+    """Current sessions."""
     ended: int = 0
-    """Those that there were."""
+    """Sessions that have ended."""
     channels: int = 0
     bytes_out: int = 0
     bytes_in: int = 0
@@ -75,7 +75,7 @@ class Figures:
 
 
 def figures(past: Past, present: Collection[Session]) -> Figures:
-    """Return those of this process, for sessions that have ended and those that there are."""
+    """Return the figures of this process, of its ended and its present sessions."""
     descriptors, memory = _resources()
     return Figures(
         sessions=len(present),
@@ -90,12 +90,13 @@ def figures(past: Past, present: Collection[Session]) -> Figures:
 
 
 def snapshot(past: Past, present: Collection[Session]) -> str:
-    """Return the line, for sessions that have ended and those that there are."""
+    """Return the line, for ended and present sessions."""
     return figures(past, present).show(time.monotonic() - past.began)
 
 
 def _resources() -> tuple[int, int]:
-    """Return what the process takes, descriptors and bytes, where the system says so (proc(5))."""
+    """Return how many descriptors and bytes the process takes, where the system says so
+    (proc(5))."""
     try:
         descriptors = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208  one is of the listing
         pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -91,12 +91,12 @@ class Client:
         self._watcher = watcher or NoWatcher()
         self.log = get_logger("client")
         self.log_limits = Limits(self.log)
-        """See `cotun_trio.client.session.Owner`."""
+        """See `cotun_trio.client.session.ClientHost`."""
         # For lines that every local program can cause, by connecting to a listener.
         self._local_log = self.log.limited(self.log_limits.of("local connections"))
         self.scratch = Scratch()
         self.identity = secrets.token_hex(16)
-        """See `cotun_trio.client.session.Owner`."""
+        """See `cotun_trio.client.session.ClientHost`."""
         self.current = CurrentSession()
         if remotes is None:
             remotes = [ManagedRemote(remote, is_basic=True) for remote in settings.remotes]
@@ -285,19 +285,19 @@ class Client:
     # ---- as the owner of sessions
 
     def session_opened(self, session: ClientSession) -> None:
-        """See `cotun_trio.client.session.Owner`."""
+        """See `cotun_trio.client.session.ClientHost`."""
         self.current.begin(session)
         self.remotes.session_opened(session)
         self.notifier.ready(f"Connected to {session.url}")
         self._watcher.connected(session)
 
     def session_left(self, session: ClientSession) -> None:
-        """See `cotun_trio.client.session.Owner`: connections wait for the next one."""
+        """See `cotun_trio.client.session.ClientHost`: connections wait for the next one."""
         if self.current.end(session):
             self.remotes.session_left()
 
     def retrying(self, seconds: float, failure: CotunError) -> None:
-        """See `cotun_trio.client.session.Owner`."""
+        """See `cotun_trio.client.session.ClientHost`."""
         waiting = format_duration(round(seconds, 3))
         self.log.info("Retrying in %s...", waiting)
         self.notifier.status(f"Retrying in {waiting}: {failure}")

@@ -35,7 +35,7 @@ from cotun_trio.snapshot import Past
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cotun_trio.client.session import Owner, Stage
+    from cotun_trio.client.session import ClientHost, Stage
     from cotun_trio.client.uplink import AnyUplink
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
@@ -56,7 +56,7 @@ class Connector:
     Raises `UsageError` where the TLS files of its settings cannot be used.
     """
 
-    def __init__(self, owner: Owner, uplink: AnyUplink | None = None) -> None:
+    def __init__(self, owner: ClientHost, uplink: AnyUplink | None = None) -> None:
         self.sessions: set[ClientSession] = set()
         """Current sessions, open or not."""
         self.past = Past()

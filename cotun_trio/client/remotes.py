@@ -64,19 +64,18 @@ class Remotes:
         self._begin: Callable[[Listener], None] | None = None  # while connections are accepted
         self._told = ToldRemotes(lambda: self._items, log)
         self._asked: frozenset[Target] = frozenset()  # of a proposal to the server
-        self.declared: frozenset[Target] = frozenset()
-        """The targets that servers may open channels to."""
-        self._by_target: dict[Target, ManagedRemote] = {}
-        self._by_remote: dict[int, ManagedRemote] = {}
         self._note_items()
 
     def _note_items(self) -> None:
         """Bring the tables in line with the items."""
         # Two remotes can have the same words, and one of them be gone.
-        self._by_remote = {id(item.remote): item for item in self._items}
+        self._by_remote: dict[int, ManagedRemote] = {id(item.remote): item for item in self._items}
         reverse = [item for item in self._items if item.remote.reverse]
-        self._by_target = {item.remote.target: item for item in reversed(reverse)}
-        self.declared = frozenset(self._by_target) | self._asked
+        self._by_target: dict[Target, ManagedRemote] = {
+            item.remote.target: item for item in reversed(reverse)
+        }
+        self.declared: frozenset[Target] = frozenset(self._by_target) | self._asked
+        """The targets that servers may open channels to."""
 
     # ---- current remotes
 

@@ -66,7 +66,7 @@ class OwnRemotes(Declared, Protocol):
         """Return the inbox for connections to `target` in this process; None to dial it."""
 
 
-class Owner(Protocol):
+class ClientHost(Protocol):
     """The client, as its sessions see it."""
 
     settings: ClientSettings
@@ -100,7 +100,7 @@ class ClientSession(Session):
 
     def __init__(
         self,
-        owner: Owner,
+        owner: ClientHost,
         url: ServerUrl,
         wire: AnyWire,
         dialect: Dialect,

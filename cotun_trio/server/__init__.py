@@ -1,18 +1,18 @@
-"""The server: it accepts connections, lets users in, and carries what they ask for.
+"""The server: it accepts connections, lets users in, and carries their connections.
 
 * `server`: where the rest is put together.
-* `listening`: how connections come: by listening sockets, unless somebody else has those.
+* `listening`: how connections come: by listening sockets, or by another process.
 * `files`: the host key, the users and the certificate, and the watch over their files.
-* `reception`: the connections and sessions, and what they share.
+* `reception`: the connections and sessions, and the state that they share.
 * `arrival`: one connection on its way in: TLS, its requests, and the session that one asks for.
 * `side_doors`: health checks, and an authority's challenges.
 * `session`: the server's side of a session, from the login to the accepted remotes.
 * `client_remotes`: the remotes of a client that have been accepted, and their listeners.
-* `rights`: what a client may have.
+* `rights`: the rights of a client.
 * `reverse_listeners`: the listeners that clients ask for.
 * `shared`: what several server processes share: limits, failed logins, reverse listeners.
 * `accounts`: the users, from a file that is read again when it changes.
 * `logins`, `login_threads`: passwords, checked in turn and in threads; wrong ones are punished.
-* `authorisation`: the function of an embedding program that is asked what users may have.
+* `authorisation`: the function of an embedding program that is asked for each connection.
 * `certificates`, `acme_certificates`: TLS from files, or from an authority.
 """

@@ -1,11 +1,11 @@
-"""The users of a running server: the one of ``--auth``, and those of ``--authfile``.
+"""The users of a running server: the one of ``--auth``, and the ones of ``--authfile``.
 
 The file is read again whenever it changes, and on SIGHUP.  Reading that fails changes nothing: the
 users stay as they were, and the log says why.  The user of ``--auth`` is not the file's, and stays
 whatever is in it.
 
-What its hashes cost is measured in processor time, which other programs do not make longer: at the
-start on the event loop, which has nothing else to do yet, and later in a thread.
+The cost of its hashes is measured in processor time, which other programs do not make longer: at
+the start on the event loop, which has nothing else to do yet, and later in a thread.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Accounts:
-    """Who may log in at present.
+    """The users that may log in at present.
 
     Reads the file, if there is one.  Raises `UsageError` where that cannot be used.
     """
@@ -48,8 +48,8 @@ class Accounts:
             cost: "--auth" for user in self._pinned if (cost := user.secret.cost)
         }
         self._file = AuthFile(()) if path is None else load_authfile(path)
-        self._seconds: dict[Cost, float] = {}  # what a check of each cost takes
-        self._failure = ""  # what was wrong with the file when it was last read
+        self._seconds: dict[Cost, float] = {}  # seconds of a check, by cost
+        self._failure = ""  # the last error of the file
         self._reading = trio.Lock()
         self.users = self._combine()
         """Replaced, never changed."""
@@ -63,7 +63,7 @@ class Accounts:
         return {**self._file.hashes, **self._pinned_hashes}
 
     def announce(self) -> None:
-        """Log who there is, and what is better not done so.
+        """Log how many users there are, and warnings about their settings.
 
         Takes up to two seconds of computing the first time: the cost of hashes is measured.
         """
@@ -120,7 +120,7 @@ class Accounts:
                 return
             self.users = self._combine()
             self._log.info("%s read again", escape(self._path))
-            changed()  # those that are no users any more do not stay while hashes are measured
+            changed()  # at once, before hashes are measured
             self._seconds = await trio.to_thread.run_sync(
                 measure, self._hashes, self._seconds, time.thread_time, abandon_on_cancel=True
             )

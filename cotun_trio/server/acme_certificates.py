@@ -5,8 +5,8 @@ Clients are told apart before there is any TLS, by their ClientHello: the author
 that is not ours is refused; so is one of ours that has no certificate yet.  Where port 80 can be
 had, challenges are shown there as well, and everybody else is sent to HTTPS.
 
-A certificate is renewed at two thirds of its life.  What fails is tried again, after a minute at
-first and then after twice the time each, since authorities bar those who hammer at them.
+A certificate is renewed at two thirds of its life.  A failure is tried again, after a minute at
+first and then after twice the time each, since authorities bar servers that ask too often.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HTTP_PORT = 80
 FIRST_RETRY, MAX_RETRY = 60.0, 6 * 3600.0
 """Seconds: Let's Encrypt allows five failures an hour."""
 JITTER = 0.1
-"""The part of each wait that is left to chance: not all servers shall come at once."""
+"""The part of each wait that is left to chance: so that not all servers come at once."""
 NAP = 3600.0
 """Seconds at most between two looks at the clock: a machine can sleep for days."""
 
@@ -61,7 +61,7 @@ class AcmeCertificates:
         self._challenges: dict[str, ssl.SSLContext] = {}
         self._renewals: dict[str, datetime] = {}
         self.pages: dict[str, str] = {}
-        """What to show on port 80, by path."""
+        """The pages for port 80, by path."""
         self._by_http = False  # whether port 80 is ours, so that challenges can be shown there
         self._one_at_a_time = trio.Lock()
         for domain in settings.domains:
@@ -79,7 +79,7 @@ class AcmeCertificates:
         self._by_http = True
 
     def tls(self, hello: ClientHello) -> Tls:
-        """Return the server's end of TLS for who says `hello`.  Raises `TlsFailed`."""
+        """Return the server's end of TLS for a client that says `hello`.  Raises `TlsFailed`."""
         wanted = self._challenges if CHALLENGE in hello.protocols else self._contexts
         context = wanted.get(hello.name)
         if context is None:
@@ -108,7 +108,7 @@ class AcmeCertificates:
                 by_http = self._by_http and not by_http  # perhaps only one of the ports is reached
             else:
                 retry = FIRST_RETRY
-            await trio.sleep(wait)  # after a success, too: what came may be old already
+            await trio.sleep(wait)  # after a success, too: the certificate may be old already
 
     async def _wait_for_renewal(self, domain: str) -> None:
         while (due := self._renewals.get(domain)) is not None:

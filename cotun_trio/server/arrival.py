@@ -1,7 +1,7 @@
 """One connection on its way in: TLS, its requests, and the session that one of them asks for.
 
-The steps are the methods of `Arrival`, from top to bottom.  What all connections share is in the
-`cotun_trio.server.reception`.
+The steps are the methods of `Arrival`, from top to bottom.  The state that all connections share is
+in the `cotun_trio.server.reception`.
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class Place(Protocol):
     log_limits: Limits
 
     def source(self, host: str) -> str | None:
-        """Return what `host` counts as; None for a trusted proxy, which stands for many."""
+        """Return the source that `host` belongs to; None for a trusted proxy, which stands for
+        many."""
 
     def present(self, front: Front) -> contextlib.AbstractContextManager[None]:
         """Know of `front` during the block, to be able to close it."""
@@ -85,7 +86,7 @@ class Place(Protocol):
 
 
 class Arrival:
-    """A connection from `host`, with its place among those that have not logged in."""
+    """A connection from `host`, with its place among the connections that have not logged in."""
 
     def __init__(
         self, place: Place, sock: socket.socket, host: str, startup: Startup, log: Context
@@ -93,7 +94,7 @@ class Arrival:
         self._place = place
         self._sock = sock
         self._host = host
-        self._client = host  # what a trusted proxy says, where there is one
+        self._client = host  # another one, where a trusted proxy says so
         self._startup = startup
         self._log = log
         self._began = trio.current_time()
@@ -210,7 +211,7 @@ def _no_place() -> HeadError:
 
 
 async def _choose_tls(transport: Transport, certificates: AcmeCertificates) -> None:
-    """Give a connection its TLS, by what its client says first.  Raises `CotunError`."""
+    """Give a connection its TLS, by the ClientHello of its client.  Raises `CotunError`."""
     reader, data, hello = HelloReader(), bytearray(), None
     while hello is None:
         more = await transport.receive()

@@ -1,8 +1,8 @@
-"""A hook that decides who may have what: asked for each declared remote and for each connection,
+"""A hook that is asked for each declared remote and for each connection,
 after the settings and the access list have allowed it.
 
-It is code of somebody else's, and what goes wrong in it denies.  How long it may take is up to who
-asks: the handshake has its deadline, a connection that of a dial.
+It is code of the embedding program, and an error in it denies.  Its time limit is the caller's: the
+handshake has its deadline, a connection that of a dial.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from cotun_trio.logs import Context
 
 Hook = Callable[[str, str, str], Awaitable[str | None]]
-"""Called with the user's name, the address that the client comes from, and what it wants, in the
-form that access lists match.  Returns None to allow it, or why not; or raises `Refused` with that.
+"""Called with the user's name, the address that the client comes from, and the remote or target, in
+the form that access lists match.  Returns None to allow it, or why not; or raises `Refused` with
+that.
 """
 
 
@@ -35,7 +36,7 @@ class Authorisation:
     ) -> str | None:
         """Return why `user` may not have `address`; None where it may.
 
-        After `timeout` seconds, it may not.  The hook is cancelled with who asks.
+        After `timeout` seconds, it may not.  The hook is cancelled with its caller.
         """
         try:
             with trio.fail_after(timeout):

@@ -1,7 +1,7 @@
 """The TLS of a running server: its certificate, read again when its files change and on SIGHUP.
 
-What cannot be used changes nothing, and the log says why.  Connections keep the certificate that
-they began with.
+Files that cannot be used change nothing, and the log says why.  Connections keep the certificate
+that they began with.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class Certificates:
-    """What new connections speak TLS by.  Raises `UsageError` where the files cannot be used."""
+    """The certificate for new connections.  Raises `UsageError` where the files cannot be used."""
 
     def __init__(self, tls: ServerTls, log: Context) -> None:
         self._tls = tls
         self._log = log
         self._context = server_context(tls)
-        self._failure = ""  # what was wrong with the files when they were last read
+        self._failure = ""  # the last error of the files
 
     def tls(self) -> Tls:
         """Return the server's end of TLS for a new connection."""

@@ -12,7 +12,7 @@ import trio
 
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config_reply import ConfigReply
-from cotun_trio.server.reverse_listeners import Owner
+from cotun_trio.server.reverse_listeners import ListenerOwner
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -30,7 +30,7 @@ SHOWN_REMOTES = 2000
 """Characters of a client's remotes in a log line."""
 
 
-class Holder(Owner, Protocol):
+class Holder(ListenerOwner, Protocol):
     """The session of the client."""
 
     forwards: Forwards
@@ -43,7 +43,7 @@ class Holder(Owner, Protocol):
         """Run `function` as a child of the session."""
 
     async def serve_listener(self, listener: Listener) -> None:
-        """Carry what arrives at a listener to the client."""
+        """Carry connections to a listener to the client."""
 
 
 class ClientRemotes:
@@ -85,7 +85,8 @@ class ClientRemotes:
         return self._serve(listeners, listeners)
 
     async def change(self, config: Config) -> ConfigReply:
-        """Accept others in their place, and cut what has gone; return the answer.
+        """Accept others in their place, and cut connections of remotes that are gone; return the
+        answer.
 
         Raises `CotunError`, and then nothing has changed.
         """
@@ -104,7 +105,8 @@ class ClientRemotes:
             return self._serve(change.listeners, change.opened)
 
     def narrow(self) -> None:
-        """The client has fewer rights: free what it may not have any more, and cut it."""
+        """The client has fewer rights: close listeners and cut connections that it has no right
+        to."""
         log = self._holder.log
         for remote in self._listeners.narrow(self._holder, self._rights.allows):
             log.info("no longer listening for %s: access denied", remote)

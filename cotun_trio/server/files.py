@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class ServerFiles:
-    """What a server has read.  Raises `CotunError` where a file cannot be used."""
+    """The content of the files.  Raises `CotunError` where a file cannot be used."""
 
     def __init__(self, settings: ServerSettings, log: Context) -> None:
         key = settings.host_key
@@ -46,7 +46,7 @@ class ServerFiles:
         return fingerprint(self.host_key.asbytes())
 
     def announce(self) -> None:
-        """Log the fingerprint, how many users there are, and what is better done otherwise."""
+        """Log the fingerprint, how many users there are, and warnings about their settings."""
         self._log.info("Fingerprint %s", self.fingerprint)
         self.accounts.announce()
 
@@ -63,7 +63,7 @@ class ServerFiles:
             nursery.start_soon(self.certificates.run)
 
     async def read_again(self, users_changed: Callable[[], None]) -> None:
-        """Read them again, now.  What cannot be used is logged, and changes nothing."""
+        """Read them again, now.  Files that cannot be used are logged, and change nothing."""
         await self.accounts.reload(users_changed)
         if isinstance(self.certificates, Certificates):
             await self.certificates.reload()

@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 
 class Doors(Protocol):
-    """What takes over the connections: the server, seen from its listeners."""
+    """The functions that take over connections: the server, seen from its listeners."""
 
     def acceptor(self, nursery: trio.Nursery) -> Acceptor:
-        """Return what serves clients, in tasks of `nursery`."""
+        """Return the function for clients; it serves them in tasks of `nursery`."""
 
     def health_acceptor(self, nursery: trio.Nursery) -> Acceptor:
-        """Return what answers ``/health`` and nothing else, in tasks of `nursery`."""
+        """Return the function for health checks, which answers nothing but ``/health``."""
 
     def challenge_acceptor(self, nursery: trio.Nursery) -> Acceptor:
-        """Return what answers an authority on port 80, in tasks of `nursery`."""
+        """Return the function for port 80, which answers an authority."""
 
     def serve_wire(self, wire: AnyWire, dialect: Dialect, host: str) -> Awaitable[None]:
         """Serve the client from `host` at the other end of `wire`, beginning with the upgrade."""
@@ -51,7 +51,7 @@ class Listening(Protocol):
 
     @property
     def announces(self) -> bool:
-        """Whether the log is to say what the server has read and where it listens."""
+        """Whether the log tells the fingerprint, the users and the addresses."""
 
     @property
     def addresses(self) -> Sequence[str]:
@@ -65,7 +65,7 @@ class Listening(Protocol):
         """Begin to listen.  Raises `UsageError`."""
 
     def accept(self, accepting: trio.Nursery, connections: trio.Nursery, doors: Doors) -> None:
-        """Accept in tasks of `accepting`; what comes is served in tasks of `connections`."""
+        """Accept in tasks of `accepting`; connections are served in tasks of `connections`."""
 
     def close(self) -> None:
         """Listen no more.  Can be called again."""
@@ -91,7 +91,8 @@ class SocketListening:
         self._log = log
         self._challenges = challenges
         self.main: list[socket.socket] = list(passed.main if passed else ())
-        """The sockets for clients; all of these lists are for whoever accepts itself."""
+        """The sockets for clients; the lists are public for the supervisor, which accepts
+        itself."""
         self.health: list[socket.socket] = list(passed.health if passed else ())
         self.challenge: list[socket.socket] = []
         self.addresses: list[str] = []

@@ -1,5 +1,5 @@
 """The threads that check passwords: as many as there are processors, since a check does nothing but
-compute.  `cotun_trio.access.login_queue` says whose turn it is.
+compute.  `cotun_trio.access.login_queue` decides the order.
 
 A thread cannot be stopped.  Trio's own limiter would let a source that goes away in the middle of a
 check have another thread at once; here, it waits until the first one is back.
@@ -32,9 +32,9 @@ class LoginThreads:
         self.queue = LoginQueue(count or os.cpu_count() or 1)
 
     async def run(self, source: str, check: Callable[[], T | None]) -> T | None:
-        """Return what `check` does for `source`, None where the password is wrong.
+        """Return the result of `check` for `source`, None where the password is wrong.
 
-        Raises what `check` raises.  When cancelled, the thread goes on and nobody hears of it.
+        Raises exceptions of `check`.  When cancelled, the thread goes on and nobody hears of it.
         """
         turn_came = trio.Event()
         turn = self.queue.wait(source, trio.current_time(), turn_came.set)

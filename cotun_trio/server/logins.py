@@ -1,6 +1,6 @@
-"""Logins at a server: who is let in, and how guessers are slowed down.
+"""Logins at a server: passwords are checked, and guessers are slowed down.
 
-The checks of one source take turns, and so does what a wrong password costs it; a good login from
+The checks of one source take turns, and so do its delays after wrong passwords; a good login from
 another source waits for neither.  A source that has guessed too often is not even checked any more.
 Hashes are computed off the event loop (`cotun_trio.server.login_threads`).
 """
@@ -32,7 +32,7 @@ class Failures(Protocol):
     """Keeps account of failed logins."""
 
     async def failed(self, source: str) -> Verdict:
-        """Note a failed login of `source`, and say what it costs."""
+        """Note a failed login of `source`, and return its penalty."""
 
     def barred(self, source: str) -> float:
         """Return for how many seconds more `source` is barred; 0 if it is not."""
@@ -57,7 +57,7 @@ class OwnFailures:
 
 
 class Logins:
-    """Judges logins by `accounts`; `failures` keeps account of those that fail."""
+    """Judges logins by `accounts`; `failures` keeps account of failed ones."""
 
     def __init__(self, accounts: Accounts, failures: Failures) -> None:
         self._accounts = accounts
@@ -84,7 +84,7 @@ class Logins:
                 return None
             user = await self._verify(source, name, password)
             if user is None:
-                # In the form that the README gives to fail2ban: what a client says comes last.
+                # In the form that the README gives to fail2ban: text of a client comes last.
                 log = log.apart("logins")  # or a source could hide them behind other lines
                 log.info("Authentication failed from %s for user '%s'", host, escape(name))
                 verdict = await self._failures.failed(source)

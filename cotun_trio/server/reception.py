@@ -1,7 +1,7 @@
-"""The reception of a server: its connections and sessions, and what all of them share.
+"""The reception of a server: its connections and sessions, and the state that they share.
 
-Each connection is a task of its own behind a guard: whatever one of them does, or makes us do, ends
-there, in one log line.  Its way in is an `Arrival`.
+Each connection is a task of its own behind a guard: an error in one of them ends there, in one log
+line.  Its way in is an `Arrival`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.server.certificates import Certificates
     from cotun_trio.server.listening import Acceptor
-    from cotun_trio.server.session import Owner
+    from cotun_trio.server.session import ServerHost
     from cotun_trio.server.shared import SharedState
     from cotun_trio.settings import ServerSettings
     from cotun_trio.websocket.any_wire import AnyWire
@@ -56,7 +56,7 @@ class Reception:
 
     def __init__(
         self,
-        owner: Owner,
+        owner: ServerHost,
         certificates: Certificates | AcmeCertificates | None,
         log: Context,
         shared: SharedState,
@@ -65,14 +65,14 @@ class Reception:
         self.sessions: set[ServerSession] = set()
         """Current sessions, logged in or not."""
         self.past = Past()
-        """What sessions that have ended have carried."""
+        """The totals of sessions that have ended."""
         self.settings = settings
         self.certificates = certificates
         self.back_end = None if settings.backend is None else _back_end(settings)
         self.logins = owner.logins
         self.scratch = owner.scratch
         self.log_limits = Limits(log)
-        """What each source can have us log; has to be run."""
+        """The limits on log lines that each source can cause; has to be run."""
         self._owner = owner
         self._log = log
         self._closing: str | None = None  # why connections and sessions should end
@@ -140,7 +140,7 @@ class Reception:
         return lambda sock, address: nursery.start_soon(self._guard, sock, *_peer(address), serve)
 
     async def _guard(self, sock: socket.socket, host: str, port: int, serve: Serve) -> None:
-        """Keep what goes wrong with one connection from everything else."""
+        """Serve one connection, and keep its errors from all others."""
         log = self._log_of(host).within(peer=join_host_port(host, port))
         try:
             await serve(sock, host, log)
@@ -174,7 +174,7 @@ class Reception:
         return None if is_within(host, self.settings.trusted_proxies) else source_of(host)
 
     def _log_of(self, host: str) -> Context:
-        """Return the log for what `host`, an address, has us say."""
+        """Return the log for lines that `host`, an address, can cause."""
         return self._log.limited(self.log_limits.of(source_of(host)))
 
     @contextlib.contextmanager

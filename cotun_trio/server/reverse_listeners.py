@@ -2,13 +2,13 @@
 
 A client that has lost its connection comes back for its ports before the server may have noticed
 that the old session is dead.  The kernel keeps them for that one, and that is right towards
-everybody else; but the client itself gets them at once.  Who is the same client?  One with the
-same identity, which every cotun-trio process makes for itself and never shows to anybody else: it
-cannot have two sessions.  Or else the same user, where there are users, and the old session does
-not answer any more: two programs may share a user, and shall not throw each other out.
+everybody else; but the client itself gets them at once.  The same client is one with the same
+identity, which every cotun-trio process makes for itself and never shows to anybody else: it cannot
+have two sessions.  Or else the same user, where there are users, and the old session does not
+answer any more: two programs may share a user, and must not throw each other out.
 
-Where several processes serve the same port, the old session may be in another one: whoever cannot
-listen then asks `Elsewhere`.
+Where several processes serve the same port, the old session may be in another one: a session that
+cannot listen then asks `Elsewhere`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _ALL = ("0.0.0.0", "::")  # noqa: S104
 PATIENCE = 0.5
 """Seconds for an old session of the same user to show that it is alive; a client that comes back
-shall have its port within a second."""
+has its port within a second."""
 
 
 class Place(Protocol):
@@ -50,7 +50,7 @@ class Place(Protocol):
 
 
 class Claimant(Protocol):
-    """Who wants to listen."""
+    """A session that wants to listen."""
 
     @property
     def identity(self) -> str:
@@ -58,15 +58,15 @@ class Claimant(Protocol):
 
     @property
     def user_name(self) -> str | None:
-        """Who logged in; None where everybody may."""
+        """The user that has logged in; None where there are no users."""
 
 
-class Owner(Claimant, Protocol):
+class ListenerOwner(Claimant, Protocol):
     """A session that has reverse listeners, or wants some."""
 
     @property
     def share(self) -> Share:
-        """What it may look up at once."""
+        """Its share of name look-ups."""
 
     async def is_alive(self, timeout: float) -> bool:
         """Whether the client answers."""
@@ -76,12 +76,12 @@ class Owner(Claimant, Protocol):
 
 
 class Yielded(Enum):
-    """What has come of a claim."""
+    """The outcome of a claim."""
 
     NOTHING = "nothing"
     """There was nothing in the way."""
     FREED = "freed"
-    """What was in the way is gone."""
+    """The listeners in the way are gone."""
     KEPT = "kept"
     """It stays: it is somebody else's."""
 
@@ -90,8 +90,8 @@ class Elsewhere(Protocol):
     """Listeners that sessions in other processes have."""
 
     async def claim(self, claimant: Claimant, place: Place) -> Yielded:
-        """Have what is in the way of `place` freed, where it is an earlier session's of the same
-        client."""
+        """Have listeners in the way of `place` closed, where they are an earlier session's of the
+        same client."""
 
 
 class NothingElsewhere:
@@ -107,14 +107,14 @@ NOTHING_ELSEWHERE = NothingElsewhere()
 
 @attrs.frozen
 class Change:
-    """What has come of other remotes."""
+    """The outcome of a change of remotes."""
 
     listeners: list[Listener]
     """One for each remote, in their order."""
     opened: list[Listener]
-    """Those that are new."""
+    """The new ones."""
     closed: list[Remote]
-    """What is not listened for any more."""
+    """The remotes without a listener from now on."""
 
 
 class _Plan:
@@ -122,7 +122,7 @@ class _Plan:
 
     def __init__(self, remotes: Sequence[Remote], held: Sequence[Listener]) -> None:
         self.left = list(held)
-        """Those that will be closed."""
+        """The ones that will be closed."""
         self.listeners: list[Listener | None] = []
         """One for each remote, once it is there."""
         self.opened: list[Listener] = []
@@ -135,14 +135,14 @@ class _Plan:
             self.listeners.append(same)
 
     def new(self, *, in_place: bool) -> Iterator[tuple[int, Remote]]:
-        """Give the remotes without a listener: those for which another one has to make room, or
-        the others."""
+        """Give the remotes without a listener, with their numbers: either the ones for which
+        another listener has to make room, or the others."""
         for number, remote in enumerate(self._remotes):
             if self.listeners[number] is None and _overlap(remote, self.left) == in_place:
                 yield number, remote
 
     def make_room(self, remote: Remote) -> None:
-        """Close what is in the way of `remote`."""
+        """Close the listeners in the way of `remote`."""
         for listener in self.left:
             if _same_place(remote, listener.remote):
                 listener.close()
@@ -153,15 +153,15 @@ class _Plan:
         self.opened.append(listener)
 
     def change(self) -> Change:
-        """Return what has come of it."""
+        """Return the outcome."""
         listeners = [listener for listener in self.listeners if listener is not None]
         return Change(listeners, self.opened, [listener.remote for listener in self.left])
 
 
 class Listeners:
-    """What all sessions of a server listen on; `open_listener` opens it.
+    """The listeners of all sessions of a server; `open_listener` opens one.
 
-    `elsewhere` is what sessions in other processes listen on.
+    `elsewhere` are the listeners of sessions in other processes.
     """
 
     def __init__(
@@ -171,9 +171,9 @@ class Listeners:
     ) -> None:
         self._open_listener = open_listener
         self._elsewhere = elsewhere
-        self._held: dict[Owner, list[Listener]] = {}
+        self._held: dict[ListenerOwner, list[Listener]] = {}
 
-    async def open(self, owner: Owner, remotes: Sequence[Remote]) -> list[Listener]:
+    async def open(self, owner: ListenerOwner, remotes: Sequence[Remote]) -> list[Listener]:
         """Listen for all of `remotes`, or for none.
 
         Raises `ConfigRefused` with the address that failed.
@@ -191,15 +191,15 @@ class Listeners:
             raise
         return held
 
-    async def change(self, owner: Owner, remotes: Sequence[Remote]) -> Change:
-        """Listen for all of `remotes`, and for nothing else; what is the same stays as it is.
+    async def change(self, owner: ListenerOwner, remotes: Sequence[Remote]) -> Change:
+        """Listen for all of `remotes`, and for no others; listeners for the same remotes stay open.
 
         Raises `ConfigRefused` with the address that failed, and then nothing has changed.
         """
         held = self._held.setdefault(owner, [])
         plan = _Plan(remotes, held)
         try:
-            # First what needs nobody's place: this can fail, and nothing is lost yet.
+            # First the ones that need no other's place: this can fail, and nothing is lost yet.
             for in_place in (False, True):
                 for number, remote in plan.new(in_place=in_place):
                     if in_place:
@@ -217,8 +217,9 @@ class Listeners:
         held += plan.opened
         return plan.change()
 
-    def narrow(self, owner: Owner, allowed: Callable[[Remote], bool]) -> list[Remote]:
-        """Free what `owner` has for remotes that are not `allowed`; return those."""
+    def narrow(self, owner: ListenerOwner, allowed: Callable[[Remote], bool]) -> list[Remote]:
+        """Close the listeners of `owner` for remotes that are not `allowed`; return these
+        remotes."""
         held = self._held.get(owner, [])
         forbidden = [listener for listener in held if not allowed(listener.remote)]
         for listener in forbidden:
@@ -226,16 +227,16 @@ class Listeners:
             listener.close()
         return [listener.remote for listener in forbidden]
 
-    def held_by(self, owner: Owner) -> Sequence[Listener]:
-        """Return what `owner` has."""
+    def held_by(self, owner: ListenerOwner) -> Sequence[Listener]:
+        """Return the listeners of `owner`."""
         return self._held.get(owner, ())
 
-    def free(self, owner: Owner) -> None:
-        """Free what `owner` has.  Can be called again."""
+    def free(self, owner: ListenerOwner) -> None:
+        """Close the listeners of `owner`.  Can be called again."""
         for listener in self._held.pop(owner, ()):
             listener.close()
 
-    async def _open_one(self, owner: Owner, remote: Remote) -> Listener:
+    async def _open_one(self, owner: ListenerOwner, remote: Remote) -> Listener:
         try:
             return await self._open_listener(remote, owner.share)
         except UsageError as error:
@@ -254,10 +255,10 @@ class Listeners:
             raise ConfigRefused(f"Server {error}") from None
 
     async def claimed(self, claimant: Claimant, place: Place) -> Yielded:
-        """Free what is in the way of `place`, which somebody in another process wants to have.
+        """Close the listeners in the way of `place`, which a session in another process wants.
 
-        All of it, or nothing; but what yields here may have yielded for nothing, where something
-        in a third process does not.  It was somebody's who does not answer any more.
+        All of them, or none; but they may be closed for nothing, where one in a third process
+        stays.  Their client does not answer any more.
         """
         holders = self._holders(place)
         if not holders:
@@ -268,12 +269,12 @@ class Listeners:
             old.replace()
         return Yielded.FREED
 
-    def _holders(self, place: Place) -> list[Owner]:
+    def _holders(self, place: Place) -> list[ListenerOwner]:
         return [owner for owner, listeners in self._held.items() if _overlap(place, listeners)]
 
 
 def _overlap(remote: Place, listeners: Sequence[Listener]) -> bool:
-    """Return whether one of `listeners` may be what stands in the way of `remote`."""
+    """Return whether one of `listeners` may stand in the way of `remote`."""
     return any(_same_place(remote, listener.remote) for listener in listeners)
 
 
@@ -287,11 +288,11 @@ def _same_place(one: Place, other: Place) -> bool:
     return len(hosts) == 1 or any(address_family(h) is None or h in _ALL for h in hosts)
 
 
-async def _may_replace(owner: Claimant, holders: Sequence[Owner]) -> bool:
+async def _may_replace(owner: Claimant, holders: Sequence[ListenerOwner]) -> bool:
     """Return whether all of `holders` are earlier sessions of the same client."""
     replaceable = []
 
-    async def check(old: Owner) -> None:
+    async def check(old: ListenerOwner) -> None:
         if old is owner or owner.user_name != old.user_name:
             return
         same_client = owner.identity != "" and owner.identity == old.identity

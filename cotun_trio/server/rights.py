@@ -1,12 +1,12 @@
-"""What a client may have: all of the rules, on one page.
+"""The rights of a client: all of the rules, on one page.
 
 A client asks for remotes, with its config request or with another list later, and for the target of
 each channel.  These decide, in this order, and each can refuse:
 
 1. The remotes: no channel is opened before they have been accepted.
 2. The settings: ``--reverse``, ``--socks5`` and ``--unix`` are off by default.
-3. The user's access list, see `cotun_trio.access.access_list`.  What a SOCKS client asks for is
-   asked for as well.
+3. The user's access list, see `cotun_trio.access.access_list`.  The targets of SOCKS clients are
+   checked as well.
 4. The hook of the program that embeds the server, see `cotun_trio.server.authorisation`.
 
 An access list can change at any time.  Then `Rights.still_allows` says which connections go on, and
@@ -141,7 +141,7 @@ class Rights:
         return target.udp and self._settings.socks5 and self.allows_by_socks(target)
 
     def still_allows(self, forward: Forward) -> bool:
-        """Return whether the access list allows what `forward` is connected to."""
+        """Return whether the access list allows the target of `forward`."""
         if forward.by_socks is not None:
             return self.allows_by_socks(forward.by_socks)
         return self.allows(forward.uses)

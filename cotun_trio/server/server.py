@@ -1,10 +1,10 @@
-"""The server: listens, and owns what outlives a connection: its keys, its users, its listeners.
+"""The server: it listens, and owns all that outlives a connection: keys, users, listeners.
 
 An accepted connection goes to the `cotun_trio.server.reception`, and becomes a session there.
 
-It runs in three nurseries, one in the other: what accepts, the connections, and what watches over
-the process.  At the end they end in this order, so that nothing new comes while what there is gets
-its time, and nothing that a connection needs goes before it.
+It runs in three nurseries, one in the other: the listeners, the connections, and the tasks of the
+process.  At the end they end in this order, so that no new connection comes while the open ones get
+their time, and nothing that a connection needs ends before it.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ if TYPE_CHECKING:
 class Server:
     """A tunnel server with one host key, that of its settings or one made for this run.
 
-    `authorise` is asked what users may have.  `notifier` tells the service manager how the server
-    is.  `listening` and `places` are the world around it, where that is not the system's; `shared`
-    is the state that other processes share.  Raises `CotunError` for what the settings name and
-    cannot be used.
+    `authorise` is the hook that decides about connections, besides the access lists.  `notifier`
+    tells the service manager how the server is.  `listening` and `places` are the world around it,
+    where that is not the system's; `shared` is the state that other processes share.  Raises
+    `CotunError` for files of the settings that cannot be used.
     """
 
     def __init__(
@@ -133,14 +133,14 @@ class Server:
             raise failure
 
     def shut_down(self) -> None:
-        """Accept nothing more, let what is open end for a while, and then let `run` return.
+        """Accept no more connections, wait for the open ones to end, and then let `run` return.
 
-        The while is `Timings.shutdown_grace`; what has not ended by then is cut.
+        After `Timings.shutdown_grace` seconds, connections that are still open are cut.
         """
         self._shutdown.set()
 
     async def _serve(self, task_status: trio.TaskStatus[None]) -> None:
-        """Accept connections until it is time to end, and then see those out that there are."""
+        """Accept connections until it is time to end; then wait for the open ones."""
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 self._listening.accept(accepting, connections, self.reception)
@@ -160,12 +160,12 @@ class Server:
             connections.cancel_scope.deadline = trio.current_time() + grace
 
     def inbox(self, target: Target) -> Inbox | None:
-        """See `cotun_trio.server.session.Owner`."""
+        """See `cotun_trio.server.session.ServerHost`."""
         return self.places.inbox(target)
 
     @property
     def sessions(self) -> list[ServerSession]:
-        """Those of clients that are in."""
+        """Current sessions of clients whose remotes have been accepted."""
         return self.reception.open_sessions
 
     def sessions_changed(self) -> None:
@@ -178,7 +178,7 @@ class Server:
         return f"Listening on {', '.join(self.addresses)}; {count} sessions"
 
     def log_snapshot(self) -> None:
-        """Log what is going on."""
+        """Log a line with the present figures, and with ``-v`` the tasks."""
         self.log.info("%s", snapshot(self.reception.past, self.reception.open_sessions))
         log_task_tree(self.log)
 

@@ -1,5 +1,5 @@
-"""The server's side of a session: from the login to the accepted remotes, the listeners that they
-ask for, and what a client may ask of us afterwards."""
+"""The server's side of a session: from the login to the accepted remotes and their listeners, and
+the requests of the client afterwards."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cotun_trio.websocket.any_wire import AnyWire
 
 
-class Owner(Protocol):
+class ServerHost(Protocol):
     """The server, as its sessions see it."""
 
     settings: ServerSettings
@@ -54,14 +54,14 @@ class Owner(Protocol):
     user_sessions: UserSessions
     """Of the sessions of each user."""
     authorisation: Authorisation | None
-    """Who is asked besides the access lists."""
+    """The hook that is asked besides the access lists."""
 
     @property
     def host_key(self) -> HostKey:
         """The server's key, by which clients know it."""
 
     def inbox(self, target: Target) -> Inbox | None:
-        """Return what takes connections to `target` in this process; None to dial it."""
+        """Return the inbox for connections to `target` in this process; None to dial it."""
 
     def sessions_changed(self) -> None:
         """A session has opened, or one that was open has ended."""
@@ -70,13 +70,13 @@ class Owner(Protocol):
 class ServerSession(Session):
     """A client's session.
 
-    `host` is the address that its connection comes from, and `startup` its place among those that
-    have not logged in.
+    `host` is the address that its connection comes from, and `startup` its place among the
+    connections that have not logged in.
     """
 
     def __init__(
         self,
-        owner: Owner,
+        owner: ServerHost,
         wire: AnyWire,
         dialect: Dialect,
         log: Context,
@@ -112,7 +112,7 @@ class ServerSession(Session):
         self.client_remotes = ClientRemotes(self, self.rights, owner.listeners)
         self.host = host
         self._startup = startup
-        self._user_session: UserSession | None = None  # the place among those of the same owner
+        self._user_session: UserSession | None = None  # its place among the user's sessions
         self.identity = ""
         """The client's own, that it said with its config request."""
 
@@ -148,7 +148,7 @@ class ServerSession(Session):
 
     @property
     def login(self) -> str:
-        """The name of who has logged in."""
+        """The name of the user that has logged in; empty before that."""
         return "" if self.rights.user is None else self.rights.user.name
 
     def _log_end(self, reason: str) -> None:
@@ -193,7 +193,7 @@ class ServerSession(Session):
             raise
 
     async def _change_remotes(self, request: GlobalRequest) -> None:
-        """Do what a client asks for whose remotes have changed."""
+        """Answer a client whose remotes have changed."""
         try:
             reply = await self.client_remotes.change(Config.decode(request.payload))
         except CotunError as error:
@@ -202,7 +202,7 @@ class ServerSession(Session):
             request.reply(reply.encode(), success=True)
 
     async def serve_listener(self, listener: Listener) -> None:
-        """Carry what arrives at a listener to the client, until that is closed."""
+        """Carry connections to a listener to the client, until the listener is closed."""
         await listener.serve(
             lambda remote, sock, peer: self.forward(sock, peer, remote),
             lambda: self,
@@ -214,7 +214,7 @@ class ServerSession(Session):
 
     @property
     def user_name(self) -> str | None:
-        """Who logged in; None where everybody may."""
+        """The user that has logged in; None where there are no users."""
         user = self.rights.user
         return None if user is None or self._owner.logins.everybody else user.name
 
@@ -245,7 +245,7 @@ class ServerSession(Session):
         """See `Session.leave`: nobody listens for it any more."""
         self._owner.listeners.free(self)
 
-    # ---- what the client asks for
+    # ---- requests of the client
 
     def role_request(self, request: GlobalRequest) -> None:
         """See `Session.role_request`; the first config request is for `establish`."""
@@ -277,7 +277,7 @@ class ServerSession(Session):
         )
         if self._user_session is None:
             reason = f"too many sessions of the {kind} '{escape(name)}'"
-            # Neither a wrong password nor a refused config: those, clients do not try again.
+            # Not as a wrong password or a refused config, after which clients do not try again.
             self.connection.disconnect(messages.DISCONNECT_TOO_MANY_CONNECTIONS, reason)
             raise Refused(reason)
 
@@ -286,7 +286,8 @@ class ServerSession(Session):
         return self._owner.inbox(target)
 
     def users_changed(self, users: Users) -> None:
-        """End what the client may not have any more: all, where its user is not the same."""
+        """End connections that the client has no right to any more: all, where its user has
+        changed."""
         before = self.rights.user
         if before is None:
             return
