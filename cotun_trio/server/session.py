@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cotun_trio.settings import ServerSettings
     from cotun_trio.ssh.global_requests import GlobalRequest
     from cotun_trio.ssh.scratch import Scratch
-    from cotun_trio.websocket.any_wire import AnyWire
+    from cotun_trio.websocket.wire_protocol import WireProtocol
 
 SHOWN_REMOTES = 2000
 """Characters of a client's remotes in a log line."""
@@ -81,7 +81,7 @@ class ServerSession(Session):
     def __init__(
         self,
         owner: Owner,
-        wire: AnyWire,
+        wire: WireProtocol,
         dialect: Dialect,
         log: Context,
         *,
