@@ -52,8 +52,8 @@ if TYPE_CHECKING:
     from cotun_trio.settings import Timings
     from cotun_trio.ssh.engine import Engine
     from cotun_trio.ssh.global_requests import GlobalRequest
-    from cotun_trio.ssh.openings import Opening
-    from cotun_trio.websocket.any_wire import AnyWire
+    from cotun_trio.ssh.openings import IncomingOpen
+    from cotun_trio.websocket.wire_protocol import WireProtocol
 
 
 DRAIN = "drain@cotun-trio"
@@ -97,7 +97,7 @@ class Session(abc.ABC):
 
     def __init__(
         self,
-        wire: AnyWire,
+        wire: WireProtocol,
         engine: Engine,
         dialect: Dialect,
         rights: Rights,
@@ -300,7 +300,9 @@ class Session(abc.ABC):
         with forward:
             await rest()
 
-    def _begin_in(self, opening: Opening, forward: Forward, target: Target, log: Context) -> Rest:
+    def _begin_in(
+        self, opening: IncomingOpen, forward: Forward, target: Target, log: Context
+    ) -> Rest:
         """Begin with a connection to `target`, which the peer may have; return the rest."""
         if (inbox := self.inbox(target)) is not None:
             return partial(inbox.deliver, opening, log)
@@ -314,7 +316,12 @@ class Session(abc.ABC):
         return carry_in(self, opening, target, refusal, self.timings, log)
 
     async def _carry_in(
-        self, opening: Opening, forward: Forward, target: Target, log: Context, rest: Rest | None
+        self,
+        opening: IncomingOpen,
+        forward: Forward,
+        target: Target,
+        log: Context,
+        rest: Rest | None,
     ) -> None:
         with forward:
             if rest is not None:
@@ -369,7 +376,7 @@ class Session(abc.ABC):
         except CotunError as error:
             self.fail(error)
 
-    def channel_requested(self, opening: Opening) -> None:
+    def channel_requested(self, opening: IncomingOpen) -> None:
         """Dial the target of a channel, or refuse it."""
         try:
             target = parse_target(opening.extra)

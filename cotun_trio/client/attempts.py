@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cotun_trio.client.session import ClientSession
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.websocket.any_wire import AnyWire
+    from cotun_trio.websocket.wire_protocol import WireProtocol
 
 SILENCE = 3.0
 """Seconds without a byte after which another attempt begins beside the present ones: longer than
@@ -86,8 +86,8 @@ class Attempts:
     def __init__(
         self,
         dialects: Sequence[Dialect],
-        dial: Callable[[], Awaitable[AnyWire]],
-        begin: Callable[[AnyWire, Dialect, float, Callable[[Stage], None]], ClientSession],
+        dial: Callable[[], Awaitable[WireProtocol]],
+        begin: Callable[[WireProtocol, Dialect, float, Callable[[Stage], None]], ClientSession],
         log: Context,
         *,
         timeout: float,

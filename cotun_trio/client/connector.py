@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.settings import ServerUrl, Way
-    from cotun_trio.websocket.any_wire import AnyWire
+    from cotun_trio.websocket.wire_protocol import WireProtocol
 
 STABLE = 5.0
 """Seconds that a session has to last for the backoff to start again: a server that accepts and then
@@ -167,7 +167,7 @@ class Connector:
             log = log.within(server=way.server)
         self._limit_leaving()
 
-        async def dial() -> AnyWire:
+        async def dial() -> WireProtocol:
             log.debug("connecting to %s", way.server)
             self._dialled = trio.current_time()
             return await self._uplink.dial(way)
@@ -195,7 +195,7 @@ class Connector:
         nursery: trio.Nursery,
         url: ServerUrl,
         log: Context,
-        wire: AnyWire,
+        wire: WireProtocol,
         dialect: Dialect,
         deadline: float,
         reached: Callable[[Stage], None],

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cotun_trio.settings import ClientSettings, ServerUrl
     from cotun_trio.ssh.global_requests import GlobalRequest
     from cotun_trio.ssh.scratch import Scratch
-    from cotun_trio.websocket.any_wire import AnyWire
+    from cotun_trio.websocket.wire_protocol import WireProtocol
 
 
 class Stage(enum.IntEnum):
@@ -102,7 +102,7 @@ class ClientSession(Session):
         self,
         owner: ClientHost,
         url: ServerUrl,
-        wire: AnyWire,
+        wire: WireProtocol,
         dialect: Dialect,
         log: Context,
         reached: Callable[[Stage], None] = lambda _stage: None,

@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
     from cotun_trio.settings import ClientSettings, ServerUrl, Way
     from cotun_trio.ssh.scratch import Scratch
-    from cotun_trio.websocket.any_wire import AnyWire
+    from cotun_trio.websocket.wire_protocol import WireProtocol
 
 
 class AnyUplink(Protocol):
     """An `Uplink`, or its replacement where there is no network."""
 
-    async def dial(self, way: Way) -> AnyWire:
+    async def dial(self, way: Way) -> WireProtocol:
         """Return a new connection.  Raises `CotunError`; when cancelled, nothing is left open."""
 
     async def watch(self, came_back: Callable[[], None]) -> None:

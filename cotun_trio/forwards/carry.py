@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.settings import Timings
-    from cotun_trio.ssh.openings import Opening
+    from cotun_trio.ssh.openings import IncomingOpen
 
 Rest: TypeAlias = Callable[[], Awaitable[None]]
 
@@ -35,7 +35,7 @@ def carry_out(link: Link, sock: socket.socket, remote: Remote, log: Context) -> 
 
 def carry_in(
     link: Link,
-    opening: Opening,
+    opening: IncomingOpen,
     target: Target,
     refusal: Callable[[Target], Awaitable[str | None]],
     timings: Timings,

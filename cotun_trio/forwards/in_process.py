@@ -16,7 +16,7 @@ from cotun_trio.ssh.stream import ChannelStream
 
 if TYPE_CHECKING:
     from cotun_trio.logs import Context
-    from cotun_trio.ssh.openings import Opening
+    from cotun_trio.ssh.openings import IncomingOpen
 
 BACKLOG = 1024
 """Connections that wait to be accepted, as with `cotun_trio.net.dial.BACKLOG`."""
@@ -45,7 +45,7 @@ class Inbox:
         self._news = trio.lowlevel.ParkingLot()
         self._closed = False
 
-    async def deliver(self, opening: Opening, log: Context) -> None:
+    async def deliver(self, opening: IncomingOpen, log: Context) -> None:
         """Have a connection accepted, and stay until it is over; when cancelled, it breaks off."""
         if self._closed or len(self._waiting) >= BACKLOG:
             reason = "nobody accepts it" if self._closed else "too many wait to be accepted"

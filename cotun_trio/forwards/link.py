@@ -11,16 +11,16 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.running import Forwards
     from cotun_trio.net.names import Share
     from cotun_trio.ssh.channel import Channel
-    from cotun_trio.ssh.openings import PendingOpen
+    from cotun_trio.ssh.openings import OutgoingOpen
 
 
 class Opener(Protocol):
     """What opens channels: an SSH connection."""
 
-    def ask(self, extra: bytes, opened: Callable[[Channel], None] | None = None) -> PendingOpen:
+    def ask(self, extra: bytes, opened: Callable[[Channel], None] | None = None) -> OutgoingOpen:
         """See `cotun_trio.ssh.connection.Connection.ask`."""
 
-    async def answer(self, pending: PendingOpen) -> Channel:
+    async def answer(self, pending: OutgoingOpen) -> Channel:
         """See `cotun_trio.ssh.connection.Connection.answer`."""
 
     async def open_channel(self, extra: bytes) -> Channel:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
-    from cotun_trio.ssh.openings import PendingOpen
+    from cotun_trio.ssh.openings import OutgoingOpen
 
 
 class Tally:
@@ -139,7 +139,7 @@ class Counted:
         """See `Link`."""
         return self.link.share
 
-    def ask(self, extra: bytes, opened: Callable[[Channel], None] | None = None) -> PendingOpen:
+    def ask(self, extra: bytes, opened: Callable[[Channel], None] | None = None) -> OutgoingOpen:
         """See `Connection.ask`."""
         return self.link.connection.ask(extra, opened)
 
@@ -147,7 +147,7 @@ class Counted:
         """See `Connection.open_channel`."""
         return await self.answer(self.ask(extra))
 
-    async def answer(self, pending: PendingOpen) -> Channel:
+    async def answer(self, pending: OutgoingOpen) -> Channel:
         """See `Connection.answer`."""
         try:
             channel = await self.link.connection.answer(pending)

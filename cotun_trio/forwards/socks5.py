@@ -44,7 +44,7 @@ if TYPE_CHECKING:
         Answer,
         Request,
     )
-    from cotun_trio.ssh.openings import Opening
+    from cotun_trio.ssh.openings import IncomingOpen
 
 GREETING_TIMEOUT = 10.0
 """Seconds for everything up to the request."""
@@ -173,7 +173,7 @@ async def _receive_answer(far: ChannelStream) -> tuple[Answer, bytes]:
 
 async def carry_in(
     link: Link,
-    opening: Opening,
+    opening: IncomingOpen,
     refusal: Callable[[Target], Awaitable[str | None]],
     *,
     timeout: float,

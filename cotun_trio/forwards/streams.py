@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from cotun_trio.net.names import Share
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
-    from cotun_trio.ssh.openings import Opening
+    from cotun_trio.ssh.openings import IncomingOpen
 
 Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 
@@ -67,7 +67,7 @@ class Incoming:
     """
 
     def __init__(
-        self, opening: Opening, target: Target, *, share: Share, timeout: float, log: Log
+        self, opening: IncomingOpen, target: Target, *, share: Share, timeout: float, log: Log
     ) -> None:
         self._opening = opening
         self._target = target

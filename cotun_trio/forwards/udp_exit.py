@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cotun_trio.logs import Context
     from cotun_trio.net.names import Address
     from cotun_trio.ssh.channel import Channel
-    from cotun_trio.ssh.openings import Opening
+    from cotun_trio.ssh.openings import IncomingOpen
 
 FLOW_COST = 8
 """Datagrams that a new flow counts as in a turn: it has a socket and a task, and may need to end
@@ -222,7 +222,7 @@ class _Exit:
 
 async def carry_in(
     link: Link,
-    opening: Opening,
+    opening: IncomingOpen,
     host: str,
     port: int,
     *,

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from cotun_trio.server.logins import Logins
     from cotun_trio.settings import ServerSettings
     from cotun_trio.ssh.scratch import Scratch
-    from cotun_trio.websocket.any_wire import AnyWire
+    from cotun_trio.websocket.wire_protocol import WireProtocol
 
 RETRY_AFTER = 5
 """Seconds after which a client may try again for which there was no place: logins take less."""
@@ -75,7 +75,7 @@ class Place(Protocol):
 
     async def run_session(
         self,
-        wire: AnyWire,
+        wire: WireProtocol,
         dialect: Dialect,
         log: Context,
         client: str,

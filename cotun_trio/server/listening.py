@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.settings import ServerSettings
     from cotun_trio.system.systemd import Passed
-    from cotun_trio.websocket.any_wire import AnyWire
+    from cotun_trio.websocket.wire_protocol import WireProtocol
 
     Acceptor = Callable[[socket.socket, object], None]
     """Takes over an accepted connection, and the address of its peer."""
@@ -42,7 +42,7 @@ class Doors(Protocol):
     def challenge_acceptor(self, nursery: trio.Nursery) -> Acceptor:
         """Return the function for port 80, which answers an authority."""
 
-    def serve_wire(self, wire: AnyWire, dialect: Dialect, host: str) -> Awaitable[None]:
+    def serve_wire(self, wire: WireProtocol, dialect: Dialect, host: str) -> Awaitable[None]:
         """Serve the client from `host` at the other end of `wire`, beginning with the upgrade."""
 
 

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cotun_trio.server.session import ServerHost
     from cotun_trio.server.shared import SharedState
     from cotun_trio.settings import ServerSettings
-    from cotun_trio.websocket.any_wire import AnyWire
+    from cotun_trio.websocket.wire_protocol import WireProtocol
 
     Serve = Callable[[socket.socket, str, Context], Awaitable[None]]
     """Serves a connection from a host, with its log."""
@@ -155,7 +155,7 @@ class Reception:
     async def _serve(self, startup: Startup, sock: socket.socket, host: str, log: Context) -> None:
         await Arrival(self, sock, host, startup, log).serve()
 
-    async def serve_wire(self, wire: AnyWire, dialect: Dialect, host: str) -> None:
+    async def serve_wire(self, wire: WireProtocol, dialect: Dialect, host: str) -> None:
         """See `cotun_trio.server.listening.Doors`."""
         log = self._log_of(host).within(peer=host)
         startup = self._startups.enter(self.source(host))
@@ -190,7 +190,7 @@ class Reception:
 
     async def run_session(
         self,
-        wire: AnyWire,
+        wire: WireProtocol,
         dialect: Dialect,
         log: Context,
         client: str,

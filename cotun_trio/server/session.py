@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cotun_trio.settings import ServerSettings
     from cotun_trio.ssh.global_requests import GlobalRequest
     from cotun_trio.ssh.scratch import Scratch
-    from cotun_trio.websocket.any_wire import AnyWire
+    from cotun_trio.websocket.wire_protocol import WireProtocol
 
 
 class ServerHost(Protocol):
@@ -77,7 +77,7 @@ class ServerSession(Session):
     def __init__(
         self,
         owner: ServerHost,
-        wire: AnyWire,
+        wire: WireProtocol,
         dialect: Dialect,
         log: Context,
         *,

@@ -9,6 +9,6 @@ From the bottom up:
 * `messages`: the messages of the connection protocol (RFC 4254), read with exact lengths.
 * `channel`: one stream through the connection, with its window.
 * `requests`: what either end asks of the other, and `stream`: a channel as a Trio stream.
-* `neighbours`: what a connection needs below, and whom it tells above.
+* `protocols`: what a connection needs below, and whom it tells above.
 * `connection`: what joins them: channels, requests, re-keying, and the carrier underneath.
 """

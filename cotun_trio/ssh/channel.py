@@ -62,7 +62,7 @@ class Sink(Protocol):
 
 
 class Channel:
-    """One channel of a connection: from `Connection.open_channel`, or `Opening.confirm`."""
+    """One channel of a connection: from `Connection.open_channel`, or `IncomingOpen.confirm`."""
 
     __slots__ = (
         "_backlog",

@@ -26,7 +26,7 @@ from cotun_trio.ssh.channel import Channel
 from cotun_trio.ssh.engine import KeysAgreed, KeysRenewed, LoggedIn, LoginRequested
 from cotun_trio.ssh.global_requests import GlobalRequests
 from cotun_trio.ssh.messages import Reader
-from cotun_trio.ssh.openings import Opening, PendingOpen
+from cotun_trio.ssh.openings import IncomingOpen, OutgoingOpen
 from cotun_trio.ssh.scratch import MAX_PACKET
 from cotun_trio.ssh.window import WINDOW, Link
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.errors import CotunError
     from cotun_trio.ssh.engine import Engine, Event
-    from cotun_trio.ssh.neighbours import Carrier, Handler
+    from cotun_trio.ssh.protocols import Carrier, Handler
 
 MAX_HELD_BYTES = 1024 * 1024
 """Bytes of control messages that may wait for the end of a key exchange."""
@@ -82,7 +82,7 @@ class Connection:
         self.carrier = carrier
         self._handler = handler
         self._channel_type = channel_type
-        self._opens: dict[int, PendingOpen] = {}
+        self._opens: dict[int, OutgoingOpen] = {}
         self._openings = 0  # of the peer's, not answered yet
         self._next_number = 0
         self._requests = GlobalRequests(self.send_control, handler, self.budget)
@@ -343,12 +343,12 @@ class Connection:
         """Open a channel to what `extra` names: `ask`, and `answer`."""
         return await self.answer(self.ask(extra))
 
-    def ask(self, extra: bytes, opened: Callable[[Channel], None] | None = None) -> PendingOpen:
+    def ask(self, extra: bytes, opened: Callable[[Channel], None] | None = None) -> OutgoingOpen:
         """Ask for a channel to what `extra` names; `answer` has to follow.
 
         `opened` is called with the channel in the very read that brings it.
         """
-        pending = PendingOpen(Channel(self, self._new_number()), opened)
+        pending = OutgoingOpen(Channel(self, self._new_number()), opened)
         if self.failure is not None:
             pending.fail(self.failure)
         elif self._too_many_channels():
@@ -361,7 +361,7 @@ class Connection:
             )
         return pending
 
-    async def answer(self, pending: PendingOpen) -> Channel:
+    async def answer(self, pending: OutgoingOpen) -> Channel:
         """Wait for the peer's answer, and return the open channel.
 
         Raises `OpenRefused`, or whatever ended the connection.  When cancelled, the channel is
@@ -395,7 +395,7 @@ class Connection:
         self._next_number = (number + 1) & 0xFFFFFFFF
         return number
 
-    def _pending_open(self, number: int) -> PendingOpen:
+    def _pending_open(self, number: int) -> OutgoingOpen:
         # It stays until its whole answer is read: where that is wrong, `on_lost` has to find it.
         if number not in self._opens:
             raise ProtocolError("an answer to the opening of a channel that nobody opened")
@@ -421,7 +421,7 @@ class Connection:
 
     def _on_open(self, payload: memoryview) -> None:
         self.budget.be_busy(OPEN)
-        opening = Opening.read(self, payload)
+        opening = IncomingOpen.read(self, payload)
         too_many = self._too_many_channels()
         self._openings += 1
         if too_many:
@@ -429,8 +429,8 @@ class Connection:
         else:
             self._handler.channel_requested(opening)
 
-    def confirm(self, opening: Opening) -> Channel:
-        """See `Opening.confirm`."""
+    def confirm(self, opening: IncomingOpen) -> Channel:
+        """See `IncomingOpen.confirm`."""
         self._openings -= 1
         channel = Channel(self, self._new_number())
         channel.set_peer(opening.peer_number, opening.window, opening.max_packet)
@@ -443,8 +443,8 @@ class Connection:
         )
         return channel
 
-    def refuse(self, opening: Opening, code: int, reason: str) -> None:
-        """See `Opening.refuse`."""
+    def refuse(self, opening: IncomingOpen, code: int, reason: str) -> None:
+        """See `IncomingOpen.refuse`."""
         self._openings -= 1
         self.budget.wasted += REFUSAL
         self.send_control(messages.open_failure(opening.peer_number, code, reason))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cotun_trio.budget import Budget
-    from cotun_trio.ssh.neighbours import Handler
+    from cotun_trio.ssh.protocols import Handler
 
 MAX_UNANSWERED = 64
 """Global requests that a peer may have waiting for our answer; ours have one or two."""

@@ -23,7 +23,7 @@ MAX_OPEN = 4096
 
 
 @attrs.define(eq=False)
-class Opening:
+class IncomingOpen:
     """A peer's wish to open a channel: answer it by `confirm` or by `refuse`, once."""
 
     _connection: Connection
@@ -40,7 +40,7 @@ class Opening:
     """To be told of the channel, once there is one."""
 
     @classmethod
-    def read(cls, connection: Connection, payload: memoryview) -> Opening:
+    def read(cls, connection: Connection, payload: memoryview) -> IncomingOpen:
         """Read a CHANNEL_OPEN."""
         if len(payload) > MAX_OPEN:
             raise ProtocolError(f"a wish for a channel of over {MAX_OPEN} bytes")
@@ -66,7 +66,7 @@ class Opening:
 
 
 @attrs.define(eq=False)
-class PendingOpen:
+class OutgoingOpen:
     """Our own wish to open a channel, until the peer has answered it."""
 
     channel: Channel

@@ -41,16 +41,16 @@ class MemoryWire:
 
     @property
     def in_reserve(self) -> bool:
-        """See `cotun_trio.websocket.any_wire.AnyWire`: there is no descriptor."""
+        """See `cotun_trio.websocket.wire_protocol.WireProtocol`: there is no descriptor."""
         return False
 
     def attach(self, receiver: Receiver) -> None:
-        """See `cotun_trio.websocket.any_wire.AnyWire`."""
+        """See `cotun_trio.websocket.wire_protocol.WireProtocol`."""
         self._receiver = receiver
         self._attached.set()
 
     def trust_peer(self, *, is_go: bool) -> None:
-        """See `cotun_trio.websocket.any_wire.AnyWire`: nothing is limited here."""
+        """See `cotun_trio.websocket.wire_protocol.WireProtocol`: nothing is limited here."""
 
     # ---- receiving
 
@@ -99,23 +99,23 @@ class MemoryWire:
 
     @property
     def busy(self) -> bool:
-        """See `cotun_trio.ssh.neighbours.Carrier`."""
+        """See `cotun_trio.ssh.protocols.Carrier`."""
         return len(self.peer._data) > CAPACITY  # noqa: SLF001
 
     @property
     def turn(self) -> int:
-        """See `cotun_trio.ssh.neighbours.Carrier`."""
+        """See `cotun_trio.ssh.protocols.Carrier`."""
         return MAX_TURN
 
     async def wait_idle(self, *, urgent: bool = False) -> None:  # noqa: ARG002
-        """See `cotun_trio.ssh.neighbours.Carrier`."""
+        """See `cotun_trio.ssh.protocols.Carrier`."""
         while self.busy and not self.ended.is_set():
             await self._idle.park()
         if self.ended.is_set():
             raise trio.BrokenResourceError("the connection is lost")
 
     def send(self, data: memoryview | bytearray) -> None:
-        """See `cotun_trio.ssh.neighbours.Carrier`."""
+        """See `cotun_trio.ssh.protocols.Carrier`."""
         if not self.ended.is_set():
             self.bytes_out += len(data)
             self.peer._data += data  # noqa: SLF001
@@ -133,7 +133,7 @@ class MemoryWire:
         await trio.lowlevel.checkpoint()
 
     async def run_writer(self) -> None:
-        """See `cotun_trio.websocket.any_wire.AnyWire`: there is nothing left to do."""
+        """See `cotun_trio.websocket.wire_protocol.WireProtocol`: there is nothing left to do."""
         await self.ended.wait()
 
     # ---- ending

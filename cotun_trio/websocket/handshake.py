@@ -19,7 +19,7 @@ from cotun_trio.escape import escape
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from cotun_trio.websocket.any_wire import AnyWire
+    from cotun_trio.websocket.wire_protocol import WireProtocol
 
 T = TypeVar("T")
 
@@ -29,7 +29,7 @@ _BUFFER = 64 * 1024
 
 async def connect(
     nursery: trio.Nursery,
-    wire: AnyWire,
+    wire: WireProtocol,
     *,
     host: str,
     path: str,
@@ -58,7 +58,7 @@ async def connect(
     )
 
 
-async def accept(nursery: trio.Nursery, wire: AnyWire, *, protocol: str) -> None:
+async def accept(nursery: trio.Nursery, wire: WireProtocol, *, protocol: str) -> None:
     """Make a WebSocket of `wire`, as a server, and agree to the protocol that was offered.
 
     Raises and is cancelled as `connect`.
@@ -75,7 +75,7 @@ async def accept(nursery: trio.Nursery, wire: AnyWire, *, protocol: str) -> None
     await _handshake(wire, upgrade)
 
 
-async def _handshake(wire: AnyWire, shake: Callable[[], Awaitable[T]]) -> None:
+async def _handshake(wire: WireProtocol, shake: Callable[[], Awaitable[T]]) -> None:
     """Run `shake` until it is done or the wire has ended: it would wait for ever then."""
     async with trio.open_nursery() as nursery:
 
@@ -93,7 +93,7 @@ async def _handshake(wire: AnyWire, shake: Callable[[], Awaitable[T]]) -> None:
 class _Guard:
     """Starts trio-websocket's reader in a nursery, and turns what it raises into a failure."""
 
-    def __init__(self, nursery: trio.Nursery, wire: AnyWire) -> None:
+    def __init__(self, nursery: trio.Nursery, wire: WireProtocol) -> None:
         self._nursery = nursery
         self._wire = wire
 

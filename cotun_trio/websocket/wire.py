@@ -165,7 +165,7 @@ class Wire(trio.abc.Stream):
 
     @property
     def in_reserve(self) -> bool:
-        """See `cotun_trio.websocket.any_wire.AnyWire`."""
+        """See `cotun_trio.websocket.wire_protocol.WireProtocol`."""
         return is_reserved(self._sock)
 
     def attach(self, receiver: Receiver) -> None:

@@ -35,7 +35,7 @@ from tests.support.targets import LOOPBACK, free_port
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cotun_trio.ssh.openings import Opening
+    from cotun_trio.ssh.openings import IncomingOpen
 
 LOG = logging.getLogger("cotun.test")
 TIMEOUT = 30.0
@@ -63,7 +63,7 @@ def link(pair: ConnectionPair) -> Any:
     return types.SimpleNamespace(connection=pair.client)
 
 
-async def next_opening(pair: ConnectionPair) -> Opening:
+async def next_opening(pair: ConnectionPair) -> IncomingOpen:
     """Return the channel that the client asks the server for."""
     await until(lambda: pair.handlers["server"].openings)
     return pair.handlers["server"].openings.pop()
@@ -79,7 +79,7 @@ async def never(*_: object, **__: object) -> Any:
     await trio.sleep_forever()
 
 
-def incoming(opening: Opening, host: str, port: int) -> streams.Incoming:
+def incoming(opening: IncomingOpen, host: str, port: int) -> streams.Incoming:
     """Take a peer's wish for a connection."""
     share = share_of("a peer")
     return streams.Incoming(opening, Target(host, port), share=share, timeout=TIMEOUT, log=LOG)
@@ -145,7 +145,7 @@ async def test_a_target_that_refuses_is_a_refusal_that_says_so(
             codes = []
             refuse = pair.server.refuse
 
-            def noting(opening: Opening, code: int, reason: str) -> None:
+            def noting(opening: IncomingOpen, code: int, reason: str) -> None:
                 codes.append(code)
                 refuse(opening, code, reason)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cotun_trio.ssh.channel import Channel
-    from cotun_trio.ssh.openings import PendingOpen
+    from cotun_trio.ssh.openings import OutgoingOpen
     from tests.fuzz.oracle import Program
     from tests.support.ssh import Side
 
@@ -57,7 +57,7 @@ class Conversation:
         self.sinks: dict[Channel, RecordingSink] = {}
         self.channels: list[Channel] = []
         self._cut = cut
-        self._asked: list[PendingOpen] = []
+        self._asked: list[OutgoingOpen] = []
         self._said: list[bytes] = []  # by the peer, and not yet on its way
         self._closed: set[int] = set()  # the peer's numbers, of channels that we have closed
 

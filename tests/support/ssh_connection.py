@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.engine import Engine
     from cotun_trio.ssh.global_requests import GlobalRequest
-    from cotun_trio.ssh.openings import Opening
+    from cotun_trio.ssh.openings import IncomingOpen
     from cotun_trio.ssh.packetizer import RekeyLimit
     from tests.support.ssh import Side
 
@@ -114,7 +114,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self.logins: list[tuple[str, str]] = []
-        self.openings: list[Opening] = []
+        self.openings: list[IncomingOpen] = []
         self.requests: list[GlobalRequest] = []
         self.failures: list[CotunError] = []
 
@@ -122,7 +122,7 @@ class Recorder:
         """See `Handler`."""
         self.logins.append((user, password))
 
-    def channel_requested(self, opening: Opening) -> None:
+    def channel_requested(self, opening: IncomingOpen) -> None:
         """See `Handler`."""
         self.openings.append(opening)
 

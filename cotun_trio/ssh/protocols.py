@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
     from cotun_trio.ssh.global_requests import GlobalRequest
-    from cotun_trio.ssh.openings import Opening
+    from cotun_trio.ssh.openings import IncomingOpen
 
 
 class Carrier(Protocol):
@@ -37,7 +37,7 @@ class Handler(Protocol):
     def login_requested(self, user: str, password: str) -> None:
         """A client wants in: `Connection.answer_login` has to follow, and nothing else does."""
 
-    def channel_requested(self, opening: Opening) -> None:
+    def channel_requested(self, opening: IncomingOpen) -> None:
         """The peer wants to open a channel."""
 
     def request_received(self, request: GlobalRequest) -> None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cotun_trio.websocket.wire import Receiver
 
 
-class AnyWire(Protocol):
+class WireProtocol(Protocol):
     """A `cotun_trio.websocket.wire.Wire`, or what takes its place where there is no network."""
 
     ended: trio.Event
@@ -42,17 +42,17 @@ class AnyWire(Protocol):
 
     @property
     def busy(self) -> bool:
-        """See `cotun_trio.ssh.neighbours.Carrier`."""
+        """See `cotun_trio.ssh.protocols.Carrier`."""
 
     @property
     def turn(self) -> int:
-        """See `cotun_trio.ssh.neighbours.Carrier`."""
+        """See `cotun_trio.ssh.protocols.Carrier`."""
 
     async def wait_idle(self, *, urgent: bool = False) -> None:
-        """See `cotun_trio.ssh.neighbours.Carrier`."""
+        """See `cotun_trio.ssh.protocols.Carrier`."""
 
     def send(self, data: memoryview | bytearray) -> None:
-        """See `cotun_trio.ssh.neighbours.Carrier`."""
+        """See `cotun_trio.ssh.protocols.Carrier`."""
 
     async def run_writer(self) -> None:
         """Do what sending leaves to do.  Returns when the wire has ended."""
