@@ -19,20 +19,15 @@ The roles differ in how a session is established, and in the requests that the p
 from __future__ import annotations
 
 import abc
-import contextlib
-import itertools
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import trio
 
-from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
+from cotun_trio.errors import ConnectionLost, CotunError
 from cotun_trio.escape import escape
-from cotun_trio.forwards.carry import carry_in, carry_out
-from cotun_trio.forwards.running import Counted, Forwards
+from cotun_trio.forwards.flows import Flows
+from cotun_trio.forwards.forwarder import Forwarder
 from cotun_trio.net.names import share_of
-from cotun_trio.net.sockets import close
-from cotun_trio.protocol.target import parse_target
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
 from cotun_trio.units import format_duration
@@ -41,9 +36,10 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Hashable
 
-    from cotun_trio.forwards.carry import Rest
+    from cotun_trio.forwards.forwarder import Rights
     from cotun_trio.forwards.in_process import Inbox
-    from cotun_trio.forwards.running import Forward, Quota, Tally
+    from cotun_trio.forwards.quota import Quota
+    from cotun_trio.forwards.traffic import Traffic
     from cotun_trio.logs import Context
     from cotun_trio.net.names import Share
     from cotun_trio.protocol.dialect import Dialect
@@ -61,31 +57,10 @@ DRAIN = "drain@cotun-trio"
 CHANGE = "config@cotun-trio"
 """The global request for other remotes than those of the config request, with the same payload and
 the same answer.  All that is the same goes on."""
-TOO_MANY = "too many connections"
 NO_LIMIT = 2**32
 """Of channels: there are no more numbers."""
 PARTING = 1.0
 """Seconds for the peer to take the last bytes, the reason of the end included."""
-
-
-class Rights(Protocol):
-    """The rights of the peer."""
-
-    def refuses(self, target: Target) -> str | None:
-        """Return why the peer may not have a channel to `target`; None if it may."""
-
-    @property
-    def asks_first(self) -> bool:
-        """Whether `ask` has to be called for each connection: it may take time."""
-
-    async def ask(self, target: Target, log: Context) -> str | None:
-        """Return why the peer may not have a connection to `target`; None if it may."""
-
-    def allows_by_socks(self, target: Target) -> bool:
-        """Return whether the peer's SOCKS clients may have a connection to `target`."""
-
-    def still_allows(self, forward: Forward) -> bool:
-        """Return whether the target of `forward` is allowed at present."""
 
 
 class Session(abc.ABC):
@@ -107,7 +82,7 @@ class Session(abc.ABC):
         max_connections: int,
         quota: Quota,
         log: Context,
-        tally_of: Callable[[Target | Remote], Tally | None] | None = None,
+        traffic_of: Callable[[Target | Remote], Traffic | None] | None = None,
     ) -> None:
         self.connection = Connection(
             engine,
@@ -118,16 +93,16 @@ class Session(abc.ABC):
         )
         self.failure: CotunError | None = None
         """Why the session ended, once it has."""
-        self.forwards = Forwards(quota, tally_of, limit=max_connections)
+        self.flows = Flows(quota, traffic_of, limit=max_connections)
         self.log = log
         self.rights = rights
+        self._forwarder = Forwarder(self, rights, timings)
         self.timings = timings
         self.wire = wire
         self._keepalive = keepalive
         self._share: Share | None = None
         self._nursery: trio.Nursery | None = None
-        self._speaks_ssh = self._link_measured = False
-        self._conns = itertools.count(1)
+        self._speaks_ssh = False
         self._farewell = "closing"  # the reason that the peer is given
         self._drain_asked = trio.Event()
         self.draining = False
@@ -219,7 +194,7 @@ class Session(abc.ABC):
             # Streams that have ended are still to be written to sockets here; all others break off.
             self.connection.on_lost(failure)
             with trio.move_on_after(self.timings.shutdown_grace):
-                await self.forwards.wait_idle()
+                await self.flows.wait_idle()
         self.fail(failure)
 
     # ---- draining
@@ -237,24 +212,24 @@ class Session(abc.ABC):
 
     async def _drain(self) -> None:
         """Wait until there is nothing open.  Raises `CotunError`."""
-        self.forwards.cut(lambda forward: not forward.endless)
+        self.flows.cut(lambda flow: not flow.endless)
         if self.connection.peer_is_ours:
             await self.connection.request(DRAIN, self._farewell.encode())
         while not self.quiet:
-            await self.forwards.wait_idle()
+            await self.flows.wait_idle()
             await self.connection.wait_no_channels()
 
     @property
     def quiet(self) -> bool:
         """Whether nothing is open, and nothing is being opened."""
-        return self.forwards.idle and not self.connection.channels
+        return self.flows.idle and not self.connection.channels
 
     def peer_drains(self, reason: str) -> None:
         """Open nothing more: the peer is going to end the session.  Called once."""
         self.log.debug("the peer drains the session: %s", reason)
         self.draining = True
         self.leave(reason)
-        self.forwards.cut(lambda forward: not forward.endless)
+        self.flows.cut(lambda flow: not flow.endless)
 
     def start_ssh(self) -> None:
         """Begin to speak SSH on the wire."""
@@ -286,63 +261,7 @@ class Session(abc.ABC):
 
     def forward(self, sock: socket.socket, peer: str, remote: Remote) -> None:
         """Carry a connection that was accepted here to the other side.  Owns `sock` from now on."""
-        log = self.log.within(conn=next(self._conns), source=peer, remote=remote)
-        if not self.forwards.make_room():
-            log.info("refused: %s", TOO_MANY)
-            close(sock, reset=True)
-            return
-        self._measure_link()
-        forward = self.forwards.begin(remote)
-        link = self if forward.tally is None else Counted(self, forward)
-        self.start_soon(self._carry_out, forward, carry_out(link, sock, remote, log))
-
-    async def _carry_out(self, forward: Forward, rest: Rest) -> None:
-        with forward:
-            await rest()
-
-    def _begin_in(
-        self, opening: IncomingOpen, forward: Forward, target: Target, log: Context
-    ) -> Rest:
-        """Begin with a connection to `target`, which the peer may have; return the rest."""
-        if (inbox := self.inbox(target)) is not None:
-            return partial(inbox.deliver, opening, log)
-
-        async def refusal(by_socks: Target) -> str | None:
-            forward.by_socks = by_socks
-            if not self.rights.allows_by_socks(by_socks):
-                return "access denied"
-            return await self.rights.ask(by_socks, log)
-
-        return carry_in(self, opening, target, refusal, self.timings, log)
-
-    async def _carry_in(
-        self,
-        opening: IncomingOpen,
-        forward: Forward,
-        target: Target,
-        log: Context,
-        rest: Rest | None,
-    ) -> None:
-        with forward:
-            if rest is not None:
-                await rest()
-            elif (reason := await self.rights.ask(target, log)) is not None:
-                log.info("refused: %s", reason)
-                opening.refuse(messages.OPEN_PROHIBITED, reason)
-            else:
-                await self._begin_in(opening, forward, target, log)()
-        if not opening.answered:  # it was cut before
-            opening.refuse(messages.OPEN_PROHIBITED, "not allowed any more")
-
-    def _measure_link(self) -> None:
-        """Ping the peer before the first connection, which would make the round trip longer."""
-        if not self._link_measured:
-            self._link_measured = True
-            self.start_soon(self._ping)
-
-    async def _ping(self) -> None:
-        with contextlib.suppress(CotunError):  # the session knows why
-            await self.connection.ping()
+        self._forwarder.forward(sock, peer, remote)
 
     @property
     def share(self) -> Share:
@@ -378,26 +297,7 @@ class Session(abc.ABC):
 
     def channel_requested(self, opening: IncomingOpen) -> None:
         """Dial the target of a channel, or refuse it."""
-        try:
-            target = parse_target(opening.extra)
-        except ProtocolError as error:
-            self.log.info("refused a channel: %s", error)
-            opening.refuse(messages.OPEN_PROHIBITED, str(error))
-            return
-        log = self.log.within(conn=next(self._conns), target=target)
-        if (reason := self.rights.refuses(target)) is not None:
-            log.info("refused: %s", reason)
-            opening.refuse(messages.OPEN_PROHIBITED, reason)
-            return
-        if not self.forwards.make_room():
-            log.info("refused: %s", TOO_MANY)
-            opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, TOO_MANY)
-            return
-        self._measure_link()
-        forward = self.forwards.begin(target, endless=target.udp)
-        opening.opened = forward.carries
-        rest = None if self.rights.asks_first else self._begin_in(opening, forward, target, log)
-        self.start_soon(self._carry_in, opening, forward, target, log, rest)
+        self._forwarder.channel_requested(opening)
 
     def request_received(self, request: GlobalRequest) -> None:
         """Answer a global request."""

@@ -12,7 +12,7 @@ from cotun_trio.api.forwards import Forward
 from cotun_trio.client.client import Client
 from cotun_trio.client.managed_remote import ManagedRemote
 from cotun_trio.errors import UsageError
-from cotun_trio.forwards.running import Tally
+from cotun_trio.forwards.traffic import Traffic
 from cotun_trio.protocol.addresses import RemoteError
 from cotun_trio.protocol.remote import Remote
 
@@ -76,7 +76,7 @@ class EmbeddedClient:
             if inbox is None:
                 self.events.publish(ForwardFailed(self.forward_of(item), reason))
 
-        item = ManagedRemote(remote, inbox=inbox, traffic=Tally(failed), is_basic=is_basic)
+        item = ManagedRemote(remote, inbox=inbox, traffic=Traffic(failed), is_basic=is_basic)
         return item
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:

@@ -114,9 +114,7 @@ def client(
     ] = None,
     remote: Annotated[
         list[str] | None,
-        Parameter(
-            show_default=False, metavar="REMOTE", help="Forward this, too.  Can be repeated."
-        ),
+        Parameter(show_default=False, metavar="REMOTE", help="Flow this, too.  Can be repeated."),
     ] = None,
     fingerprint: Annotated[
         str | None,

@@ -216,7 +216,7 @@ class Client:
 
     def _cut_what_is_not_allowed(self) -> None:
         for session in self._connector.sessions:
-            session.forwards.cut(session.rights.still_allows)
+            session.flows.cut(session.rights.still_allows)
 
     # ---- connections to the listeners
 
@@ -251,7 +251,7 @@ class Client:
         """Carry standard input and output, and end the client after it."""
         failure: CotunError | None = ConnectionLost("the tunnel was lost")
         try:
-            with session.forwards.begin(remote):
+            with session.flows.begin(remote):
                 channel = await session.connection.open_channel(remote.channel_target)
                 await carry_stdio(channel)
                 failure = None
@@ -271,7 +271,7 @@ class Client:
         raise ConnectionLost("there is no tunnel at present")
 
     async def _wait_for_session(self, remote: Remote, sock: socket.socket, peer: str) -> None:
-        """Forward a connection that came while there was no session, when there is one."""
+        """Flow a connection that came while there was no session, when there is one."""
         handed_over = False
         try:
             with contextlib.suppress(ConnectionLost):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.forwards.places import Places
-    from cotun_trio.forwards.running import Tally
+    from cotun_trio.forwards.traffic import Traffic
     from cotun_trio.protocol.remote import Remote
 
 
@@ -27,7 +27,7 @@ class ManagedRemote:
         remote: Remote,
         *,
         inbox: Inbox | None = None,
-        traffic: Tally | None = None,
+        traffic: Traffic | None = None,
         is_basic: bool = False,
     ) -> None:
         self.remote = remote

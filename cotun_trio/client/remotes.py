@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.forwards.places import Places
-    from cotun_trio.forwards.running import Tally
+    from cotun_trio.forwards.traffic import Traffic
     from cotun_trio.logs import Context
     from cotun_trio.protocol.target import Target
 
@@ -105,7 +105,7 @@ class Remotes:
         """Return whether it is one of these: the very object."""
         return id(remote) in self._by_remote
 
-    def traffic(self, uses: Target | Remote) -> Tally | None:
+    def traffic(self, uses: Target | Remote) -> Traffic | None:
         """Return the counters for a connection by a remote, or to a target that the server
         names."""
         if isinstance(uses, Remote):

@@ -11,7 +11,7 @@ from cotun_trio.protocol.remote import Remote
 from cotun_trio.protocol.target import Target
 
 if TYPE_CHECKING:
-    from cotun_trio.forwards.running import Forward
+    from cotun_trio.forwards.flows import Flow
     from cotun_trio.logs import Context
 
 SOCKS = Target("", 0, socks=True)
@@ -52,9 +52,9 @@ class DeclaredOnly:
         """Return True: a user who declares SOCKS allows every target."""
         return True
 
-    def still_allows(self, forward: Forward) -> bool:
-        """Return whether there is a remote for `forward` at present."""
-        uses = forward.uses
+    def still_allows(self, flow: Flow) -> bool:
+        """Return whether there is a remote for `flow` at present."""
+        uses = flow.uses
         if isinstance(uses, Remote):
             return self._remotes.has(uses)
         return self.refuses(uses) is None

@@ -13,7 +13,7 @@ from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_le
 from cotun_trio.client.rights import Declared, DeclaredOnly
 from cotun_trio.errors import ConfigRefused, ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
-from cotun_trio.forwards.running import Quota
+from cotun_trio.forwards.quota import Quota
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.errors import CotunError
     from cotun_trio.forwards.in_process import Inbox
-    from cotun_trio.forwards.running import Tally
+    from cotun_trio.forwards.traffic import Traffic
     from cotun_trio.logs import Context, Limits
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.remote import Remote
@@ -58,7 +58,7 @@ class OwnRemotes(Declared, Protocol):
     def basic(self) -> tuple[Remote, ...]:
         """Current remotes for the config request."""
 
-    def traffic(self, uses: Target | Remote) -> Tally | None:
+    def traffic(self, uses: Target | Remote) -> Traffic | None:
         """Return the counters for a connection by a remote, or to a target that the server
         names."""
 
@@ -123,7 +123,7 @@ class ClientSession(Session):
             max_connections=settings.max_connections,
             quota=Quota(0),  # there are no others
             log=log,
-            tally_of=owner.remotes.traffic,
+            traffic_of=owner.remotes.traffic,
         )
         self.url = url
         self._owner = owner

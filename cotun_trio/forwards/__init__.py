@@ -1,11 +1,14 @@
-"""Where bytes enter and leave a tunnel.
+"""Carrying: between the sockets, the datagrams and the programs at both ends, and the channels.
 
-* `listener`: the sockets that a remote listens on, of any kind.
-* `carry`: which of the following a connection gets.
-* `streams`: TCP and Unix sockets; `relay`: the moving of their bytes, each direction with its end.
-* `socks5`: SOCKS, at its entry and at its exit.
-* `udp_listener`, `udp_exit`: the two ends of UDP; `datagrams`: what goes between them;
-  `association`: UDP for SOCKS clients; `flows`: what all of that uses of a session.
-* `stdio`: standard input and output.
-* `link`: what all of them need of a session.
+* `forwarder`: the connections of one session, with their limits and rights; `carry`: the choice of
+  the kind that each one is.
+* `streams`: TCP and Unix sockets; `relay`: one of them beside one channel.
+* `socks5`: the SOCKS5 proxy; `stdio`: standard input and output.
+* `udp_listener`, `udp_exit`: the two ends of UDP; `datagrams`: the frames between them;
+  `association`: UDP for SOCKS clients; `udp_flows`: their sources, with limits.
+* `listener`: the listening end of a remote; `places`: where remotes listen and targets are.
+* `in_process`: connections that end in this process.
+* `flows`: all that runs in a session; `quota`: the limit for all sessions; `traffic`, `counted`:
+  counters for each remote.
+* `open_session`: the session, as all of these see it.
 """

@@ -16,7 +16,7 @@ from trio.lowlevel import wait_readable
 
 from cotun_trio.errors import CotunError, ProtocolError, Shortage
 from cotun_trio.forwards.datagrams import Datagrams
-from cotun_trio.forwards.flows import Waiting
+from cotun_trio.forwards.udp_flows import Waiting
 from cotun_trio.forwards.udp_listener import BATCH
 from cotun_trio.net.descriptors import refuse_reserved
 from cotun_trio.net.sockets import close
@@ -25,7 +25,7 @@ from cotun_trio.protocol.socks5 import Reply, UdpHeader, reply
 from cotun_trio.protocol.target import Target
 
 if TYPE_CHECKING:
-    from cotun_trio.forwards.link import Link
+    from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
     from cotun_trio.protocol.socks5 import Request
 
@@ -38,7 +38,11 @@ MAX_DATAGRAM = 65_535
 
 
 async def associate(
-    link: Link, sock: socket.socket, near: trio.SocketStream, request: Request, log: Context
+    session: OpenSession,
+    sock: socket.socket,
+    near: trio.SocketStream,
+    request: Request,
+    log: Context,
 ) -> None:
     """Carry the datagrams of the client on `sock` until it closes that.
 
@@ -55,7 +59,7 @@ async def associate(
         await near.send_all(reply(Reply.SUCCEEDED, *udp.getsockname()[:2]))
         log.debug("UDP association on %s", join_host_port(*udp.getsockname()[:2]))
         async with trio.open_nursery() as nursery:
-            association = _Association(link, udp, nursery, log)
+            association = _Association(session, udp, nursery, log)
             client = (sock.getpeername()[0], request.port)
             nursery.start_soon(association.run, *client)
             with contextlib.suppress(trio.BrokenResourceError):
@@ -79,8 +83,10 @@ class _Destination:
 
 
 class _Association:
-    def __init__(self, link: Link, udp: socket.socket, nursery: trio.Nursery, log: Context) -> None:
-        self._link = link
+    def __init__(
+        self, session: OpenSession, udp: socket.socket, nursery: trio.Nursery, log: Context
+    ) -> None:
+        self._session = session
         self._udp = udp
         self._nursery = nursery
         self._log = log
@@ -88,7 +94,7 @@ class _Association:
         self._client: tuple[str, int] | None = None
 
     async def run(self, host: str, port: int) -> None:
-        """Pass on what comes from the client at `host`; `port` is 0 as long as it is unknown."""
+        """Pass on datagrams of the client at `host`; `port` is 0 as long as it is unknown."""
         udp = self._udp
         while True:
             await wait_readable(udp)
@@ -110,7 +116,7 @@ class _Association:
         key = (header.host, header.port)
         destination = self._destinations.get(key)
         if destination is None:
-            forwards = self._link.forwards
+            forwards = self._session.flows
             if len(self._destinations) >= MAX_DESTINATIONS or not forwards.destinations.take():
                 return
             destination = self._destinations[key] = _Destination(Waiting(forwards.waiting))
@@ -139,15 +145,15 @@ class _Association:
         try:
             with destination.idle:
                 target = str(Target(*key, udp=True)).encode()
-                channel = await self._link.connection.open_channel(target)
+                channel = await self._session.connection.open_channel(target)
                 datagrams = destination.datagrams = Datagrams(
-                    channel, answer, self._link.forwards.turns
+                    channel, answer, self._session.flows.turns
                 )
                 for source, payload in destination.waiting.take():
                     datagrams.send(source, payload)
                 await datagrams.run()
         except ProtocolError as error:
-            self._link.fail(error)
+            self._session.fail(error)
         except CotunError as error:
             destination.refused = True
             destination.waiting.take()
@@ -156,6 +162,6 @@ class _Association:
         finally:
             del self._destinations[key]
             destination.waiting.take()
-            self._link.forwards.destinations.give_back()
+            self._session.flows.destinations.give_back()
             if channel is not None:
                 channel.close()

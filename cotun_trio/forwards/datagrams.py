@@ -33,7 +33,7 @@ class Turns:
 
     def __init__(self) -> None:
         self.left = TURN
-        """Those of this turn.  Below 0 where the last one cost more."""
+        """Units that are left in this turn.  Below 0 where the last one cost more."""
         self._batch = 0
 
     def note_batch(self, batch: int) -> None:
@@ -55,9 +55,9 @@ class Turns:
 
 
 class Datagrams:
-    """A channel's sink, and what sends on it.  Gives each datagram to `arrived`.
+    """The datagrams of a channel, in both directions.  Gives each that comes to `arrived`.
 
-    `turns` are those of its session.  `run` has to be called.
+    `turns` are its session's.  `run` has to be called.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Datagrams:
             self._channel.send_now(self._encoder.encode(source, data))
 
     async def run(self) -> None:
-        """Pass on what did not fit into its read, until nothing more will come.
+        """Pass on datagrams that were left over by a read, until the channel has ended.
 
         Raises `ProtocolError`.
         """
@@ -116,7 +116,7 @@ class Datagrams:
         return taken
 
     def backlog_waits(self) -> None:
-        """Have `run` pass on what is left."""
+        """Have `run` pass on the rest."""
         self._owes_backlog = True
         self._news.unpark_all()
 
@@ -126,6 +126,6 @@ class Datagrams:
         self._news.unpark_all()
 
     def closed(self) -> None:
-        """The channel is closed; what it has brought is still passed on."""
+        """The channel is closed; datagrams that it has brought are still passed on."""
         self._ended = True
         self._news.unpark_all()

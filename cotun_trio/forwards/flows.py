@@ -1,148 +1,158 @@
-"""UDP flows and what else datagrams use of a session, all of it with a bound.
+"""The flows of a session: its connections, and the datagrams of its UDP remotes.
 
-A flow is one source at the dialling end, with a socket of its own.  It counts as a connection, over
-all channels of a session (and so does each channel, as it always did).  It ends when nothing has
-passed for a while, or before, when its place is needed: the flow that has been idle for the longest
-time makes room for the next one.  Whatever a datagram does here takes the same time however many
-flows there are.
+Each flow knows its remote or its target: the rights of a user can change while it runs, and then
+flows have to end that are not allowed any more, and no others.  Flows are counted, too, for the
+limits of the session and of all sessions together.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Self
+
+import attrs
+import trio
+
+from cotun_trio.forwards.datagrams import Turns
+from cotun_trio.forwards.udp_flows import (
+    MAX_DESTINATIONS,
+    MAX_WAITING_BYTES,
+    Slots,
+    Sources,
+    UdpFlows,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import TracebackType
 
-    from cotun_trio.forwards.running import Quota
-
-MAX_WAITING = 64
-"""Datagrams that wait for one channel or flow to open: a moment's worth."""
-MAX_WAITING_BYTES = 1024 * 1024
-"""Bytes of all that wait in a session: a target's name can be slow to resolve, and a peer slow to
-open a channel."""
-ITEM = 128
-"""Bytes that a datagram takes beside its payload: an empty one is not for nothing."""
-MAX_SOURCES = 16_384
-"""Sources that a session's listeners remember, to send answers to: more flows than that, the other
-end has not got by default.  4 MiB."""
-MAX_DESTINATIONS = 4096
-"""Destinations of all SOCKS associations of a session at a time, each with a task and mostly a
-channel."""
+    from cotun_trio.forwards.quota import Quota
+    from cotun_trio.forwards.traffic import Traffic
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.target import Target
+    from cotun_trio.ssh.channel import Channel
 
 
-class Slots:
-    """A number of which parts are taken and given back."""
+@attrs.define(eq=False)
+class Flow:
+    """One connection, or the datagrams of one remote: it runs until its ``with`` block ends."""
 
-    def __init__(self, limit: int) -> None:
-        self._left = limit
+    _flows: Flows
+    uses: Target | Remote
+    """The target that the peer named; or the remote that it came in by here."""
+    by_socks: Target | None = None
+    """The target of a SOCKS client's request, once there was one."""
+    endless: bool = False
+    """Whether it never ends by itself: datagrams."""
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    traffic: Traffic | None = None
+    """The counters of its remote."""
 
-    def take(self, count: int = 1) -> bool:
-        """Take `count`; return whether there were so many."""
-        if count > self._left:
-            return False
-        self._left -= count
-        return True
+    def __enter__(self) -> Self:
+        self.scope.__enter__()
+        return self
 
-    def give_back(self, count: int = 1) -> None:
-        """Give `count` back."""
-        self._left += count
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        self._flows.ended(self)
+        return self.scope.__exit__(kind, error, traceback)
 
+    def leads_to(self, by_socks: Target) -> None:
+        """Note the target of a SOCKS client's request."""
+        self.by_socks = by_socks
 
-class Waiting:
-    """Datagrams that wait for a channel or a flow to open; those beyond the limits are dropped.
+    def cut(self) -> None:
+        """Cancel it."""
+        self.scope.cancel()
 
-    `room` is for the bytes of the whole session.
-    """
-
-    __slots__ = ("_datagrams", "_room")
-
-    def __init__(self, room: Slots) -> None:
-        self._room = room
-        self._datagrams: list[tuple[str, bytes]] = []
-
-    def __len__(self) -> int:
-        return len(self._datagrams)
-
-    def add(self, source: str, data: bytes) -> None:
-        """Keep a datagram, if there is room."""
-        if len(self._datagrams) < MAX_WAITING and self._room.take(ITEM + len(data)):
-            self._datagrams.append((source, data))
-
-    def take(self) -> list[tuple[str, bytes]]:
-        """Remove and return all of them, the first one first."""
-        datagrams, self._datagrams = self._datagrams, []
-        self._room.give_back(sum(ITEM + len(data) for _, data in datagrams))
-        return datagrams
-
-
-class Sources:
-    """Who has sent something to the listeners of a session, and where answers to them go."""
-
-    def __init__(self) -> None:
-        self._addresses: OrderedDict[tuple[int, str], tuple[str, int]] = OrderedDict()
-
-    def remember(self, listener: int, source: str, address: tuple[str, int]) -> None:
-        """Note a source of the listener with that number, and forget the one silent for longest."""
-        key = (listener, source)
-        addresses = self._addresses
-        if key in addresses:
-            addresses.move_to_end(key)
-        elif len(addresses) >= MAX_SOURCES:
-            addresses.popitem(last=False)
-        addresses[key] = address
-
-    def find(self, listener: int, source: str) -> tuple[str, int] | None:
-        """Return the address of a source that has sent something."""
-        return self._addresses.get((listener, source))
-
-
-class Flow(Protocol):
-    """A UDP flow, as what counts it sees it."""
-
-    def end(self) -> None:
-        """Free its socket, at once.  Can be called again."""
+    def carries(self, channel: Channel) -> None:
+        """Note that it uses `channel`."""
+        if self.traffic is not None:
+            self.traffic.carries(self, channel)
 
 
 class Flows:
-    """The UDP flows of a session, the longest idle one first.
+    """The flows of one session: up to `limit` (0: no limit), and no more than `quota` allows.
 
-    They count in `quota`; `is_full` says whether there is no room for another connection.
+    `traffic_of` returns the counters for a flow by its remote or target.
     """
 
-    def __init__(self, quota: Quota, is_full: Callable[[], bool]) -> None:
-        self._quota = quota
-        self._is_full = is_full
-        self._flows: OrderedDict[Flow, None] = OrderedDict()
+    def __init__(
+        self,
+        quota: Quota,
+        traffic_of: Callable[[Target | Remote], Traffic | None] | None = None,
+        *,
+        limit: int = 0,
+    ) -> None:
+        self.quota = quota
+        self.udp = UdpFlows(quota, self._is_full)
+        """The UDP flows that it has sockets for."""
+        self.turns = Turns()
+        """In which it passes datagrams on."""
+        self.waiting = Slots(MAX_WAITING_BYTES)
+        """Room for datagrams that wait."""
+        self.sources = Sources()
+        """The sources of datagrams to its listeners."""
+        self.destinations = Slots(MAX_DESTINATIONS)
+        """Places for destinations of SOCKS associations."""
+        self._limit = limit
+        self._tally_of = traffic_of
+        self._running: set[Flow] = set()
+        self._idle = trio.lowlevel.ParkingLot()
 
-    def __len__(self) -> int:
-        return len(self._flows)
+    def _is_full(self) -> bool:
+        count = len(self._running) + len(self.udp)
+        return 0 < self._limit <= count or self.quota.used_up
 
-    def begin(self, flow: Flow) -> bool:
-        """Count `flow` from now on; return whether there is room, if need be after the end of the
-        longest idle one."""
+    def make_room(self) -> bool:
+        """Return whether the quota has room for a new connection.
+
+        The longest idle UDP flow ends for it, where the session or the quota is full.  Only of the
+        session that asks: no session makes room for another one.  How many channels there may be is
+        the connection's business.
+        """
         if self._is_full():
-            self.end_longest_idle()
-            if self._is_full():
-                return False
-        self._flows[flow] = None
-        self._quota.count.add(1)
-        return True
+            self.udp.end_longest_idle()
+        return not self.quota.used_up
 
-    def used(self, flow: Flow) -> None:
-        """Note that something passes."""
-        self._flows.move_to_end(flow)
+    @property
+    def idle(self) -> bool:
+        """Whether there is no flow."""
+        return not self._running
+
+    async def wait_idle(self) -> None:
+        """Wait until there is no flow."""
+        while self._running:
+            await self._idle.park()
+
+    def begin(self, uses: Target | Remote, *, endless: bool = False) -> Flow:
+        """Return a flow that counts from now on; it runs in the ``with`` block that has to follow.
+
+        `cut` cancels the block.
+        """
+        traffic = None if self._tally_of is None else self._tally_of(uses)
+        flow = Flow(self, uses, endless=endless, traffic=traffic)
+        self._running.add(flow)
+        if traffic is not None:
+            traffic.began(flow)
+        self.quota.count.add(1)
+        return flow
 
     def ended(self, flow: Flow) -> None:
-        """Count it no longer.  Can be called again."""
-        if flow in self._flows:
-            del self._flows[flow]
-            self._quota.count.add(-1)
+        """Count it no longer."""
+        self._running.remove(flow)
+        self.quota.count.add(-1)
+        if flow.traffic is not None:
+            flow.traffic.ended(flow)
+        if not self._running:
+            self._idle.unpark_all()
 
-    def end_longest_idle(self) -> None:
-        """End a flow, if there is one, and free its socket at once."""
-        for flow in self._flows:
-            self.ended(flow)
-            flow.end()
-            return
+    def cut(self, allowed: Callable[[Flow], bool]) -> int:
+        """Cancel flows that are not `allowed`; return how many."""
+        forbidden = [flow for flow in self._running if not allowed(flow)]
+        for flow in forbidden:
+            flow.cut()
+        return len(forbidden)

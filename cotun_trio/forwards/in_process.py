@@ -1,7 +1,7 @@
 """Connections that end in this process: as streams, in place of sockets to somewhere else.
 
-They wait to be accepted as they would in the kernel: answered already, and with a window's worth of
-what they have sent.
+They wait to be accepted as they would in the kernel: answered already, and with up to a window of
+their data.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BACKLOG = 1024
 class TunnelStream(ChannelStream):
     """One connection through the tunnel, as a `trio.abc.HalfCloseableStream`.
 
-    Closing it ends what was sent, all of which still arrives, and drops what is still to come, as
+    Closing it ends the outgoing data, all of which still arrives, and drops incoming data, as
     with a socket.  Closed where that is cancelled already (`trio.aclose_forcefully`), it breaks
     off, and the other end can tell.
     """
@@ -76,7 +76,7 @@ class Inbox:
         return self._waiting.popleft()
 
     def close(self) -> None:
-        """Accept nothing more, and break off what waits.  What was accepted goes on."""
+        """Accept no more connections, and break off the waiting ones.  Accepted ones go on."""
         self._closed = True
         while self._waiting:
             self._waiting.popleft().break_off()

@@ -25,13 +25,13 @@ from cotun_trio.protocol.addresses import join_host_port
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cotun_trio.forwards.link import Link
+    from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
     from cotun_trio.net.names import Share
     from cotun_trio.protocol.remote import Remote
 
     Accepted = Callable[[Remote, socket.socket, str], None]
-    """Takes over a connection, and the address of the one who made it."""
+    """Takes over a connection, and the address of its peer."""
 
 
 class Listener:
@@ -51,7 +51,7 @@ class Listener:
     async def serve(
         self,
         accepted: Accepted,
-        current: Callable[[], Link | None],
+        current: Callable[[], OpenSession | None],
         *,
         udp_max_size: int,
         log: Context,
@@ -77,7 +77,7 @@ class Listener:
                     nursery.start_soon(accept_forever, sock, take)
 
     def close(self) -> None:
-        """Free what was listened on.  Can be called again."""
+        """Close the sockets, and remove a Unix socket's file.  Can be called again."""
         for sock in self._sockets:
             close(sock)
         if self.remote.local_path and self._sockets:
@@ -108,5 +108,5 @@ def _show(remote: Remote, sock: socket.socket) -> str:
 
 
 def _show_peer(address: object) -> str:
-    # Who connects to a Unix socket has no address.
+    # A peer on a Unix socket has no address.
     return join_host_port(*address[:2]) if isinstance(address, tuple) else "local"

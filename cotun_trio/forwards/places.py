@@ -1,7 +1,7 @@
 """The ends of forwards that are not in the tunnel: where remotes listen, where targets are.
 
-They are those of the system, with sockets, unless somebody says otherwise: a test has both ends in
-memory (`cotun_trio.testing`), and a program can be a target itself.
+They are the system's, with sockets, by default: a test has both ends in memory
+(`cotun_trio.testing`), and a program can be a target itself.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Places(Protocol):
-    """Where one listens, and what is connected to."""
+    """Listeners and targets."""
 
     async def open_listener(self, remote: Remote, share: Share | None = None) -> Listener:
         """Listen for `remote`, for a peer with its `share` of names if it is a peer's.
@@ -28,7 +28,7 @@ class Places(Protocol):
         """
 
     def inbox(self, target: Target) -> Inbox | None:
-        """Return what takes connections to `target` in this process; None to dial it."""
+        """Return the inbox for connections to `target` in this process; None to dial it."""
 
 
 class SystemPlaces:

@@ -38,7 +38,7 @@ from cotun_trio.ssh.stream import ChannelStream
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cotun_trio.forwards.link import Link
+    from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
     from cotun_trio.protocol.socks5 import (
         Answer,
@@ -51,7 +51,7 @@ GREETING_TIMEOUT = 10.0
 DRAIN_TIMEOUT = 1.0
 """Seconds for a client that is refused to notice."""
 MAX_DRAINED = 16
-"""Reads of what it says meanwhile."""
+"""Reads of data that it sends meanwhile."""
 ANSWER_TIMEOUT = 60.0
 """Seconds for the exit to answer: it gives up dialling before that."""
 
@@ -66,9 +66,9 @@ _REPLIES = {
 async def _receive_request(
     stream: trio.abc.HalfCloseableStream, credentials: tuple[str, str] | None
 ) -> tuple[Request, bytes]:
-    """Take a client's part of the greeting; return its request, and what came behind it.
+    """Take a client's part of the greeting; return its request, and the data behind it.
 
-    Raises `CotunError`, when the client has been told what it can be told.
+    Raises `CotunError` after the client has had an answer, where there is one for the error.
     """
     handshake = ServerHandshake(credentials)
     try:
@@ -91,7 +91,8 @@ async def _receive_request(
 
 
 async def _drain(stream: trio.abc.HalfCloseableStream) -> None:
-    """Let the client read what it was told: a socket closed with bytes unread is reset at once."""
+    """Let the client read its answer: a socket that is closed with bytes unread is reset at
+    once."""
     await stream.send_eof()
     with trio.move_on_after(DRAIN_TIMEOUT):
         for _ in range(MAX_DRAINED):
@@ -102,8 +103,8 @@ async def _drain(stream: trio.abc.HalfCloseableStream) -> None:
 # ---- the entry
 
 
-async def carry_out(
-    link: Link, sock: socket.socket, credentials: tuple[str, str] | None, log: Context
+async def serve_client(
+    session: OpenSession, sock: socket.socket, credentials: tuple[str, str] | None, log: Context
 ) -> None:
     """Serve a SOCKS client that has connected here.  Owns `sock`.
 
@@ -115,9 +116,9 @@ async def carry_out(
         request, early = await _receive_request(near, credentials)
         log = log.within(target=request.address)
         if request.command is Command.CONNECT:
-            await _connect_through(link, sock, near, request, early, log)
+            await _connect_through(session, sock, near, request, early, log)
         elif request.command is Command.UDP_ASSOCIATE and sock.family != socket.AF_UNIX:
-            await associate(link, sock, near, request, log)
+            await associate(session, sock, near, request, log)
         else:
             await near.send_all(reply(Reply.COMMAND_NOT_SUPPORTED))
     except (CotunError, trio.BrokenResourceError) as error:
@@ -127,7 +128,7 @@ async def carry_out(
 
 
 async def _connect_through(
-    link: Link,
+    session: OpenSession,
     sock: socket.socket,
     near: trio.SocketStream,
     request: Request,
@@ -136,7 +137,7 @@ async def _connect_through(
 ) -> None:
     """Have the exit connect, pass its answer on, and relay."""
     try:
-        channel = await link.connection.open_channel(b"socks")
+        channel = await session.connection.open_channel(b"socks")
     except OpenRefused as error:
         prohibited = error.code == messages.OPEN_PROHIBITED
         code = Reply.NOT_ALLOWED if prohibited else Reply.GENERAL_FAILURE
@@ -158,7 +159,7 @@ async def _connect_through(
 
 
 async def _receive_answer(far: ChannelStream) -> tuple[Answer, bytes]:
-    """Return the exit's answer, and what came behind it."""
+    """Return the exit's answer, and the data behind it."""
     reader = ReplyReader()
     with trio.move_on_after(ANSWER_TIMEOUT):
         while data := await far.receive_some():
@@ -171,8 +172,8 @@ async def _receive_answer(far: ChannelStream) -> tuple[Answer, bytes]:
 # ---- the exit
 
 
-async def carry_in(
-    link: Link,
+async def serve_channel(
+    session: OpenSession,
     opening: IncomingOpen,
     refusal: Callable[[Target], Awaitable[str | None]],
     *,
@@ -181,7 +182,7 @@ async def carry_in(
 ) -> None:
     """Serve the SOCKS client at the other end of a channel: dial for it, and relay.
 
-    `refusal` says why it may not have a connection to what it asks for; None if it may.
+    `refusal` returns why it may not have a connection to a target; None if it may.
     """
     channel = opening.confirm()
     far = ChannelStream(channel)
@@ -200,7 +201,7 @@ async def carry_in(
             log.info("refused: %s", reason)
             return
         try:
-            sock = await dial_tcp(request.host, request.port, timeout=timeout, share=link.share)
+            sock = await dial_tcp(request.host, request.port, timeout=timeout, share=session.share)
         except DialFailed as error:
             await far.send_all(reply(_REPLIES.get(error.errno, Reply.GENERAL_FAILURE)))
             await far.send_eof()

@@ -33,7 +33,7 @@ CLOSE_TIMEOUT = 10.0
 async def carry_stdio(channel: Channel) -> None:
     """Carry standard input and output through `channel`, until both have ended.  Owns the channel.
 
-    Standard output is closed when its end has come, so that whoever reads it notices.  Raises
+    Standard output is closed when its end has come, so that its reader notices.  Raises
     `ConnectionLost` where it did not come.
     """
     async with ChannelStream(channel) as stream, trio.open_nursery() as nursery:
@@ -55,25 +55,25 @@ async def carry_stdio(channel: Channel) -> None:
             # The peer closes when it has passed on the last byte; until then it is still ours.
             with trio.move_on_after(CLOSE_TIMEOUT):
                 await stream.peer_closed.wait()
-            whole = not channel.lost  # in between, what we sent last may be lost with it
+            whole = not channel.lost  # or the data that we sent last may be lost with it
         nursery.cancel_scope.cancel()
     if not whole:
         raise ConnectionLost("the tunnel was lost")
 
 
 async def _move_outwards(stream: ChannelStream) -> None:
-    """Send what comes by standard input, and its end."""
+    """Send the data of standard input, and its end."""
     try:
         async with _reader(STDIN) as read:
             while data := await read():
                 await stream.send_all(data)
         await stream.send_eof()
     except (OSError, trio.BrokenResourceError):
-        pass  # the target has closed; what it still sends is what counts
+        pass  # the target has closed; only its own data counts now
 
 
 async def _move_inwards(stream: ChannelStream) -> bool:
-    """Write what comes to standard output; return whether its end came."""
+    """Write received data to standard output; return whether its end came."""
     try:
         async with _writer(STDOUT) as write:
             while data := await stream.receive_some():
@@ -89,7 +89,7 @@ async def _move_inwards(stream: ChannelStream) -> bool:
 
 @asynccontextmanager
 async def _reader(descriptor: int) -> AsyncIterator[Callable[[], Awaitable[bytes]]]:
-    """Give what reads from `descriptor`."""
+    """Give a function that reads from `descriptor`."""
     if _can_be_waited_for(descriptor):
         async with trio.lowlevel.FdStream(os.dup(descriptor)) as stream:
             yield partial(stream.receive_some, READ)
@@ -99,7 +99,7 @@ async def _reader(descriptor: int) -> AsyncIterator[Callable[[], Awaitable[bytes
 
 @asynccontextmanager
 async def _writer(descriptor: int) -> AsyncIterator[Callable[[bytes], Awaitable[object]]]:
-    """Give what writes all of some bytes to `descriptor`."""
+    """Give a function that writes all of some bytes to `descriptor`."""
     if _can_be_waited_for(descriptor):
         async with trio.lowlevel.FdStream(os.dup(descriptor)) as stream:
             yield stream.send_all

@@ -22,7 +22,7 @@ from cotun_trio.units import show_bytes
 if TYPE_CHECKING:
     import socket
 
-    from cotun_trio.forwards.link import Link
+    from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.net.names import Share
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
@@ -34,12 +34,12 @@ Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
 class Outgoing:
     """A connection that was accepted here, on its way to `target` at the peer.  Owns `sock`."""
 
-    def __init__(self, link: Link, sock: socket.socket, target: bytes, log: Log) -> None:
-        self._link = link
+    def __init__(self, session: OpenSession, sock: socket.socket, target: bytes, log: Log) -> None:
+        self._session = session
         self._sock = sock
         self._log = log
         self._relay: Relay | None = None
-        self._pending = link.connection.ask(target, self._opened)
+        self._pending = session.connection.ask(target, self._opened)
 
     def _opened(self, channel: Channel) -> None:
         self._relay = Relay(channel, self._sock)
@@ -48,7 +48,7 @@ class Outgoing:
     async def run(self) -> None:
         """Carry it; where the peer refuses, the socket is reset, and the reason logged."""
         try:
-            await self._link.connection.answer(self._pending)
+            await self._session.connection.answer(self._pending)
         except CotunError as error:
             self._log.info("refused: %s", error)
             close(self._sock, reset=True)

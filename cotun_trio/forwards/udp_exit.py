@@ -1,9 +1,9 @@
 """The dialling end of UDP remotes: a flow, with a connected socket, for each source.
 
 A flow is forgotten when nothing has passed for a while, or when its place is needed
-(`cotun_trio.forwards.flows`).  Where there is no room or no descriptor left, datagrams are dropped,
-as UDP allows, and the sender tries again.  An error that the network reports about one flow (a port
-that is closed) does not concern the others.
+(`cotun_trio.forwards.udp_flows`).  Where there is no room or no descriptor left, datagrams are
+dropped, as UDP allows, and the sender tries again.  An error that the network reports about one
+flow (a port that is closed) does not concern the others.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from trio.lowlevel import wait_readable
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.datagrams import Datagrams
-from cotun_trio.forwards.flows import Waiting
+from cotun_trio.forwards.udp_flows import Waiting
 from cotun_trio.net.descriptors import is_reserved, left_after, tell_shortage
 from cotun_trio.net.dial import OUT_OF_DESCRIPTORS, address_family, resolve
 from cotun_trio.net.sockets import close
 
 if TYPE_CHECKING:
-    from cotun_trio.forwards.link import Link
+    from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
     from cotun_trio.net.names import Address
     from cotun_trio.ssh.channel import Channel
@@ -41,7 +41,7 @@ RESOLVED_FOR = 60.0
 
 
 class _Flow:
-    """One source, at the dialling end (`cotun_trio.forwards.flows.Flow`)."""
+    """One source, at the dialling end (`cotun_trio.forwards.udp_flows.UdpFlow`)."""
 
     __slots__ = ("_exit", "ended", "idle", "sock", "source", "waiting")
 
@@ -71,7 +71,7 @@ class _Exit:
 
     def __init__(
         self,
-        link: Link,
+        session: OpenSession,
         host: str,
         port: int,
         *,
@@ -79,14 +79,14 @@ class _Exit:
         max_size: int,
         log: Context,
     ) -> None:
-        self._link = link
+        self._session = session
         self._host = host
         self._port = port
         self._idle = idle
         self._max_size = max_size
         self._log = log
         self._flows: dict[str, _Flow] = {}
-        self._all_flows = link.forwards.flows
+        self._all_flows = session.flows.udp
         self._resolving = trio.Lock()
         self._address: Address | None = None
         self._known_until = -math.inf
@@ -97,10 +97,10 @@ class _Exit:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:
-                    self._datagrams = Datagrams(channel, self._arrived, self._link.forwards.turns)
+                    self._datagrams = Datagrams(channel, self._arrived, self._session.flows.turns)
                     await self._datagrams.run()
                 except ProtocolError as error:
-                    self._link.fail(error)
+                    self._session.fail(error)
                 nursery.cancel_scope.cancel()
         finally:
             channel.close()
@@ -127,8 +127,8 @@ class _Exit:
 
     def _begin(self, source: str) -> _Flow | None:
         """Return a new flow, if there is room; where the address is known, with its socket."""
-        self._link.forwards.turns.left -= FLOW_COST
-        flow = _Flow(self, source, Waiting(self._link.forwards.waiting))
+        self._session.flows.turns.left -= FLOW_COST
+        flow = _Flow(self, source, Waiting(self._session.flows.waiting))
         if not self._all_flows.begin(flow):
             return None
         self._flows[source] = flow
@@ -162,7 +162,7 @@ class _Exit:
             flow.end()
 
     def _connect(self, flow: _Flow, address: Address) -> None:
-        """Give `flow` its socket, and send what waits for it.  Raises `OSError`."""
+        """Give `flow` its socket, and send the datagrams that wait for it.  Raises `OSError`."""
         family, host = address
         sock = flow.sock = self._open_socket(flow, family)
         sock.connect((host, self._port))
@@ -214,14 +214,14 @@ class _Exit:
         """Look the target's name up, once for all flows that wait for it."""
         async with self._resolving:
             if (address := self._known_address()) is None:
-                found = await resolve(self._host, socket.SOCK_DGRAM, share=self._link.share)
+                found = await resolve(self._host, socket.SOCK_DGRAM, share=self._session.share)
                 address = self._address = found[0]
                 self._known_until = trio.current_time() + RESOLVED_FOR
             return address
 
 
-async def carry_in(
-    link: Link,
+async def serve_channel(
+    session: OpenSession,
     opening: IncomingOpen,
     host: str,
     port: int,
@@ -236,6 +236,6 @@ async def carry_in(
     that of an answer, in bytes, beyond which it is cut.
     """
     log.debug("open")
-    exit_ = _Exit(link, host, port, idle=idle, max_size=max_size, log=log)
+    exit_ = _Exit(session, host, port, idle=idle, max_size=max_size, log=log)
     await exit_.run(opening.confirm())
     log.debug("closed")

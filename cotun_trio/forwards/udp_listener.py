@@ -16,17 +16,17 @@ import trio
 from trio.lowlevel import wait_readable
 
 from cotun_trio.errors import CotunError, ProtocolError
+from cotun_trio.forwards.counted import Counted
 from cotun_trio.forwards.datagrams import Datagrams
-from cotun_trio.forwards.flows import Waiting
-from cotun_trio.forwards.running import Counted
+from cotun_trio.forwards.udp_flows import Waiting
 from cotun_trio.protocol.addresses import join_host_port
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
 
-    from cotun_trio.forwards.link import Link
-    from cotun_trio.forwards.running import Forward
+    from cotun_trio.forwards.flows import Flow
+    from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
     from cotun_trio.protocol.remote import Remote
 
@@ -36,20 +36,22 @@ _numbers = itertools.count()  # of listeners
 
 
 class UdpListener:
-    """The listening end of a UDP remote.  Lives as long as whoever owns `sock`."""
+    """The listening end of a UDP remote.  Lives as long as `sock` is open."""
 
     def __init__(self, sock: socket.socket, remote: Remote, *, max_size: int, log: Context) -> None:
         self._sock = sock
         self._remote = remote
         self._max_size = max_size
         self._log = log
-        self._link: Link | None = None  # the session that has the channel, or is opening one
+        self._session: OpenSession | None = (
+            None  # the session that has the channel, or is opening one
+        )
         self._datagrams: Datagrams | None = None  # the open channel
         self._waiting: Waiting | None = None  # for that
         self._number = next(_numbers)
 
-    async def serve(self, current: Callable[[], Link | None]) -> None:
-        """Send what arrives through the session that `current` gives.
+    async def serve(self, current: Callable[[], OpenSession | None]) -> None:
+        """Send datagrams that arrive through the session that `current` returns.
 
         Ends when it is cancelled, and when somebody closes the socket.
         """
@@ -63,18 +65,18 @@ class UdpListener:
                 for _ in range(BATCH):
                     data, address = sock.recvfrom(size)
                     source = join_host_port(*address[:2])
-                    if (link := current()) is not None:
+                    if (session := current()) is not None:
                         # Nobody else is sent anything, whatever the peer says: it could have us
                         # speak to any host that we can reach.
-                        link.forwards.sources.remember(self._number, source, address)
-                        self._send(link, source, data)
+                        session.flows.sources.remember(self._number, source, address)
+                        self._send(session, source, data)
 
-    def _send(self, link: Link, source: str, data: bytes) -> None:
-        if link is not self._link:
+    def _send(self, session: OpenSession, source: str, data: bytes) -> None:
+        if session is not self._session:
             self._forget_waiting()
-            self._link, self._datagrams = link, None
-            self._waiting = Waiting(link.forwards.waiting)
-            link.start_soon(self._open, link, self._waiting)
+            self._session, self._datagrams = session, None
+            self._waiting = Waiting(session.flows.waiting)
+            session.start_soon(self._open, session, self._waiting)
         if self._datagrams is not None:
             self._datagrams.send(source, data)
         elif self._waiting is not None:
@@ -85,41 +87,41 @@ class UdpListener:
             self._waiting.take()
             self._waiting = None
 
-    async def _open(self, link: Link, waiting: Waiting) -> None:
+    async def _open(self, session: OpenSession, waiting: Waiting) -> None:
         """Open a session's channel, and keep it until it closes."""
         try:
-            with link.forwards.begin(self._remote, endless=True) as forward:
-                await self._carry(link, forward, waiting)
+            with session.flows.begin(self._remote, endless=True) as forward:
+                await self._carry(session, forward, waiting)
         finally:
             waiting.take()
 
-    async def _carry(self, link: Link, forward: Forward, waiting: Waiting) -> None:
+    async def _carry(self, session: OpenSession, forward: Flow, waiting: Waiting) -> None:
         def answer(source: str, data: bytes) -> None:
             # The peer echoes the source that it was sent.
-            address = link.forwards.sources.find(self._number, source)
+            address = session.flows.sources.find(self._number, source)
             if address is not None:
                 with contextlib.suppress(OSError):
                     self._sock.sendto(data, address)
 
         try:
-            counted = Counted(link, forward)
+            counted = Counted(session, forward)
             channel = await counted.open_channel(self._remote.channel_target)
         except CotunError as error:
             self._log.info("refused: %s", error)
-            # Still ours, so that not every datagram asks again; a new session is another link.
-            if self._link is link:
+            # Still ours, so that not every datagram asks again; a new session is another session.
+            if self._session is session:
                 self._forget_waiting()
             return
         try:
-            datagrams = Datagrams(channel, answer, link.forwards.turns)
+            datagrams = Datagrams(channel, answer, session.flows.turns)
             for source, data in waiting.take():
                 datagrams.send(source, data)
-            if self._link is link:
+            if self._session is session:
                 self._datagrams = datagrams
             await datagrams.run()
-        except ProtocolError as error:  # what came right behind the confirmation, or in a backlog
-            link.fail(error)
+        except ProtocolError as error:  # in data right behind the confirmation, or in a backlog
+            session.fail(error)
         finally:
             channel.close()
-            if self._link is link:
-                self._link = self._datagrams = self._waiting = None
+            if self._session is session:
+                self._session = self._datagrams = self._waiting = None

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from typing import Any
 
+    from cotun_trio.forwards.flows import Flows
     from cotun_trio.forwards.listener import Listener
-    from cotun_trio.forwards.running import Forwards
     from cotun_trio.logs import Context
     from cotun_trio.protocol.config import Config
     from cotun_trio.protocol.remote import Remote
@@ -33,7 +33,7 @@ SHOWN_REMOTES = 2000
 class Holder(ListenerOwner, Protocol):
     """The session of the client."""
 
-    forwards: Forwards
+    flows: Flows
 
     @property
     def log(self) -> Context:
@@ -100,7 +100,7 @@ class ClientRemotes:
             self.accepted = remotes
             # The very ones: another with the same words, on a port of its own, is not meant.
             closed = set(map(id, change.closed))
-            self._holder.forwards.cut(lambda forward: id(forward.uses) not in closed)
+            self._holder.flows.cut(lambda flow: id(flow.uses) not in closed)
             self._holder.log.info("other remotes: %s", _show(remotes))
             return self._serve(change.listeners, change.opened)
 
@@ -110,7 +110,7 @@ class ClientRemotes:
         log = self._holder.log
         for remote in self._listeners.narrow(self._holder, self._rights.allows):
             log.info("no longer listening for %s: access denied", remote)
-        if count := self._holder.forwards.cut(self._rights.still_allows):
+        if count := self._holder.flows.cut(self._rights.still_allows):
             log.info("cut %d of its connections: access denied", count)
 
     def _serve(self, listeners: Sequence[Listener], new: Sequence[Listener]) -> ConfigReply:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cotun_trio.access.users import User
-    from cotun_trio.forwards.running import Forward
+    from cotun_trio.forwards.flows import Flow
     from cotun_trio.logs import Context
     from cotun_trio.protocol.target import Target
     from cotun_trio.server.authorisation import Authorisation
@@ -140,11 +140,11 @@ class Rights:
         # section 7), of which the client has the address only when they are sent.
         return target.udp and self._settings.socks5 and self.allows_by_socks(target)
 
-    def still_allows(self, forward: Forward) -> bool:
-        """Return whether the access list allows the target of `forward`."""
-        if forward.by_socks is not None:
-            return self.allows_by_socks(forward.by_socks)
-        return self.allows(forward.uses)
+    def still_allows(self, flow: Flow) -> bool:
+        """Return whether the access list allows the target of `flow`."""
+        if flow.by_socks is not None:
+            return self.allows_by_socks(flow.by_socks)
+        return self.allows(flow.uses)
 
 
 def _denied(address: str) -> str:

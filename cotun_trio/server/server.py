@@ -16,7 +16,7 @@ import trio
 from cotun_trio.access.user_sessions import UserSessions
 from cotun_trio.errors import CotunError
 from cotun_trio.forwards.places import SystemPlaces
-from cotun_trio.forwards.running import Quota
+from cotun_trio.forwards.quota import Quota
 from cotun_trio.logs import get_logger
 from cotun_trio.server.acme_certificates import AcmeCertificates
 from cotun_trio.server.authorisation import Authorisation
@@ -76,7 +76,7 @@ class Server:
         self.listeners = Listeners(self.places.open_listener, shared.elsewhere)
         self.authorisation = None if authorise is None else Authorisation(authorise)
         self.scratch = Scratch()
-        self.quota = Quota(settings.max_connections, shared.forwards)
+        self.quota = Quota(settings.max_connections, shared.flows)
         self.user_sessions = UserSessions(settings.max_user_sessions, shared.user_sessions)
         certificates = self.files.certificates
         self.reception = Reception(self, certificates, self.log, shared)

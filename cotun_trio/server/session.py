@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cotun_trio.access.users import Users
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
-    from cotun_trio.forwards.running import Quota
+    from cotun_trio.forwards.quota import Quota
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.target import Target

@@ -31,7 +31,7 @@ class SharedState:
     """The account of failed logins.  Their limit is a setting, so there is no default."""
     elsewhere: Elsewhere = NOTHING_ELSEWHERE
     """The reverse listeners of the other processes."""
-    forwards: Count = attrs.field(factory=OwnCount)
+    flows: Count = attrs.field(factory=OwnCount)
     """The connections that are carried."""
     startups: Count = attrs.field(factory=OwnCount)
     """The connections that have not logged in, except those of the back end's clients."""

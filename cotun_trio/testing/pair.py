@@ -24,7 +24,7 @@ from cotun_trio.testing.wire import memory_wires
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
-    from cotun_trio.forwards.link import Link
+    from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.server.listening import Doors
     from cotun_trio.settings import Way
     from cotun_trio.testing.places import Handler
@@ -108,7 +108,7 @@ class MemoryServer(TunnelServer):
         Raises `OSError` where it does not, and `trio.BrokenResourceError` where the client refuses.
         """
 
-        async def session(remote: Remote) -> Link:
+        async def session(remote: Remote) -> OpenSession:
             return next(
                 s
                 for s in self._core.sessions
@@ -135,7 +135,7 @@ class MemoryClient(TunnelClient):
     async def connect(self, address: str) -> trio.abc.HalfCloseableStream:
         """Connect to where the client listens, ``host:port``; see `MemoryServer.connect`."""
 
-        async def session(_remote: Remote) -> Link:
+        async def session(_remote: Remote) -> OpenSession:
             return await self._core.client.wait_session()
 
         return await self._places.connect(address, session)

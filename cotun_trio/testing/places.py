@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from cotun_trio.errors import CotunError, UsageError
+from cotun_trio.forwards.counted import Counted
 from cotun_trio.forwards.in_process import Inbox, TunnelStream
 from cotun_trio.forwards.listener import Listener
-from cotun_trio.forwards.running import Counted
 from cotun_trio.protocol.addresses import canonical_host, clean_host, join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from cotun_trio.forwards.link import Link
+    from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.net.names import Share
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
@@ -52,11 +52,11 @@ class Connecting:
         self.stream: TunnelStream | None = None
         self.settled = trio.Event()
 
-    async def carry(self, link: Link, remote: Remote) -> None:
+    async def carry(self, session: OpenSession, remote: Remote) -> None:
         """Open a channel, and stay until it is over."""
         try:
-            with link.forwards.begin(remote) as forward, suppress(CotunError):
-                channel = await Counted(link, forward).open_channel(remote.channel_target)
+            with session.flows.begin(remote) as flow, suppress(CotunError):
+                channel = await Counted(session, flow).open_channel(remote.channel_target)
                 self.stream = TunnelStream(channel)
                 self.settled.set()
                 await self.stream.over.wait()
@@ -96,9 +96,9 @@ class MemoryPlaces:
         return port in self._listeners and not self._listeners[port].closed.is_set()
 
     async def connect(
-        self, address: str, link: Callable[[Remote], Awaitable[Link]]
+        self, address: str, find_session: Callable[[Remote], Awaitable[OpenSession]]
     ) -> TunnelStream:
-        """Connect to ``host:port`` here, and through the session that `link` gives.
+        """Connect to ``host:port`` here, and through the session that `find_session` returns.
 
         Raises `OSError` where nobody listens, `trio.BrokenResourceError` where the other end
         refuses.
@@ -109,7 +109,7 @@ class MemoryPlaces:
             raise ConnectionRefusedError(f"nobody listens on {address}")
         remote = self._listeners[port].remote
         connecting = Connecting()
-        session = await link(remote)
+        session = await find_session(remote)
         session.start_soon(connecting.carry, session, remote)
         try:
             await connecting.settled.wait()

@@ -172,7 +172,7 @@ class Worker:
         self._incoming = Incoming(incoming, counts.count(TAKEN, start.slot))
         self._failures = LinkFailures(link)
         shared = SharedState(
-            forwards=counts.count(FORWARDS, start.slot),
+            flows=counts.count(FORWARDS, start.slot),
             startups=counts.count(STARTUPS, start.slot),
             sources=counts.tally(start.slot, SOURCES),
             user_sessions=counts.tally(start.slot, USERS),

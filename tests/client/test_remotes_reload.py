@@ -163,7 +163,7 @@ async def test_datagrams_come_and_go() -> None:
                 assert await ask(sock, f"{LOOPBACK}:{port}", b"hello", timeout=0.05) is None
         session = it.client.sessions[0]
         await session.connection.wait_no_channels()
-        await session.forwards.wait_idle()
+        await session.flows.wait_idle()
 
 
 async def test_what_the_server_does_not_allow_changes_nothing() -> None:

@@ -1,161 +1,84 @@
-"""What datagrams use of a session: flows that count, queues and tables with their bounds."""
+"""The flows of a session: counted from the beginning, and cut one by one."""
 
 from __future__ import annotations
 
 import pytest
+import trio
+import trio.testing
 
-from cotun_trio.forwards import flows
-from cotun_trio.forwards.flows import ITEM, MAX_SOURCES, MAX_WAITING, Slots, Sources, Waiting
-from cotun_trio.forwards.running import Forwards, Quota
+from cotun_trio.forwards.flows import Flows
+from cotun_trio.forwards.quota import Quota
 from cotun_trio.protocol.target import Target
 
-DNS, WEB = Target("dns", 53, udp=True), Target("web", 80)
+WEB, MAIL = Target("web", 80), Target("mail", 25)
 
 
-class FakeFlow:
-    """A flow without a socket."""
-
-    def __init__(self) -> None:
-        self.ends = 0
-
-    def end(self) -> None:
-        """See `flows.Flow`."""
-        self.ends += 1
-
-
-def session(quota: Quota | None = None, *, limit: int = 0, channels: int = 1) -> Forwards:
-    """Return what runs in a session with so many UDP channels."""
-    forwards = Forwards(quota or Quota(0), limit=limit)
-    for _ in range(channels):
-        forwards.begin(DNS, endless=True)
-    return forwards
+async def test_one_counts_from_its_beginning_to_the_end_of_its_block() -> None:
+    quota = Quota(1)
+    flows = Flows(quota)
+    flow = flows.begin(WEB)
+    assert quota.used_up
+    assert not flows.idle
+    with flow:
+        assert quota.used_up
+    assert not quota.used_up
+    assert flows.idle
 
 
-def begun(forwards: Forwards, count: int) -> list[FakeFlow]:
-    """Begin with flows for which there is room."""
-    fakes = [FakeFlow() for _ in range(count)]
-    for flow in fakes:
-        assert forwards.flows.begin(flow)
-    return fakes
+async def test_one_that_is_cut_before_its_block_gets_no_further_than_the_first_checkpoint() -> None:
+    flows = Flows(Quota(0))
+    flow = flows.begin(WEB)
+    assert flows.cut(lambda _: False) == 1
+    with flow:
+        await trio.lowlevel.checkpoint()
+        pytest.fail("it goes on")
+    assert flow.scope.cancelled_caught
+    assert flows.idle
 
 
-def ends(flows_: list[FakeFlow]) -> list[int]:
-    """Return how often each was ended from outside."""
-    return [flow.ends for flow in flows_]
+async def test_the_others_go_on() -> None:
+    flows = Flows(Quota(0))
+    ended = []
+
+    async def run(target: Target) -> None:
+        with flows.begin(target):
+            await trio.sleep_forever()
+        ended.append(target)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run, WEB)
+        nursery.start_soon(run, MAIL)
+        await trio.testing.wait_all_tasks_blocked()
+        assert flows.cut(lambda flow: flow.uses == WEB) == 1
+        await trio.testing.wait_all_tasks_blocked()
+        assert ended == [MAIL]
+        nursery.cancel_scope.cancel()
+    assert flows.idle
 
 
-def test_each_flow_counts_as_a_connection_until_it_ends() -> None:
-    forwards = session()
-    count = forwards.quota.count
-    first, _, _ = begun(forwards, 3)
-    assert count.own == 1 + 3
-    forwards.flows.ended(first)
-    forwards.flows.ended(first)  # again
-    assert count.own == 1 + 2
-    for _ in range(3):
-        forwards.flows.end_longest_idle()
-    assert count.own == 1
+async def test_an_error_passes_through_and_ends_it() -> None:
+    flows = Flows(Quota(0))
+    with pytest.raises(RuntimeError, match="ours"), flows.begin(WEB):
+        raise RuntimeError("ours")
+    assert flows.idle
 
 
-def test_in_a_full_session_the_longest_idle_flow_makes_room_for_the_next_one() -> None:
-    forwards = session(limit=5, channels=2)
-    flows = begun(forwards, 3)
-    forwards.flows.used(flows[0])
-    begun(forwards, 1)
-    assert ends(flows) == [0, 1, 0]
-    assert len(forwards.flows) == 3
+async def test_who_waits_for_the_last_is_woken_by_it() -> None:
+    flows = Flows(Quota(0))
+    woken = trio.Event()
 
+    async def wait() -> None:
+        await flows.wait_idle()
+        woken.set()
 
-def test_in_a_full_session_the_longest_idle_flow_makes_room_for_a_connection() -> None:
-    forwards = session(limit=4)
-    flows = begun(forwards, 3)
-    assert forwards.make_room()
-    forwards.begin(WEB)
-    assert ends(flows) == [1, 0, 0]
-    assert forwards.quota.count.own == 4
-
-
-def test_in_a_session_full_of_connections_there_is_no_flow() -> None:
-    forwards = session(limit=2, channels=2)
-    assert not forwards.flows.begin(FakeFlow())
-    assert len(forwards.flows) == 0
-    assert forwards.make_room()  # how many channels there may be, the connection knows
-
-
-def test_where_the_quota_is_used_up_the_own_longest_idle_flow_goes_and_nobody_elses() -> None:
-    quota = Quota(6)
-    mine, theirs = session(quota), session(quota)
-    my_flows, their_flows = begun(mine, 2), begun(theirs, 2)
-    begun(theirs, 1)
-    assert (ends(my_flows), ends(their_flows)) == ([0, 0], [1, 0])
-    assert mine.make_room()
-    assert (ends(my_flows), ends(their_flows)) == ([1, 0], [1, 0])
-
-
-def test_without_flows_a_used_up_quota_has_no_room() -> None:
-    forwards = session(Quota(1))
-    assert not forwards.make_room()
-    assert not forwards.flows.begin(FakeFlow())
-
-
-# ---- queues and tables
-
-
-def test_parts_are_taken_as_long_as_there_are_some() -> None:
-    slots = Slots(3)
-    assert slots.take(2)
-    assert not slots.take(2)
-    assert slots.take()
-    slots.give_back(2)
-    assert slots.take(2)
-
-
-def test_so_many_datagrams_wait_and_no_more_and_in_their_order() -> None:
-    waiting = Waiting(Slots(10**9))
-    for number in range(MAX_WAITING + 1):
-        waiting.add("a", b"%d" % number)
-    assert waiting.take() == [("a", b"%d" % number) for number in range(MAX_WAITING)]
-    assert len(waiting) == 0
-
-
-def test_the_bytes_that_wait_are_limited_in_the_whole_session_empty_datagrams_included() -> None:
-    room = Slots(3 * ITEM + 10)
-    one, other = Waiting(room), Waiting(room)
-    one.add("a", b"")
-    other.add("b", bytes(10))
-    one.add("a", b"x")
-    assert (len(one), len(other)) == (1, 1)
-    other.add("b", b"")
-    assert len(other) == 2
-    other.take()
-    one.add("a", b"x")
-    assert len(one) == 2
-
-
-def test_a_source_is_known_at_the_listener_that_it_sent_to() -> None:
-    sources = Sources()
-    sources.remember(1, "a:1", ("a", 1))
-    assert sources.find(1, "a:1") == ("a", 1)
-    assert sources.find(2, "a:1") is None
-
-
-def test_the_source_that_has_been_silent_for_longest_is_forgotten(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(flows, "MAX_SOURCES", 3)
-    sources = Sources()
-    for source in ("a", "b", "c", "a", "d"):
-        sources.remember(1, source, (source, 1))
-    assert [source for source in "abcd" if sources.find(1, source)] == ["a", "c", "d"]
-
-
-@pytest.mark.slow
-def test_time_does_not_grow_with_the_number_of_flows_and_sources() -> None:
-    # What walks through a table here takes minutes.
-    forwards = session(limit=16_384)
-    sources = Sources()
-    some = begun(forwards, 16_383)
-    for number in range(200_000):
-        forwards.flows.used(some[number % len(some)])
-        sources.remember(1, str(number % (2 * MAX_SOURCES)), ("a", number))
-    begun(forwards, 50_000)
+    async with trio.open_nursery() as nursery:
+        first, second = flows.begin(WEB), flows.begin(MAIL)
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        with first:
+            pass
+        await trio.testing.wait_all_tasks_blocked()
+        assert not woken.is_set()
+        with second:
+            pass
+        await woken.wait()

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from cotun_trio.access.host_keys import generate_host_key
-from cotun_trio.forwards.flows import MAX_WAITING
+from cotun_trio.forwards.udp_flows import MAX_WAITING
 from cotun_trio.protocol.gob import Decoder, Encoder
 from cotun_trio.settings import Timings
 from cotun_trio.ssh import messages

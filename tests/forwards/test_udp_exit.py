@@ -11,7 +11,8 @@ import trio.testing
 
 from cotun_trio.forwards import udp_exit
 from cotun_trio.forwards.datagrams import TURN
-from cotun_trio.forwards.running import Forwards, Quota
+from cotun_trio.forwards.flows import Flows
+from cotun_trio.forwards.quota import Quota
 from cotun_trio.forwards.udp_exit import FLOW_COST
 from cotun_trio.logs import Context
 from cotun_trio.protocol.gob import Encoder
@@ -27,16 +28,16 @@ LOG = Context(logging.getLogger("cotun.test"))
 
 
 async def test_new_sources_count_more_in_a_turn_than_known_ones() -> None:
-    pair, forwards = ConnectionPair(), Forwards(Quota(0))
+    pair, flows = ConnectionPair(), Flows(Quota(0))
     failures: list[CotunError] = []
-    link: Any = types.SimpleNamespace(forwards=forwards, share=None, fail=failures.append)
+    link: Any = types.SimpleNamespace(flows=flows, share=None, fail=failures.append)
     async with udp_socket() as (_, far), trio.open_nursery() as nursery:
         pending = pair.client.ask(b"target")
         pair.pump()
         (opening,) = pair.handlers["server"].openings
 
         async def run() -> None:
-            await udp_exit.carry_in(
+            await udp_exit.serve_channel(
                 link, opening, *split_address(far), idle=15.0, max_size=100, log=LOG
             )
 
@@ -46,8 +47,8 @@ async def test_new_sources_count_more_in_a_turn_than_known_ones() -> None:
         encoder = Encoder()
         send(pending.channel, b"".join(encoder.encode(f"10.0.0.{n}:5", b"!") for n in range(100)))
         pair.pump()
-        assert 0 < len(forwards.flows) <= TURN // FLOW_COST
-        await until(lambda: len(forwards.flows) == 100)
+        assert 0 < len(flows.udp) <= TURN // FLOW_COST
+        await until(lambda: len(flows.udp) == 100)
         nursery.cancel_scope.cancel()
-    assert len(forwards.flows) == 0
+    assert len(flows.udp) == 0
     assert not failures

@@ -193,7 +193,7 @@ async def test_a_udp_source_is_not_answered_and_the_next_one_is_when_there_is_ro
         await two.sendto(b"2", address)
         await trio.testing.wait_all_tasks_blocked(0.01)
         (session,) = both.server.sessions
-        assert len(session.forwards.flows) == 0  # the one before made room, which was not enough
+        assert len(session.flows.udp) == 0  # the one before made room, which was not enough
         monkeypatch.undo()
         await two.sendto(b"3", address)
         assert await two.recv(9) == b"3"

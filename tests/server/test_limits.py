@@ -94,7 +94,7 @@ async def ask_each(socks: list[Source], address: str) -> None:
 
 def flows(both: Tunnel) -> int:
     """Return how many flows the server has."""
-    return sum(len(session.forwards.flows) for session in both.server.sessions)
+    return sum(len(session.flows.udp) for session in both.server.sessions)
 
 
 async def test_udp_sources_count_as_connections_over_all_remotes_of_a_session() -> None:

@@ -114,6 +114,6 @@ async def test_the_sources_of_a_udp_channel_have_one_look_up_together() -> None:
                     await source.sendto(b"?", silent)
             assert await ask(good, both.client.addresses[1], b"!") == b"!"
             (session,) = both.server.sessions
-            await until(lambda: len(session.forwards.flows) == 20 + 1)
+            await until(lambda: len(session.flows.udp) == 20 + 1)
             await trio.testing.wait_all_tasks_blocked(0.01)
             assert resolver.asked == ["silent.example"]

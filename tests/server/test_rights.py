@@ -12,7 +12,8 @@ from cotun_trio.access.access_list import AccessList
 from cotun_trio.access.passwords import Secret
 from cotun_trio.access.users import User
 from cotun_trio.errors import ConfigRefused, Refused
-from cotun_trio.forwards.running import Forwards, Quota
+from cotun_trio.forwards.flows import Flows
+from cotun_trio.forwards.quota import Quota
 from cotun_trio.logs import get_logger
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.protocol.target import parse_target
@@ -23,7 +24,7 @@ from cotun_trio.settings import ServerSettings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cotun_trio.forwards.running import Forward
+    from cotun_trio.forwards.flows import Flow
 
 LOG = get_logger("server")
 ALL_ON = {"reverse": True, "socks5": True, "unix": True}
@@ -44,10 +45,10 @@ def alice(*patterns: str) -> User:
     return User("alice", Secret.parse("secret"), AccessList(patterns))
 
 
-def connected(uses: str | Remote, *, by_socks: str | None = None) -> Forward:
+def connected(uses: str | Remote, *, by_socks: str | None = None) -> Flow:
     """Return a connection that runs."""
     target = parse_target(uses.encode()) if isinstance(uses, str) else uses
-    running = Forwards(Quota(0)).begin(target)
+    running = Flows(Quota(0)).begin(target)
     return attrs.evolve(
         running, by_socks=None if by_socks is None else parse_target(by_socks.encode())
     )

@@ -83,7 +83,7 @@ PAIRINGS = [
 EVERY_PAIRING = pytest.mark.parametrize("pairing", PAIRINGS, ids=str)
 
 
-class Forward:
+class Flow:
     """A tunnel with one remote, of any kind."""
 
     def __init__(self, pairing: Pairing, client: WatchedClient, target: str) -> None:
@@ -128,7 +128,7 @@ async def standard_streams(
 @contextlib.asynccontextmanager
 async def forwarding(
     pairing: Pairing, target: str, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Forward]:
+) -> AsyncIterator[Flow]:
     """Run a tunnel to `target`."""
     where = LISTENERS[pairing.listener].format(path=path)
     remote = f"{'R:' * pairing.reverse}{where}:{'socks' if pairing.socks else target}"
@@ -141,7 +141,7 @@ async def forwarding(
         )
         client = await stack.enter_async_context(running_client(server.addresses[0], remote))
         session = await client.opened()
-        forward = Forward(pairing, client, target)
+        forward = Flow(pairing, client, target)
         forward.pipes = pipes
         if not pipes:
             (forward.address,) = session.reverse_addresses if pairing.reverse else client.addresses

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cotun_trio.access.startups import Startups
-from cotun_trio.forwards.running import Quota
+from cotun_trio.forwards.quota import Quota
 from cotun_trio.workers.shared_counts import (
     CELLS,
     FORWARDS,

@@ -1,4 +1,4 @@
-"""What forwards need of a session: this much, and no more."""
+"""An open session, as the forwards see it: no more than they need."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cotun_trio.errors import CotunError
-    from cotun_trio.forwards.running import Forwards
+    from cotun_trio.forwards.flows import Flows
     from cotun_trio.net.names import Share
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.openings import OutgoingOpen
 
 
 class Opener(Protocol):
-    """What opens channels: an SSH connection."""
+    """An SSH connection, as the forwards see it: it opens channels."""
 
     def ask(self, extra: bytes, opened: Callable[[Channel], None] | None = None) -> OutgoingOpen:
         """See `cotun_trio.ssh.connection.Connection.ask`."""
@@ -27,7 +27,7 @@ class Opener(Protocol):
         """See `cotun_trio.ssh.connection.Connection.open_channel`."""
 
 
-class Link(Protocol):
+class OpenSession(Protocol):
     """An open session."""
 
     @property
@@ -35,12 +35,12 @@ class Link(Protocol):
         """Where channels are opened."""
 
     @property
-    def forwards(self) -> Forwards:
-        """What runs in it."""
+    def flows(self) -> Flows:
+        """Its running flows."""
 
     @property
     def share(self) -> Share:
-        """What it may look up at once."""
+        """Its share of name look-ups."""
 
     def fail(self, failure: CotunError) -> None:
         """End the session: the peer has broken a rule."""
