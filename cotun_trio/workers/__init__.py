@@ -14,6 +14,7 @@ has to end is given nothing more.
 * `shared_counts`: what is counted in memory that all of them have, for limits on the whole.
 * `attention`: whether a worker answers.  `progress`: what shows that it does not stand still.
 * `roster`: which worker gets a connection.  `dispatch`: it gets it, or another one does.
+* `crew`: the workers of a supervisor.  `member`: one of them.
 * `restarts`: when another one is started in the place of one that has died.
 * `spawn`: the process of a worker, started and seen to its end.
 * `supervisor`: the parent.  `rulings`: what the workers ask of it.
