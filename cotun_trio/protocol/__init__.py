@@ -115,7 +115,7 @@ SOCKS server, and asks for no login.  *Ours*: the datagrams of a SOCKS client go
 With ``/udp``, there is one channel for each UDP remote, and in it a stream of Go's ``encoding/gob``
 in each direction (`gob`), also between two of us: values of ``struct { Src string; Payload
 []byte }``.  ``Src`` is the address that the datagram came from, or is for; the dialling end has a
-socket for each, until nothing has come for 15 s.
+socket for each, until nothing has gone either way for 15 s.
 
 **Global requests** (RFC 4254 section 4).  All want a reply, which has a raw payload.  Unknown ones
 are answered by request-failure.
