@@ -8,7 +8,9 @@ import doctest
 import functools
 import importlib
 import re
+import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
@@ -17,6 +19,9 @@ import cotun_trio
 from cotun_trio import protocol, testing, units
 from cotun_trio.settings import ServerSettings, Timings
 from cotun_trio.units import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.rst"
@@ -117,6 +122,27 @@ def test_the_plan_in_the_readme_is_the_contract_of_imports() -> None:
     plan = floors(contract, r'\w+(?=[\w |]*")', " *#")
     assert len(plan) == 7
     assert floors(table, r"``(\w+)``", "The ") == plan
+
+
+def examples_of_tests() -> dict[str, Callable[[], Awaitable[None]]]:
+    """Return the tests that the README shows, by their names."""
+    found: dict[str, Any] = {}
+    text = README.read_text().partition("\nRules for tests\n")[2].partition("\nTo add an option")[0]
+    for block in re.findall(r"::\n((?:\n|    .*\n)+)", text):
+        exec(textwrap.dedent(block), found)
+    return {name: value for name, value in found.items() if name.startswith("test_")}
+
+
+EXAMPLES = examples_of_tests()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+async def test_the_tests_that_the_readme_shows_pass(name: str) -> None:
+    await EXAMPLES[name]()
+
+
+def test_the_readme_shows_two_tests() -> None:
+    assert len(EXAMPLES) == 2
 
 
 PACKAGES = sorted((ROOT / "cotun_trio").glob("*/__init__.py"))
