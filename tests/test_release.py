@@ -35,6 +35,7 @@ Changes
 ~~~~~~~~~~~~~~~~~~
 """
 MAKEFILE = """
+ARGS =
 check test dist:
 \t@echo $@ $(ARGS) >> ../made
 \t@test $@ != "$$BROKEN"
