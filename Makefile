@@ -11,18 +11,22 @@ TOOLS := build/venv
 TOOL := $(TOOLS)/bin/python
 SINGLE := dist/cotun-trio.pyz
 
+# What a target is told: `make test TESTS=tests/ssh ARGS="-k rekey"`.
+TESTS =
+ARGS =
+
 # How long `make fuzz` tries, in all, and which target: all of them, where none is named.
 SECONDS ?= 60
 TARGET ?=
 
-.PHONY: demo test check format coverage fuzz dist clean
+.PHONY: demo test check format coverage fuzz profile dist release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS) $(TESTS)
 
 check: $(VENV)/installed-check
 	$(BIN)/ruff check .
@@ -44,6 +48,15 @@ coverage: $(VENV)/installed-test
 # is in build/fuzz/TARGET/corpus for the next time.
 fuzz: $(VENV)/installed-fuzz
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(TARGET),--target $(TARGET))
+
+# What a server and a client do while bulk goes through them; `make profile ARGS=--help`.
+profile: $(VENV)/installed
+	@$(BIN)/python -m bench.profiling $(ARGS)
+
+# Says what is missing, or makes the commit, the tag and the packages; publishes nothing.
+# `make release VERSION=0.2.0 ARGS=--dry-run` only looks.
+release: $(VENV)/bin/python
+	@$(BIN)/python scripts/release.py $(VERSION) $(ARGS)
 
 # The sdist, the wheel that is made from it, and one file with that and all that it needs.
 dist: $(TOOLS)/installed

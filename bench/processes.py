@@ -67,6 +67,14 @@ class Program:
             said = self._log.read_text(errors="backslashreplace")[-2000:].strip()
             raise BenchError(f"{self.command[0]} has ended with status {status}: {said}")
 
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Have it end by itself.  Raises `BenchError` where that takes over `PATIENCE`."""
+        self._process.send_signal(number)
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{self.command[0]} does not end after {PATIENCE:.0f} s") from None
+
     def kill(self) -> None:
         """End it."""
         with contextlib.suppress(ProcessLookupError):

@@ -12,4 +12,145 @@ Four nouns explain the package:
 * The **config request** is the first thing a client says after login: its version, and the remotes
   that it asks for (`config`).  It is JSON (`peer_json`), and so is a server's answer to a client of
   our own kind (`config_reply`).
+
+Two readers are for what comes before all that: a TLS ClientHello (`client_hello`), and the URL of a
+proxy (`proxy_url`).
+
+
+The wire protocol
+=================
+
+All of it on one page, as the Go programs chisel 1.11 and 1.12 speak it, and cotun, a fork.  The
+parts that are ours alone are marked *ours*: no Go peer sees them.  A tunnel is four layers, each
+inside the one before::
+
+    TCP (or TLS)  >  WebSocket  >  SSH  >  one SSH channel for each forwarded connection
+
+The two dialects differ in three names, and in nothing else:
+
+=======  ==========================  ==========================================  ============
+Dialect  ``Sec-WebSocket-Protocol``  SSH version lines                           Channel type
+=======  ==========================  ==========================================  ============
+chisel   ``chisel-v3``               ``SSH-chisel-v3-client``, ``…-server``      ``chisel``
+cotun    ``costrict-v3``             ``SSH-costrict-v3-client``, ``…-server``    ``cotun``
+=======  ==========================  ==========================================  ============
+
+A server takes both.  A client tries chisel's first, then cotun's where the answer to the upgrade is
+not 101, and begins with the one that worked from then on.
+
+**Upgrade** (`cotun_trio.websocket.handshake`, `cotun_trio.http.front`).  ``GET`` with the path of
+the server's URL, ``/`` if it has none; ``Upgrade: websocket``, ``Sec-WebSocket-Version: 13``, and
+exactly one token in ``Sec-WebSocket-Protocol``: a Go server compares the whole value, so two tokens
+are refused.  A Go server's 101 does not repeat the token, ours does; a client cannot insist on it.
+There are no WebSocket extensions.  A request with another token, or for a path that is not
+``--path``, is ordinary HTTP.
+
+**Bytes** (`cotun_trio.websocket.frames`).  Binary messages, whose boundaries mean nothing.  A
+client masks, a server does not.  We take messages of up to 512 KiB before the login, and 1 MiB
+after it, in any number of fragments: a chisel client sends fragments of up to 4096 bytes.  Go 1.12
+takes 512 KiB.
+
+**SSH** (`cotun_trio.ssh.engine`, `cotun_trio.ssh.packetizer`).  The version lines are those above,
+of up to 255 bytes and with no line before them.  *Ours* end in a comment, ``" cotun-trio"`` (RFC
+4253 section 4.2): by it, two of us know each other, and use what is marked *ours*.  We offer:
+
+* key exchange: ``mlkem768x25519-sha256``, ``curve25519-sha256``, ``ecdh-sha2-nistp256``, with
+  strict key exchange;
+* ciphers: ``aes128-gcm@openssh.com``, ``aes256-gcm@openssh.com``;
+* host keys: ECDSA (P-256 where the server makes one), Ed25519, RSA with SHA-2.
+
+New keys can be asked for by either end, at any time; until they are there, nothing but the key
+exchange may be sent.  We ask after 16 GiB or 2³¹ packets.  We take packets of 35,000 bytes before
+the login and 256 KiB after it (Go: 256 KiB), and send up to 32 KiB of data in each.
+
+The client knows the server by the **fingerprint** of its host key: SHA-256 of the public key (the
+blob of RFC 4253 section 6.6), in standard base64 with padding, 44 characters; or MD5, in 16 pairs
+of hex digits with colons, as old versions show it (`cotun_trio.access.fingerprints`).
+
+**Login** (RFC 4252).  Method ``password``, with a user that may be the empty string; Go tries
+``none`` first, and is refused.  Three wrong passwords end the connection.  A server without users
+takes any.
+
+**Config request** (`config`).  The client's first global request, which the server waits for 10 s
+after the login: type ``config``, want-reply, and as payload the bytes of a JSON object, raw, not as
+an SSH string::
+
+    {"Version": "1.12.0",
+     "Remotes": [{"LocalHost": "0.0.0.0", "LocalPort": "3000", "LocalProto": "tcp",
+                  "RemoteHost": "127.0.0.1", "RemotePort": "3000", "RemoteProto": "tcp",
+                  "Socks": false, "Reverse": false, "Stdio": false}],
+     "CotunTrio": {"Identity": "5f2a…"}}
+
+Ports are strings.  Names of fields are matched without regard to case, unknown ones are ignored,
+and ``null`` is as if the field were missing; a client without remotes sends ``"Remotes": null``.
+*Ours*:
+
+* ``CotunTrio``: up to 64 hex digits by which a client that comes back takes its reverse listeners
+  over.  Who sends it gets a reply with addresses.
+* ``unix:/path`` in the field of a host, with an empty port.
+* ``SocksAuth``, in a reverse SOCKS remote: the ``user:password`` that the server asks for.
+
+**Reply** (`config_reply`).  Yes is request-success with an *empty* payload, since a Go client takes
+any payload for an error.  *Ours* has one: ``{"Addresses": ["0.0.0.0:2222"]}``, where the server
+listens for each reverse remote, in turn.  No is request-failure, with the reason as raw text; then
+the server ends the connection.
+
+**Channels** (RFC 4254 section 5; `cotun_trio.ssh.connection`, `cotun_trio.ssh.channel`).  One for
+each connection, opened by the end that accepted it: by the client, or for a reverse remote by the
+server.  The type is the dialect's, and peers take any; the type-specific data are the raw bytes of
+a `target`::
+
+    host:port      host:port/udp      socks      unix:/path (ours)
+
+The window is 2 MiB at first, a packet has up to 32 KiB; *our* windows grow on long links
+(`cotun_trio.ssh.window`).  Open failures have the codes 1 (not allowed), 2 (the dial failed) and 4
+(too many).  EOF ends one direction, CLOSE both.  After a CLOSE nothing more may be sent on the
+channel, not even a window adjust: Go drops the whole connection for it.  A CLOSE without an EOF is
+a good end from Go 1.11; from one of *ours* it means that the stream broke off.
+
+With ``socks``, a SOCKS5 conversation follows in the channel (`socks5`): the dialling end is the
+SOCKS server, and asks for no login.  *Ours*: the datagrams of a SOCKS client go through channels to
+``host:port/udp``.
+
+With ``/udp``, there is one channel for each UDP remote, and in it a stream of Go's ``encoding/gob``
+in each direction (`gob`), also between two of us: values of ``struct { Src string; Payload
+[]byte }``.  ``Src`` is the address that the datagram came from, or is for; the dialling end has a
+socket for each, until nothing has gone either way for 15 s.
+
+**Global requests** (RFC 4254 section 4).  All want a reply, which has a raw payload.  Unknown ones
+are answered by request-failure.
+
+=====================  ====================  ==========  ==========================================
+Type                   From                  Payload     Reply
+=====================  ====================  ==========  ==========================================
+``config``             the client, once      JSON        see above
+``ping``               either end            empty       success, ``pong``
+``config@cotun-trio``  the client (*ours*)   JSON        as for ``config``, but a refusal changes
+                                                         nothing.  These remotes take the place of
+                                                         those before; what is the same goes on
+``drain@cotun-trio``   either end (*ours*)   the reason  success, empty.  The peer opens nothing
+                                                         more in this session, which ends when all
+                                                         that is open has ended
+=====================  ====================  ==========  ==========================================
+
+**Keepalive**.  Each end sends a ``ping`` every ``--keepalive`` (25 s), and ends the session where
+no answer comes in as much time.  To us any answer will do; Go wants ``pong``, or an empty one.
+WebSocket pings are answered, and not sent.
+
+**End**.  An SSH DISCONNECT, with code 2 (a broken rule), 11 (everything else), 12 (too many
+sessions of a user) or 14 (wrong passwords), then a WebSocket close frame.  A chisel client that is
+terminated sends no close frame.
+
+**Go 1.11 and 1.12** speak the same protocol, with each other and with us.  Their ends differ:
+
+====================================  =====================================  =======================
+What                                  Go 1.11                                Go 1.12
+====================================  =====================================  =======================
+A TCP target that cannot be reached   the channel opens, and closes          an open failure, code 2
+One direction ends (EOF)              both are closed                        the other one goes on
+A ping that nobody answers            is waited for without end              ends the session
+A WebSocket message of over 512 KiB   is taken                               is refused
+====================================  =====================================  =======================
+
+How to add a global request of your own is told in README, "Working on it".
 """

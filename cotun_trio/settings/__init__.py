@@ -2,6 +2,10 @@
 
 Text from the command line, the environment or a file becomes one of these, or a `UsageError` that
 says what is wrong.  Behind the edge nothing is checked again.  Times are in seconds.
+
+* `server`, `client`: what each of them is told.  `server_url`: where a server is.
+* `tls`: TLS, at either end.  `timings`: how long things may take, from the environment.
+* `process`: how the process runs.
 """
 
 from cotun_trio.settings.client import ClientSettings, Way, parse_header

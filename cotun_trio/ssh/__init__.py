@@ -7,8 +7,9 @@ From the bottom up:
 * `engine`: one end of an SSH transport up to a finished login, sans-I/O: a paramiko Transport whose
   thread never starts.
 * `messages`: the messages of the connection protocol (RFC 4254), read with exact lengths.
-* `channel`: one stream through the connection, with its window.
-* `requests`: what either end asks of the other, and `stream`: a channel as a Trio stream.
-* `protocols`: what a connection needs below, and whom it tells above.
+* `channel`: one stream through the connection.  `window`: how much its peer may send.
+* `openings`: channels that are asked for.  `global_requests`: what else the ends ask.
+* `stream`: a channel as a Trio stream.
+* `neighbours`: what a connection needs below, and whom it tells above.
 * `connection`: what joins them: channels, requests, re-keying, and the carrier underneath.
 """

@@ -20,6 +20,8 @@ sockets.
     b'HELLO'
 
 `cotun_trio.pytest_plugin` has it as a fixture.
+
+* `pair`: the two ends.  `wire`: what is between them.  `places`: what is around them.
 """
 
 from cotun_trio.testing.pair import MemoryClient, MemoryServer, tunnel_pair
