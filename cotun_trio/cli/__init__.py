@@ -1,7 +1,7 @@
 """The command line: from the words that a user types to frozen settings.
 
-Options keep the names, defaults and variables of the Go programs.  Whatever does not parse ends
-with a line that says what is wrong, and status 2, before anything is opened.
+Options keep the names, defaults and variables of the Go programs.  A wrong command line ends
+with a line that names the mistake, and status 2, before anything is opened.
 
 * `app`: the program, and the options that several commands have.
 * `client`, `server`, `check_auth`, `hash_password`, `config`: one command each.

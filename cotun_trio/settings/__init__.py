@@ -3,7 +3,8 @@
 Text from the command line, the environment or a file becomes one of these, or a `UsageError` that
 says what is wrong.  Behind the edge nothing is checked again.  Times are in seconds.
 
-* `server`, `client`: what each of them is told.  `server_url`: where a server is.
+* `server`, `client`: the settings of each.  `server_url`: the URL of a server.
+* `client_options`: the options of a client, from a program or the command line.
 * `tls`: TLS, at either end.  `timings`: how long things may take, from the environment.
 * `process`: how the process runs.
 """

@@ -8,8 +8,8 @@ From the bottom up:
   thread never starts.
 * `messages`: the messages of the connection protocol (RFC 4254), read with exact lengths.
 * `channel`: one stream through the connection.  `window`: how much its peer may send.
-* `openings`: channels that are asked for.  `global_requests`: what else the ends ask.
+* `openings`: channels that are asked for.  `global_requests`: other requests.
 * `stream`: a channel as a Trio stream.
-* `neighbours`: what a connection needs below, and whom it tells above.
-* `connection`: what joins them: channels, requests, re-keying, and the carrier underneath.
+* `protocols`: the carrier below a connection, and the handler above.
+* `connection`: all of them together: channels, requests, re-keying, and the carrier.
 """

@@ -8,7 +8,7 @@ frames, by way of its public ``wrap_client_stream`` and ``wrap_server_stream``.
 
 * `frames`: RFC 6455's data frames, sans-I/O.
 * `wire`: the socket, what waits for it, and the dispatch of what comes from it.
-* `any_wire`: what a session needs of a wire.
+* `wire_protocol`: a wire, as its session sees it.
 * `turns`: when a wire processes what its peer sends.  `pace`: how much may wait for the network.
 * `handshake`: becoming a WebSocket, in either role.
 
