@@ -24,9 +24,9 @@ from cotun_trio.settings import (
     MAX_SESSION_CONNECTIONS,
     ClientSettings,
     ClientTls,
+    Route,
     ServerUrl,
     Timings,
-    Way,
     parse_header,
 )
 from cotun_trio.units import format_duration
@@ -149,12 +149,12 @@ async def open_client(
     if not urls:
         raise UsageError("there is no server: write it like https://example.com")
     way_out = None if proxy is None else ProxyUrl.parse(proxy)
-    ways = [Way(ServerUrl.parse(url), way_out) for url in urls]
+    routes = [Route(ServerUrl.parse(url), way_out) for url in urls]
     inboxes = {inbox_remote(host, port): Inbox() for host, port in listen}
     settings = ClientSettings(
-        server=ways[0].server,
+        server=routes[0].server,
         proxy=way_out,
-        alternatives=tuple(ways[1:]),
+        alternatives=tuple(routes[1:]),
         tls=ClientTls(ca=tls_ca, cert=tls_cert, key=tls_key, skip_verify=tls_skip_verify, sni=sni),
         remotes=(*map(Remote.parse, remotes), *inboxes),
         fingerprint=fingerprint,

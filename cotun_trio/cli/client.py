@@ -32,9 +32,9 @@ from cotun_trio.settings import (
     MAX_SESSION_CONNECTIONS,
     ClientSettings,
     ClientTls,
+    Route,
     ServerUrl,
     Timings,
-    Way,
     parse_header,
 )
 from cotun_trio.units import parse_duration
@@ -257,11 +257,13 @@ def client(
     for name, given in (("SERVER", servers), ("REMOTE", all_remotes)):
         if not given:
             raise UsageError(f"there is no {name}: write it like client https://example.com 3000")
-    ways = [_way(ServerUrl.parse(url), proxy, from_environment=proxy_from_env) for url in servers]
+    routes = [
+        _route(ServerUrl.parse(url), proxy, from_environment=proxy_from_env) for url in servers
+    ]
     settings = ClientSettings(
-        server=ways[0].server,
-        proxy=ways[0].proxy,
-        alternatives=tuple(ways[1:]),
+        server=routes[0].server,
+        proxy=routes[0].proxy,
+        alternatives=tuple(routes[1:]),
         tls=tls,
         remotes=tuple(map(Remote.parse, all_remotes)),
         fingerprint=fingerprint,
@@ -294,10 +296,10 @@ def _read_credentials(path: str) -> Credentials | None:
     return credentials(line or None)
 
 
-def _way(url: ServerUrl, proxy: str | None, *, from_environment: bool) -> Way:
+def _route(url: ServerUrl, proxy: str | None, *, from_environment: bool) -> Route:
     """Return how the server at `url` is reached."""
     if proxy is not None:
-        return Way(url, ProxyUrl.parse(proxy))
+        return Route(url, ProxyUrl.parse(proxy))
     if from_environment:
-        return Way(url, proxy_from_environment(os.environ, url.host, tls=url.tls))
-    return Way(url)
+        return Route(url, proxy_from_environment(os.environ, url.host, tls=url.tls))
+    return Route(url)

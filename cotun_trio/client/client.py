@@ -183,7 +183,7 @@ class Client:
     def log_snapshot(self) -> None:
         """Log what is going on."""
         present = [session for session in self._connector.sessions if session.was_open]
-        self.log.info("%s", snapshot(self._connector.past, present))
+        self.log.info("%s", snapshot(self._connector.ended_totals, present))
 
     @property
     def addresses(self) -> list[str]:

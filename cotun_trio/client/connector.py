@@ -30,7 +30,7 @@ from cotun_trio.errors import (
     FingerprintMismatch,
     GaveUp,
 )
-from cotun_trio.snapshot import Past
+from cotun_trio.snapshot import EndedTotals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cotun_trio.client.uplink import AnyUplink
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.settings import ServerUrl, Way
+    from cotun_trio.settings import Route, ServerUrl
     from cotun_trio.websocket.any_wire import AnyWire
 
 STABLE = 5.0
@@ -60,7 +60,7 @@ class Connector:
     def __init__(self, owner: Owner, uplink: AnyUplink | None = None) -> None:
         self.sessions: set[ClientSession] = set()
         """Those that there are, open or not."""
-        self.past = Past()
+        self.ended_totals = EndedTotals()
         """Those that there were."""
         self._owner = owner
         self._settings = owner.settings
@@ -90,19 +90,19 @@ class Connector:
     async def _stay_connected(self, nursery: trio.Nursery) -> CotunError:
         failed, most = 0, self._settings.max_retry_count
         backoff = Backoff(self._settings.max_retry_interval, hold=most is None or most < 0)
-        ways: Sequence[Way] = self._settings.ways
+        routes: Sequence[Route] = self._settings.routes
         while True:
             failures: list[CotunError] = []
-            for way in ways:
-                session, failure = await self._try(nursery, way, failed)
+            for route in routes:
+                session, failure = await self._try(nursery, route, failed)
                 failures.append(failure)
                 if session is not None and session.was_open:
                     failures = [failure]
                     break
             # Not the one that is about to end, if there is another.
-            ways = self._settings.ways
+            routes = self._settings.routes
             if session is not None and session.draining:
-                ways = [*(other for other in ways if other is not way), way]
+                routes = [*(other for other in routes if other is not route), route]
             if session is not None and session.lasted >= STABLE:
                 failed = 0
                 backoff.start_again()
@@ -136,26 +136,26 @@ class Connector:
     # ---- one server
 
     async def _try(
-        self, nursery: trio.Nursery, way: Way, failed: int
+        self, nursery: trio.Nursery, route: Route, failed: int
     ) -> tuple[ClientSession | None, CotunError]:
         """Connect to one server, and live with that as long as it lasts.
 
         Returns the session, and why it is no use any more.
         """
         log = self._log
-        if len(self._settings.ways) > 1:
-            log = log.within(server=way.server)
+        if len(self._settings.routes) > 1:
+            log = log.within(server=route.server)
         leaving = [s for s in self.sessions if s.draining and s.failure is None]
         if len(leaving) >= MAX_LEAVING:
             eldest = max(leaving, key=lambda session: session.lasted)
             eldest.fail(ConnectionLost("the server has been about to end for too long"))
 
         async def dial() -> AnyWire:
-            log.debug("connecting to %s", way.server)
+            log.debug("connecting to %s", route.server)
             self._dialled = trio.current_time()
-            return await self._uplink.dial(way)
+            return await self._uplink.dial(route)
 
-        begin = partial(self._begin, nursery, way.server, log)
+        begin = partial(self._begin, nursery, route.server, log)
         timeout = self._settings.timings.ssh_timeout
         attempts = Attempts(self._dialects, dial, begin, log, timeout=timeout)
         session, failure = await attempts.run()
@@ -194,7 +194,7 @@ class Connector:
             session.fail(ConnectionLost("internal error"))
         finally:
             self.sessions.remove(session)
-            self.past.add(session)
+            self.ended_totals.add(session)
 
     def _log_end(
         self, session: ClientSession | None, failure: CotunError, failed: int, log: Context

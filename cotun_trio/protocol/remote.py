@@ -219,11 +219,6 @@ class Remote:
             return f"unix:{self.local_path}"
         return join_host_port(self.local_host, self.local_port)
 
-    @property
-    def remote_address(self) -> str:
-        """``host:port``, ``unix:/path`` or ``socks``: where its connections go."""
-        return self.target.address
-
     def encode(self) -> str:
         """Return the text in full, all defaults included, that `parse` makes this remote of.
 

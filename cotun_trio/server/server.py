@@ -180,7 +180,7 @@ class Server:
 
     def log_snapshot(self) -> None:
         """Log what is going on."""
-        self.log.info("%s", snapshot(self.reception.past, self.reception.open_sessions))
+        self.log.info("%s", snapshot(self.reception.ended_totals, self.reception.open_sessions))
 
     def reload(self) -> None:
         """Read the users file and the certificate again, soon."""

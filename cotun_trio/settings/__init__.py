@@ -4,7 +4,7 @@ Text from the command line, the environment or a file becomes one of these, or a
 says what is wrong.  Behind the edge nothing is checked again.  Times are in seconds.
 """
 
-from cotun_trio.settings.client import ClientSettings, Way, parse_header
+from cotun_trio.settings.client import ClientSettings, Route, parse_header
 from cotun_trio.settings.process import ProcessSettings
 from cotun_trio.settings.server import (
     MAX_AUTH_FAILURES,
@@ -32,12 +32,12 @@ __all__ = [
     "ClientSettings",
     "ClientTls",
     "ProcessSettings",
+    "Route",
     "ServerAcme",
     "ServerSettings",
     "ServerTls",
     "ServerUrl",
     "Timings",
-    "Way",
     "parse_bytes",
     "parse_header",
     "parse_listen",

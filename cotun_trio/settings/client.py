@@ -67,7 +67,7 @@ def _check_hostname(_self: object, _attribute: object, text: str | None) -> None
 
 
 @attrs.frozen
-class Way:
+class Route:
     """A server, and how it is reached."""
 
     server: ServerUrl
@@ -82,7 +82,7 @@ class ClientSettings:
     server: ServerUrl
     proxy: ProxyUrl | None = None
     """The way out, where there is no direct one."""
-    alternatives: tuple[Way, ...] = ()
+    alternatives: tuple[Route, ...] = ()
     """Servers to be tried, in turn, where that one fails."""
     tls: ClientTls = attrs.field(factory=ClientTls)
     """For a server's URL with TLS; `ClientTls.ca` is for a proxy with TLS, too."""
@@ -113,9 +113,9 @@ class ClientSettings:
 
     @tls.validator
     def _check_tls(self, _attribute: object, tls: ClientTls) -> None:
-        proxied = any(way.proxy is not None and way.proxy.tls for way in self.ways)
+        proxied = any(route.proxy is not None and route.proxy.tls for route in self.routes)
         for_proxy = proxied and tls == ClientTls(ca=tls.ca)
-        if not (any(way.server.tls for way in self.ways) or for_proxy or tls == ClientTls()):
+        if not (any(route.server.tls for route in self.routes) or for_proxy or tls == ClientTls()):
             raise UsageError("--tls-… and --sni are for servers whose URL begins with https://")
 
     @remotes.validator
@@ -124,9 +124,9 @@ class ClientSettings:
             raise UsageError("only one remote can have standard input and output")
 
     @property
-    def ways(self) -> tuple[Way, ...]:
+    def routes(self) -> tuple[Route, ...]:
         """All that may be tried, in this order."""
-        return Way(self.server, self.proxy), *self.alternatives
+        return Route(self.server, self.proxy), *self.alternatives
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:

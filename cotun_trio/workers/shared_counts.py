@@ -55,11 +55,11 @@ class SharedCounts:
         """Return the count of one thing, as the owner of `slot` sees it."""
         return SharedCount(self._numbers, range(which, self._slots * _SLOT // 8, _SLOT // 8), slot)
 
-    def tally(self, slot: int, table: int) -> SharedTally:
+    def source_counts(self, slot: int, table: int) -> SharedSourceCounts:
         """Return what is counted in one table, as the owner of `slot` sees it."""
         first = (_HEAD + table * _TABLE) // 4
         starts = range(first, first + self._slots * _SLOT // 4, _SLOT // 4)
-        return SharedTally(self._cells, starts, slot, self._key)
+        return SharedSourceCounts(self._cells, starts, slot, self._key)
 
     def clear(self, slot: int) -> None:
         """Forget what the owner of `slot` has counted: it is dead."""
@@ -102,8 +102,8 @@ class SharedCount:
         return sum([numbers[place] for place in self._places])
 
 
-class SharedTally:
-    """See `cotun_trio.access.startups.Tally`."""
+class SharedSourceCounts:
+    """See `cotun_trio.access.startups.SourceCounts`."""
 
     def __init__(self, cells: memoryview[int], starts: range, slot: int, key: bytes) -> None:
         self._cells = cells
