@@ -73,18 +73,24 @@ def load_authfile(path: str) -> AuthFile:
         cost: f"the users file {escape(path)}: {place}" for cost, place in found.hashes.items()
     }
     found = attrs.evolve(found, hashes=hashes)
-    plain = any(user.secret.cost is None for user in found.users)
-    if stat.S_ISREG(mode) and mode & stat.S_IWOTH:
-        warning = "can be changed by everybody: chmod o-w it"
-    elif stat.S_ISREG(mode) and mode & stat.S_IROTH and plain:
-        warning = (
+    if (fault := _fault_of(mode, found)) is not None:
+        warning = f"the users file {escape(path)} {fault}"
+        found = attrs.evolve(found, warnings=(warning, *found.warnings))
+    return found
+
+
+def _fault_of(mode: int, found: AuthFile) -> str | None:
+    """Return why a users file should not have the mode that it has; None where it may."""
+    if not stat.S_ISREG(mode):
+        return None
+    if mode & stat.S_IWOTH:
+        return "can be changed by everybody: chmod o-w it"
+    if mode & stat.S_IROTH and any(user.secret.cost is None for user in found.users):
+        return (
             "has passwords in it and can be read by everybody: chmod o-r it, or put in what "
             "cotun-trio hash-password makes of them"
         )
-    else:
-        return found
-    warning = f"the users file {escape(path)} {warning}"
-    return attrs.evolve(found, warnings=(warning, *found.warnings))
+    return None
 
 
 def parse_authfile(data: bytes) -> AuthFile:
