@@ -32,6 +32,7 @@ from cotun_trio.access.passwords import Secret
 from cotun_trio.access.users import User
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
+from cotun_trio.protocol.bounded_json import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -105,10 +106,10 @@ def parse_authfile(data: bytes) -> AuthFile:
         raise _at(before, len(before), "not UTF-8") from None
     try:
         # As pairs, so that nothing is lost where a name comes twice.  A number has no place here.
-        pairs = json.loads(text, object_pairs_hook=_Object, parse_int=float)
+        pairs = load_json(text, object_pairs_hook=_Object, parse_int=float)
     except json.JSONDecodeError as error:
         raise _at(text, error.pos, f"not JSON: {error.msg}") from None
-    except (RecursionError, ValueError):
+    except ValueError:
         raise UsageError("line 1, column 1: not an object of users") from None
     if not isinstance(pairs, _Object):
         raise UsageError('line 1, column 1: not an object, {"user:password": ["pattern", …], …}')
