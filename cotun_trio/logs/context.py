@@ -8,16 +8,24 @@ here (`cotun_trio.escape`).
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from cotun_trio.logs.limits import Limit
-
 ROOT = "cotun"
 
 _process: dict[str, object] = {}  # the pairs that all lines of the process begin with
+
+
+class Limit(Protocol):
+    """A limit on lines, such as `cotun_trio.logs.limits` has for each source."""
+
+    def admits(self, level: int, *, traceback: bool = False) -> bool:
+        """Return whether there may be a line at `level`, and count it."""
+
+    def apart(self, subject: str) -> Limit:
+        """Return another limit, for lines about `subject`: other lines take nothing from it."""
 
 
 class Context(logging.LoggerAdapter[logging.Logger]):
