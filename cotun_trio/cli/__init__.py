@@ -1,8 +1,16 @@
 """The command line: from the words that a user types to frozen settings.
 
-Options keep the names, defaults and variables of the Go programs.  Whatever does not parse ends
-with a line that says what is wrong, and status 2, before anything is opened.  Each command has a
-module of its own.
+Options keep the names, defaults and variables of the Go programs.  A word that cannot be read ends
+the program with a line that says what is wrong, and status 2, before anything is opened.
+
+* `app`: the program, and the options that several commands have.
+* `client`: ``cotun-trio client``.
+* `server`: ``cotun-trio server``.
+* `check_auth`: ``cotun-trio check-auth``.
+* `hash_password`: ``cotun-trio hash-password``.
+* `config`: ``cotun-trio config``.
+* `config_file`: the configuration file.
+* `plan`: the settings that a command line comes to, and their warnings.
 """
 
 from __future__ import annotations

@@ -1,11 +1,18 @@
 """Where bytes enter and leave a tunnel.
 
 * `listener`: the sockets that a remote listens on, of any kind.
-* `carry`: which of the following a connection gets.
-* `streams`: TCP and Unix sockets; `relay`: the moving of their bytes, each direction with its end.
+* `carry`: which of the following kinds a connection gets.
+* `streams`: the two ends of a TCP connection or a Unix-domain socket.
+* `relay`: the bytes between a channel and a socket, each direction with its own end.
 * `socks5`: SOCKS, at its entry and at its exit.
-* `udp_listener`, `udp_exit`: the two ends of UDP; `datagrams`: what goes between them;
-  `association`: UDP for SOCKS clients; `flows`: what all of that uses of a session.
+* `udp_listener`: the listening end of UDP.
+* `udp_exit`: the dialling end of UDP.
+* `association`: UDP for SOCKS clients.
+* `datagrams`: datagrams on a channel, both ways.
+* `flows`: the flows of UDP in a session, and their limits.
 * `stdio`: standard input and output.
-* `link`: what all of them need of a session.
+* `in_process`: connections that end in this process.
+* `places`: the listeners and targets outside of the tunnel, of the system or of a test.
+* `running`: the forwards of a session that are running.
+* `link`: the part of a session that forwards need.
 """

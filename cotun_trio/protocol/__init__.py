@@ -1,15 +1,19 @@
-"""What the two ends say to each other inside SSH, and what it means.  No I/O, no clock, no Trio.
+"""The messages of the two ends inside SSH, and their meaning.  No I/O, no clock, no Trio.
 
-Four nouns explain the package:
+Four nouns explain the package: a *dialect* is one of the two spellings of the protocol, chisel's
+and that of its fork cotun.  A *remote* is one forward as the user writes it.  A *target* is its far
+half alone.  The *config request* is the first message of a client after its login.
 
-* A **dialect** is one of the two spellings of the protocol: chisel's, and that of its fork cotun.
-  They differ in a few names only (`dialect`).
-* A **remote** is one forward as the user writes it: who listens where, and where each connection
-  goes (`remote`).  It is made of hosts, ports and paths (`addresses`).
-* A **target** is its far half alone, as a channel open carries it (`target`).  What runs in the
-  channel then is the connection's own business, but for two kinds: datagrams, which Go's gob puts
-  one behind the other (`gob`), and connections that say by SOCKS where they want to go (`socks5`).
-* The **config request** is the first thing a client says after login: its version, and the remotes
-  that it asks for (`config`).  It is JSON (`peer_json`), and so is a server's answer to a client of
-  our own kind (`config_reply`).
+* `dialect`: the names in which the two spellings differ.
+* `remote`: remotes, from the place where one listens to the target of each connection.
+* `addresses`: the hosts, ports and paths that remotes are made of.
+* `target`: targets, as the open of a channel carries them.
+* `config`: the config request: the client's version, and the remotes that it asks for.
+* `config_reply`: the answer to it, for a client of our own kind.
+* `peer_json`: JSON from a peer, read as Go reads it.
+* `bounded_json`: JSON of bounded depth.
+* `gob`: datagrams in a channel, in Go's gob format.
+* `socks5`: SOCKS 5, for connections that name their own target.
+* `client_hello`: the first message of a TLS client.
+* `proxy_url`: the URL of a proxy, from an option or the environment.
 """

@@ -1,7 +1,14 @@
-"""What a server and a client are told: frozen, validated once, at the edge.
+"""The settings of a server and a client: frozen, validated once, at the edge.
 
 Text from the command line, the environment or a file becomes one of these, or a `UsageError` that
 says what is wrong.  Behind the edge nothing is checked again.  Times are in seconds.
+
+* `server`: the settings of a server, and its limits.
+* `client`: the settings of a client, and the routes to its servers.
+* `process`: the settings of a process, in either role.
+* `server_url`: the URL of a server.
+* `timings`: timeouts, and other figures from the environment.
+* `tls`: the files and checks of TLS, at either end.
 """
 
 from cotun_trio.settings.client import ClientSettings, Route, parse_header

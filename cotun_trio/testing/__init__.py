@@ -20,6 +20,10 @@ sockets.
     b'HELLO'
 
 `cotun_trio.pytest_plugin` has it as a fixture.
+
+* `pair`: the two ends of a tunnel, as tests use them.
+* `places`: the listeners and targets around an end.
+* `wire`: the wire between the ends.
 """
 
 from cotun_trio.testing.pair import MemoryClient, MemoryServer, tunnel_pair

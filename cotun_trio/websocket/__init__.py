@@ -6,9 +6,12 @@ the session's read loop.  The wire reads the socket, gives the payload of data f
 connection while it is still in the read buffer, and returns to trio-websocket only the control
 frames, by way of its public ``wrap_client_stream`` and ``wrap_server_stream``.
 
-* `frames`: RFC 6455's data frames, sans-I/O.
-* `wire`: the socket, what waits for it, and the dispatch of what comes from it.
+* `frames`: the data frames of RFC 6455, without I/O.
+* `wire`: the socket, the bytes that wait for it, and the dispatch of the bytes that come from it.
+* `turns`: when a wire may process what its peer sends.
+* `pace`: how many bytes may wait for the network.
 * `handshake`: becoming a WebSocket, in either role.
+* `any_wire`: the part of a wire that a session needs.
 
 Messages are binary, and their boundaries mean nothing.
 """

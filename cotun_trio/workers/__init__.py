@@ -8,15 +8,20 @@ A tunnel has few connections, and they live long: to share them out one by one i
 the kernel do it by a hash (SO_REUSEPORT), a worker that dies takes no queue with it, and one that
 has to end is given nothing more.
 
-* `control`: what the two say to each other, bytes in, messages out.
+* `control`: the messages between the two, bytes in, messages out.
 * `link`: the same on a socket.
 * `handover`: accepted connections, given to a worker, and taken back.
-* `shared_counts`: what is counted in memory that all of them have, for limits on the whole.
-* `attention`: whether a worker answers.  `progress`: what shows that it does not stand still.
-* `roster`: which worker gets a connection.  `dispatch`: it gets it, or another one does.
-* `restarts`: when another one is started in the place of one that has died.
+* `shared_counts`: counts in memory that all processes have, for limits on the whole.
+* `attention`: whether a worker answers.
+* `progress`: the sign of a worker that it does not stand still.
+* `roster`: which worker gets a connection.
+* `dispatch`: connections given to that worker, or to another one.
+* `restarts`: when a worker is started in the place of one that has died.
 * `spawn`: the process of a worker, started and seen to its end.
-* `supervisor`: the parent.  `rulings`: what the workers ask of it.
+* `member`: one worker, as the supervisor sees it.
+* `crew`: all workers of the supervisor.
+* `rulings`: the questions of workers, and the supervisor's answers.
+* `supervisor`: the parent.
 * `worker`: the child, a `cotun_trio.server.server.Server` that is handed its connections.
 
 A worker is a fresh process, not a fork of one with a running event loop.  It has a socket to the
