@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @attrs.define
-class Past:
+class EndedTotals:
     """The totals of sessions that have ended."""
 
     began: float = attrs.field(factory=time.monotonic)
@@ -74,24 +74,24 @@ class Figures:
         return ", ".join(words)
 
 
-def figures(past: Past, present: Collection[Session]) -> Figures:
+def figures(ended: EndedTotals, present: Collection[Session]) -> Figures:
     """Return the figures of this process, of its ended and its present sessions."""
     descriptors, memory = _resources()
     return Figures(
         sessions=len(present),
-        ended=past.sessions,
+        ended=ended.sessions,
         channels=sum(len(session.connection.channels) for session in present),
-        bytes_out=past.bytes_out + sum(session.wire.bytes_out for session in present),
-        bytes_in=past.bytes_in + sum(session.wire.bytes_in for session in present),
+        bytes_out=ended.bytes_out + sum(session.wire.bytes_out for session in present),
+        bytes_in=ended.bytes_in + sum(session.wire.bytes_in for session in present),
         tasks=trio.lowlevel.current_statistics().tasks_living,
         descriptors=descriptors,
         memory=memory,
     )
 
 
-def snapshot(past: Past, present: Collection[Session]) -> str:
+def snapshot(ended: EndedTotals, present: Collection[Session]) -> str:
     """Return the line, for ended and present sessions."""
-    return figures(past, present).show(time.monotonic() - past.began)
+    return figures(ended, present).show(time.monotonic() - ended.began)
 
 
 def _resources() -> tuple[int, int]:

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import re
 
-from cotun_trio.snapshot import Figures, Past, snapshot
+from cotun_trio.snapshot import EndedTotals, Figures, snapshot
 from tests.support.targets import MiB, exchange
 from tests.support.tunnel import echo_tunnel
 
 
 async def test_what_sessions_have_carried_counts_while_they_live_and_afterwards() -> None:
-    past = Past()
+    ended = EndedTotals()
     async with echo_tunnel() as both, await both.connect() as stream:
         await exchange(stream, bytes(MiB))
         (session,) = both.client.sessions
-        line = snapshot(past, [session])
+        line = snapshot(ended, [session])
         found = re.search(
             r"1 sessions \(1 so far\), [01] channels, (\S+)MB sent, (\S+)MB rec", line
         )
         assert found, line
         assert all(1 <= float(count) < 1.2 for count in found.groups())
-        past.add(session)
-        after = snapshot(past, [])
+        ended.add(session)
+        after = snapshot(ended, [])
         assert f"0 sessions (1 so far), 0 channels, {found[1]}MB sent, {found[2]}MB" in after
     assert "tasks" in line
 

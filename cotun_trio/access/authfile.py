@@ -32,6 +32,7 @@ from cotun_trio.access.passwords import Secret
 from cotun_trio.access.users import User
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
+from cotun_trio.protocol.bounded_json import load_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -73,18 +74,24 @@ def load_authfile(path: str) -> AuthFile:
         cost: f"the users file {escape(path)}: {place}" for cost, place in found.hashes.items()
     }
     found = attrs.evolve(found, hashes=hashes)
-    plain = any(user.secret.cost is None for user in found.users)
-    if stat.S_ISREG(mode) and mode & stat.S_IWOTH:
-        warning = "can be changed by everybody: chmod o-w it"
-    elif stat.S_ISREG(mode) and mode & stat.S_IROTH and plain:
-        warning = (
+    if (fault := _fault_of(mode, found)) is not None:
+        warning = f"the users file {escape(path)} {fault}"
+        found = attrs.evolve(found, warnings=(warning, *found.warnings))
+    return found
+
+
+def _fault_of(mode: int, found: AuthFile) -> str | None:
+    """Return why a users file should not have the mode that it has; None where it may."""
+    if not stat.S_ISREG(mode):
+        return None
+    if mode & stat.S_IWOTH:
+        return "can be changed by everybody: chmod o-w it"
+    if mode & stat.S_IROTH and any(user.secret.cost is None for user in found.users):
+        return (
             "has passwords in it and can be read by everybody: chmod o-r it, or put in what "
             "cotun-trio hash-password makes of them"
         )
-    else:
-        return found
-    warning = f"the users file {escape(path)} {warning}"
-    return attrs.evolve(found, warnings=(warning, *found.warnings))
+    return None
 
 
 def parse_authfile(data: bytes) -> AuthFile:
@@ -99,10 +106,10 @@ def parse_authfile(data: bytes) -> AuthFile:
         raise _at(before, len(before), "not UTF-8") from None
     try:
         # As pairs, so that nothing is lost where a name comes twice.  A number has no place here.
-        pairs = json.loads(text, object_pairs_hook=_Object, parse_int=float)
+        pairs = load_json(text, object_pairs_hook=_Object, parse_int=float)
     except json.JSONDecodeError as error:
         raise _at(text, error.pos, f"not JSON: {error.msg}") from None
-    except (RecursionError, ValueError):
+    except ValueError:
         raise UsageError("line 1, column 1: not an object of users") from None
     if not isinstance(pairs, _Object):
         raise UsageError('line 1, column 1: not an object, {"user:password": ["pattern", …], …}')

@@ -25,7 +25,7 @@ MAX_TOLD = 1000
 _CHANCE = random.SystemRandom()
 
 
-class Tally(Protocol):
+class SourceCounts(Protocol):
     """How many there are of each source, or of each user; other processes may count there, too."""
 
     def of(self, source: str) -> int:
@@ -35,18 +35,18 @@ class Tally(Protocol):
         """Count one of a source, `by` 1, or no longer, by -1."""
 
 
-class OwnTally:
-    """A tally that is shared with nobody."""
+class OwnSourceCounts:
+    """The counts of this process alone."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}  # of each source that has any
 
     def of(self, source: str) -> int:
-        """See `Tally`."""
+        """See `SourceCounts`."""
         return self._counts.get(source, 0)
 
     def change(self, source: str, by: int) -> None:
-        """See `Tally`."""
+        """See `SourceCounts`."""
         self._counts[source] = self._counts.get(source, 0) + by
         if not self._counts[source]:
             del self._counts[source]
@@ -115,7 +115,7 @@ class Startups:
         per_source: int,
         *,
         crowd: Count,
-        sources: Tally,
+        sources: SourceCounts,
         say: Callable[[str], None],
         chance: Callable[[], float] = _CHANCE.random,
     ) -> None:

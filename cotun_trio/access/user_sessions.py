@@ -11,31 +11,31 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cotun_trio.access.startups import Tally
+    from cotun_trio.access.startups import SourceCounts
 
 
 class UserSession:
     """The place of one session.  `leave` gives it back."""
 
-    __slots__ = ("_owner", "_tally")
+    __slots__ = ("_counts", "_owner")
 
-    def __init__(self, tally: Tally, owner: str) -> None:
-        self._tally: Tally | None = tally
+    def __init__(self, counts: SourceCounts, owner: str) -> None:
+        self._counts: SourceCounts | None = counts
         self._owner = owner
 
     def leave(self) -> None:
         """Make room: the session has ended.  Can be called again."""
-        if self._tally is not None:
-            self._tally.change(self._owner, -1)
-            self._tally = None
+        if self._counts is not None:
+            self._counts.change(self._owner, -1)
+            self._counts = None
 
 
 class UserSessions:
-    """Gives places: `limit` for each user, 0 for no limit.  `tally` is where they are counted."""
+    """Gives places: `limit` for each user, 0 for no limit.  `counts` is where they are counted."""
 
-    def __init__(self, limit: int, tally: Tally) -> None:
+    def __init__(self, limit: int, counts: SourceCounts) -> None:
         self._limit = limit
-        self._tally = tally
+        self._counts = counts
 
     def enter(
         self, owner: str, *, limited: bool = True, scarce: bool = False
@@ -45,8 +45,8 @@ class UserSessions:
         `limited` says that the owner is a user, and no other thing that sessions are counted by;
         `scarce` that each owner can have only one more, and none that has one already.
         """
-        there = self._tally.of(owner)
+        there = self._counts.of(owner)
         if (limited and 0 < self._limit <= there) or (scarce and there):
             return None
-        self._tally.change(owner, 1)
-        return UserSession(self._tally, owner)
+        self._counts.change(owner, 1)
+        return UserSession(self._counts, owner)

@@ -90,18 +90,22 @@ def fill_in(app: App, commands: Sequence[str], arguments: ArgumentCollection) ->
     if path is None:
         return
     table = dict(load_config(path).get(command, {}))
-    names = {n.removeprefix("--") for a in arguments for n in a.names if n.startswith("--")}
-    names -= {name.removeprefix("--") for name in _NOT_IN_FILES}
-    for name in table:
-        if name.replace("_", "-") not in names:
-            where = f"the configuration file {escape(path)}, [{command}]"
-            raise UsageError(
-                f"{where}: there is no option '{escape(name)}'{_nearest(name, sorted(names))}"
-            )
+    _check_names(table, arguments, f"the configuration file {escape(path)}, [{command}]")
     for argument in arguments:
         if argument.name in _SET_ASIDE and argument.tokens:
             table.pop(_SET_ASIDE[argument.name], None)
     Dict({command: table}, source=path)(app, tuple(commands), arguments)
+
+
+def _check_names(table: Iterable[str], arguments: ArgumentCollection, where: str) -> None:
+    """Raise `UsageError` unless all names in `table` are those of options."""
+    options = {n for a in arguments for n in a.names if n.startswith("--")} - _NOT_IN_FILES
+    names = {option.removeprefix("--") for option in options}
+    for name in table:
+        if name.replace("_", "-") not in names:
+            raise UsageError(
+                f"{where}: there is no option '{escape(name)}'{_nearest(name, sorted(names))}"
+            )
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

@@ -185,7 +185,7 @@ class Client:
     def log_snapshot(self) -> None:
         """Log a line with the present figures, and with ``-v`` the tasks."""
         present = [session for session in self._connector.sessions if session.was_open]
-        self.log.info("%s", snapshot(self._connector.past, present))
+        self.log.info("%s", snapshot(self._connector.ended_totals, present))
         log_task_tree(self.log)
 
     @property

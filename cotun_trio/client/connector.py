@@ -30,7 +30,7 @@ from cotun_trio.errors import (
     FingerprintMismatch,
     GaveUp,
 )
-from cotun_trio.snapshot import Past
+from cotun_trio.snapshot import EndedTotals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from cotun_trio.client.uplink import AnyUplink
     from cotun_trio.logs import Context
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.settings import ServerUrl, Way
+    from cotun_trio.settings import Route, ServerUrl
     from cotun_trio.websocket.wire_protocol import WireProtocol
 
 STABLE = 5.0
@@ -59,7 +59,7 @@ class Connector:
     def __init__(self, owner: ClientHost, uplink: AnyUplink | None = None) -> None:
         self.sessions: set[ClientSession] = set()
         """Current sessions, open or not."""
-        self.past = Past()
+        self.ended_totals = EndedTotals()
         """The totals of sessions that have ended."""
         self._owner = owner
         self._settings = owner.settings
@@ -89,10 +89,10 @@ class Connector:
     async def _stay_connected(self, nursery: trio.Nursery) -> CotunError:
         failed, most = 0, self._settings.max_retry_count
         backoff = Backoff(self._settings.max_retry_interval, hold=most is None or most < 0)
-        ways: Sequence[Way] = self._settings.ways
+        routes: Sequence[Route] = self._settings.routes
         while True:
-            session, failures = await self._try_all(nursery, ways, failed)
-            ways = self._order(session)
+            session, failures = await self._try_all(nursery, routes, failed)
+            routes = self._order(session)
             if session is not None and session.lasted >= STABLE:
                 failed = 0
                 backoff.start_again()
@@ -104,7 +104,7 @@ class Connector:
             await self._wait(seconds, failures[-1])
 
     async def _try_all(
-        self, nursery: trio.Nursery, ways: Sequence[Way], failed: int
+        self, nursery: trio.Nursery, routes: Sequence[Route], failed: int
     ) -> tuple[ClientSession | None, list[CotunError]]:
         """Try one server after the other, until there is a session; live with that.
 
@@ -112,19 +112,19 @@ class Connector:
         """
         failures: list[CotunError] = []
         session = None
-        for way in ways:
-            session, failure = await self._try(nursery, way, failed)
+        for route in routes:
+            session, failure = await self._try(nursery, route, failed)
             if session is not None and session.was_open:
                 return session, [failure]
             failures.append(failure)
         return session, failures
 
-    def _order(self, session: ClientSession | None) -> Sequence[Way]:
-        """Return the ways in the order for the next round, after this session if there was one."""
+    def _order(self, session: ClientSession | None) -> Sequence[Route]:
+        """Return the routes in the order for the next round, after this session, if any."""
         if session is None or not session.draining:
-            return self._settings.ways
+            return self._settings.routes
         # The server that is about to end comes last.
-        return sorted(self._settings.ways, key=lambda way: way.server is session.url)
+        return sorted(self._settings.routes, key=lambda route: route.server is session.url)
 
     def _end(self, failures: Sequence[CotunError], failed: int) -> CotunError | None:
         """Return the error to end with, after `failed` rounds and another one; None to go on."""
@@ -156,23 +156,23 @@ class Connector:
     # ---- one server
 
     async def _try(
-        self, nursery: trio.Nursery, way: Way, failed: int
+        self, nursery: trio.Nursery, route: Route, failed: int
     ) -> tuple[ClientSession | None, CotunError]:
         """Connect to one server, and live with that as long as it lasts.
 
         Returns the session, and why it is no use any more.
         """
         log = self._log
-        if len(self._settings.ways) > 1:
-            log = log.within(server=way.server)
+        if len(self._settings.routes) > 1:
+            log = log.within(server=route.server)
         self._limit_leaving()
 
         async def dial() -> WireProtocol:
-            log.debug("connecting to %s", way.server)
+            log.debug("connecting to %s", route.server)
             self._dialled = trio.current_time()
-            return await self._uplink.dial(way)
+            return await self._uplink.dial(route)
 
-        begin = partial(self._begin, nursery, way.server, log)
+        begin = partial(self._begin, nursery, route.server, log)
         timeout = self._settings.timings.ssh_timeout
         attempts = Attempts(self._dialects, dial, begin, log, timeout=timeout)
         session, failure = await attempts.run()
@@ -217,7 +217,7 @@ class Connector:
             session.fail(ConnectionLost("internal error"))
         finally:
             self.sessions.remove(session)
-            self.past.add(session)
+            self.ended_totals.add(session)
 
     def _log_end(
         self, session: ClientSession | None, failure: CotunError, failed: int, log: Context

@@ -1,4 +1,4 @@
-"""The client's way to a server: a proxy or none, TCP, TLS or none, and a wire at the end of it."""
+"""The client's route to a server: a proxy or none, TCP, TLS or none, and a wire on top of them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cotun_trio.websocket.wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cotun_trio.settings import ClientSettings, ServerUrl, Way
+    from cotun_trio.settings import ClientSettings, Route, ServerUrl
     from cotun_trio.ssh.scratch import Scratch
     from cotun_trio.websocket.wire_protocol import WireProtocol
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class AnyUplink(Protocol):
     """An `Uplink`, or its replacement where there is no network."""
 
-    async def dial(self, way: Way) -> WireProtocol:
+    async def dial(self, route: Route) -> WireProtocol:
         """Return a new connection.  Raises `CotunError`; when cancelled, nothing is left open."""
 
     async def watch(self, came_back: Callable[[], None]) -> None:
@@ -42,24 +42,24 @@ class Uplink:
     def __init__(self, settings: ClientSettings, scratch: Scratch) -> None:
         self._settings = settings
         self._scratch = scratch
-        ways = settings.ways
-        tls = any(way.server.tls for way in ways)
-        proxy_tls = any(way.proxy is not None and way.proxy.tls for way in ways)
+        routes = settings.routes
+        tls = any(route.server.tls for route in routes)
+        proxy_tls = any(route.proxy is not None and route.proxy.tls for route in routes)
         self._context = client_context(settings.tls) if tls else None
         self._proxy_context = client_context(ClientTls(ca=settings.tls.ca)) if proxy_tls else None
 
-    async def dial(self, way: Way) -> Wire:
+    async def dial(self, route: Route) -> Wire:
         """Return a new connection.
 
         Raises `ConnectionLost`, `DialFailed` and `TlsFailed` among them, or `Refused` by a proxy.
         When cancelled, nothing is left open.
         """
-        url, timeout = way.server, self._settings.timings.dial_timeout
-        if way.proxy is None:
+        url, timeout = route.server, self._settings.timings.dial_timeout
+        if route.proxy is None:
             transport = Transport(await dial_tcp(url.host, url.port, timeout=timeout))
         else:
             transport = await dial_through(
-                way.proxy, url.host, url.port, timeout=timeout, tls=self._proxy_context
+                route.proxy, url.host, url.port, timeout=timeout, tls=self._proxy_context
             )
         try:
             if url.tls:

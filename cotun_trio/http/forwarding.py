@@ -15,7 +15,7 @@ import attrs
 from cotun_trio.protocol.addresses import bracketed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Headers: TypeAlias = "Sequence[tuple[bytes, bytes]]"
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -112,31 +112,46 @@ def request_headers(
 ) -> list[tuple[bytes, bytes]]:
     """Return the headers that the back end at `authority` gets for a client's."""
     kept = _end_to_end(headers)
-    host = b"".join(value for key, value in headers if key == b"host")
     claims = {key: value for key, value in kept if key in _CLAIMS} if origin.is_trusted else {}
-    before = _values(headers, b"x-forwarded-for") if claims else []
-    elements = _values(headers, b"forwarded") if claims else []
-    proto = b"https" if origin.tls else b"http"
-    node = bracketed(origin.host).encode()
-    if b":" in node:
-        node = b'"' + node + b'"'
-    element = b"for=" + node + b";host=" + _quoted(host) + b";proto=" + proto
     result = [(b"host", authority.encode())]
     result += [pair for pair in kept if pair[0] not in _CLAIMS | {b"host"}]
-    result += [
-        (b"x-forwarded-for", b", ".join([*before, origin.host.encode()])),
+    result += _provenance(headers, origin, claims)
+    result.append((b"via", VIA))
+    result += _hop_by_hop(headers)
+    return result + _upgrade(headers) if upgrade else result
+
+
+def _provenance(
+    headers: Headers, origin: Origin, claims: Mapping[bytes, bytes]
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers that say where a request has come from; `claims` are believed."""
+    host = b"".join(value for key, value in headers if key == b"host")
+    proto = b"https" if origin.tls else b"http"
+    addresses = _values(headers, b"x-forwarded-for") if claims else []
+    elements = _values(headers, b"forwarded") if claims else []
+    element = b"for=" + _node(origin.host) + b";host=" + _quoted(host) + b";proto=" + proto
+    return [
+        (b"x-forwarded-for", b", ".join([*addresses, origin.host.encode()])),
         (b"x-forwarded-proto", claims.get(b"x-forwarded-proto", proto)),
         (b"x-forwarded-host", claims.get(b"x-forwarded-host", host)),
         (b"forwarded", b", ".join([*elements, element])),
-        (b"via", VIA),
     ]
+
+
+def _hop_by_hop(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return what is said to the back end about the body, as the client has said it to us."""
+    result = []
     if any(key == b"transfer-encoding" for key, _ in headers):
         result.append((b"transfer-encoding", b"chunked"))
     if b"trailers" in {member.lower() for member in _values(headers, b"te")}:
         result += [(b"te", b"trailers"), (b"connection", b"TE")]
-    if upgrade:
-        result += _upgrade(headers)
     return result
+
+
+def _node(host: str) -> bytes:
+    """Return an address as ``Forwarded`` names it (RFC 7239 section 6): IPv6 in quotes."""
+    node = bracketed(host).encode()
+    return b'"' + node + b'"' if b":" in node else node
 
 
 def _quoted(text: bytes) -> bytes:

@@ -115,30 +115,13 @@ class Front:
         and `ConnectionLost` where none comes.
         """
         parser = self.parser
-        received = len(parser.trailing_data[0])
-        if not (received or self._first):
-            self._idle = trio.move_on_after(IDLE_TIMEOUT)
-            with self._idle:
-                data = await self.transport.receive()
-                received = len(data)
-                parser.receive_data(data)
+        received = await self._wait_for_another()
         self._first, self._waited, self._moved = False, 0.0, 0
         if self._idle.cancel_called:
             raise ConnectionLost("no other request")
         try:
             with trio.fail_after(HEAD_TIMEOUT):
-                while True:
-                    event = parser.next_event()
-                    if isinstance(event, h11.Request):
-                        early = bytes(parser.trailing_data[0])
-                        if received - len(early) > MAX_HEAD:  # h11 looks at incomplete heads only
-                            raise _too_large()
-                        headers = tuple(event.headers)
-                        return Request(
-                            event.method, event.target, headers, early, event.http_version
-                        )
-                    if event is not h11.NEED_DATA:
-                        raise ConnectionLost("the client closed the connection without a request")
+                while (event := parser.next_event()) is h11.NEED_DATA:
                     data = await self.transport.receive()
                     received += len(data)
                     parser.receive_data(data)
@@ -149,6 +132,27 @@ class Front:
             raise HeadError(HTTPStatus.REQUEST_TIMEOUT, reason) from None
         except h11.RemoteProtocolError as error:
             raise _malformed(error) from None
+        if not isinstance(event, h11.Request):
+            raise ConnectionLost("the client closed the connection without a request")
+        early = bytes(parser.trailing_data[0])
+        if received - len(early) > MAX_HEAD:  # h11 looks at incomplete heads only
+            raise _too_large()
+        headers = tuple(event.headers)
+        return Request(event.method, event.target, headers, early, event.http_version)
+
+    async def _wait_for_another(self) -> int:
+        """Wait until a request that is not the first begins, for `IDLE_TIMEOUT` at most.
+
+        Returns how many bytes of a request there are.
+        """
+        received = len(self.parser.trailing_data[0])
+        if not (received or self._first):
+            self._idle = trio.move_on_after(IDLE_TIMEOUT)
+            with self._idle:
+                data = await self.transport.receive()
+                received = len(data)
+                self.parser.receive_data(data)
+        return received
 
     async def next_event(self) -> h11.Data | h11.EndOfMessage:
         """Return the next piece of the request's body, or its end.

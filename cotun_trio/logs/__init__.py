@@ -1,16 +1,17 @@
-"""The log: lines that begin with their context, and an output that nobody has to read.
+"""The log: lines that begin with their context, and an output that waits for no reader.
 
 * `context`: a logger whose lines begin with ``key=value`` pairs, which nest.
-* `limits`: what a peer can have us log in a second; `rates`: how that is counted.
+* `limits`: limits on the lines that a peer can have us log in a second.
+* `rates`: how these lines are counted.
 * `formats`: text, JSON, and the journal's priorities.
-* `configuration`: what the program's log looks like and where it goes.
+* `configuration`: the form of the program's log, and its output.
 * `nonblocking`: writing to a descriptor without ever waiting for its reader.
-* `output`: lines on their way to such a descriptor; those without room are counted.
+* `output`: lines on their way to such a descriptor; lines without room are counted.
 * `standard_error`: the same as a text stream, for everything that a program writes there.
 
 The loggers are those of the standard library, below ``cotun``.  As a library we configure nothing:
-whoever takes records by a handler of their own finds the context in the message, and as a mapping
-in the record's ``context``.
+a handler of the embedding program finds the context in the message, and as a mapping in the
+record's ``context``.
 """
 
 from cotun_trio.logs.configuration import configure

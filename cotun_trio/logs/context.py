@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from cotun_trio.logs.limits import Limit
 
 ROOT = "cotun"
 
@@ -22,6 +20,16 @@ MAX_PLACES = 100
 """Places of errors of which the log has a traceback."""
 _places: set[tuple[type[BaseException], str, int]] = set()
 _process: dict[str, object] = {}  # the pairs that all lines of the process begin with
+
+
+class Limit(Protocol):
+    """A limit on lines, such as `cotun_trio.logs.limits` has for each source."""
+
+    def admits(self, level: int, *, traceback: bool = False) -> bool:
+        """Return whether there may be a line at `level`, and count it."""
+
+    def apart(self, subject: str) -> Limit:
+        """Return another limit, for lines about `subject`: other lines take nothing from it."""
 
 
 class Context(logging.LoggerAdapter[logging.Logger]):

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Stream(Protocol):
-        """What a text stream tells about itself."""
+        """The part of a text stream that tells about it."""
 
-        def fileno(self) -> int: ...
-        def isatty(self) -> bool: ...
+        def fileno(self) -> int:
+            """Return its descriptor.  Raises `OSError` or `ValueError` where it has none."""
+
+        def isatty(self) -> bool:
+            """Return whether it is a terminal."""
 
 
 MAX_JSON = 4000

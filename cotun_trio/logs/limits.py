@@ -36,9 +36,9 @@ class Limits:
         self._excess = trio.Event()  # something has been left out, ...
         self._due = 0.0  # ... in the second that ends then
 
-    def of(self, source: str) -> Limit:
+    def of(self, source: str) -> SourceLimit:
         """Return the limit of a source, whose name is safe to print; for `Context.limited`."""
-        return Limit(self, source)
+        return SourceLimit(self, source)
 
     def admits(self, source: str, level: int, lines: int) -> bool:
         """Return whether `source` may have so many lines at `level`, and count them."""
@@ -71,16 +71,16 @@ class Limits:
 
 
 @attrs.frozen
-class Limit:
-    """The limit of a source."""
+class SourceLimit:
+    """The limit of a source; see `cotun_trio.logs.context.Limit`."""
 
     _limits: Limits
     _source: str
 
-    def apart(self, subject: str) -> Limit:
-        """Return another one, for what is about `subject`: other lines take nothing from it."""
-        return Limit(self._limits, f"{subject} of {self._source}")
+    def apart(self, subject: str) -> SourceLimit:
+        """See `Limit`."""
+        return SourceLimit(self._limits, f"{subject} of {self._source}")
 
     def admits(self, level: int, *, traceback: bool = False) -> bool:
-        """Return whether there may be a line at `level`, and count it."""
+        """See `Limit`."""
         return self._limits.admits(self._source, level, TRACEBACK if traceback else 1)

@@ -22,7 +22,7 @@ from cotun_trio.errors import DialFailed, Shortage, UsageError
 from cotun_trio.escape import escape
 from cotun_trio.net.descriptors import refuse_reserved
 from cotun_trio.net.names import look_up
-from cotun_trio.net.sockets import tune
+from cotun_trio.net.sockets import set_nodelay_and_keepalive
 from cotun_trio.protocol.addresses import join_host_port
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def _begin(
         if result == errno.EINPROGRESS:
             # To this same machine it is connected by now, but only a second call tells.
             result = sock.connect_ex(address)
-        tune(sock)
+        set_nodelay_and_keepalive(sock)
     except BaseException:
         sock.close()
         raise
@@ -239,7 +239,7 @@ def _listen(
     try:
         if stream:  # for UDP it would let two processes share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            tune(sock)
+            set_nodelay_and_keepalive(sock)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))

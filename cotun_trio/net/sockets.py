@@ -10,7 +10,7 @@ from trio.lowlevel import notify_closing
 _RESET = struct.pack("ii", 1, 0)
 
 
-def tune(sock: socket.socket) -> None:
+def set_nodelay_and_keepalive(sock: socket.socket) -> None:
     """Have a TCP socket send at once, and find out by itself when its peer is gone.
 
     Of a listener, the connections have it from the start (tcp(7)).

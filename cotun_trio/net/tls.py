@@ -21,11 +21,6 @@ MAX_RECORDS = 128
 """Records that are decrypted at once.  Each costs a microsecond or two, however little is in it,
 and 256 KiB hold 11,000 of the smallest; of full ones, these are 2 MiB."""
 
-# Two or three blocks of half a megabyte come and go with each turn of bulk.  glibc gives such
-# memory back to the system each time, and gets it again page by page, until it has seen a larger
-# block come and go (mallopt(3), M_MMAP_THRESHOLD).  That would cost half of the throughput.
-bytearray(2 * 1024 * 1024)
-
 
 class Tls:
     """One end of a TLS connection.

@@ -4,12 +4,9 @@ Go takes the names of fields in any case, ignores those that it does not know, a
 for "as it was".  Time and memory are linear in the size of the text, which the caller bounds.
 """
 
-import json
-import re
 from typing import TypeVar
 
-MAX_DEPTH = 8
-"""Objects and arrays in one another: ours are 3 deep, and the parser recurses for each."""
+from cotun_trio.protocol.bounded_json import load_json
 
 
 class JsonError(ValueError):
@@ -25,10 +22,8 @@ Value = TypeVar("Value", str, bool, list[object], Fields)
 def parse_object(payload: bytes) -> Fields:
     """Return the object that `payload` holds; ``null`` is an empty one.  Raises `JsonError`."""
     try:
-        text = payload.decode()
-        _check_depth(text)
-        fields = json.loads(
-            text,
+        fields = load_json(
+            payload.decode(),
             # None of our fields is a number; and a huge one would keep `int` busy, or fail in it.
             parse_int=lambda _: 0.0,
             parse_constant=_refuse_constant,
@@ -52,21 +47,6 @@ def take(fields: Fields, name: str, default: Value) -> Value:
     if not isinstance(value, type(default)):
         raise JsonError(f"{name} is of the wrong type")
     return value
-
-
-# A string without an end is taken to the end of the text, and never looked at again: linear time.
-_STRING_OR_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
-
-
-def _check_depth(text: str) -> None:
-    depth = 0
-    for token in _STRING_OR_BRACKET.finditer(text):
-        if token[0] in ("[", "{"):
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise ValueError(f"JSON more than {MAX_DEPTH} deep")
-        elif token[0] in ("]", "}"):
-            depth -= 1
 
 
 def _refuse_constant(name: str) -> float:

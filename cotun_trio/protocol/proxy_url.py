@@ -13,6 +13,7 @@ from cotun_trio.protocol.addresses import RemoteError, clean_host, join_host_por
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from urllib.parse import SplitResult
 
 _PORTS = {"http": 80, "https": 443, "socks": 1080, "socks5": 1080, "socks5h": 1080}
 _RIGHT = "write it like http://user:password@proxy.example.com:3128, or socks5h://…"
@@ -47,11 +48,7 @@ class ProxyUrl:
             host = clean_host(host)
         except RemoteError as error:
             raise UsageError(f"proxy: {error}") from None
-        user, password = (
-            None if word is None else unquote(word) for word in (parts.username, parts.password)
-        )
-        if user is not None and (":" in user or not (user + (password or "")).isprintable()):
-            raise UsageError(f"the user or the password of the proxy cannot be sent: {_RIGHT}")
+        user, password = _read_login(parts)
         return cls(parts.scheme, host, default if port is None else port, user, password)
 
     @property
@@ -66,6 +63,16 @@ class ProxyUrl:
 
     def __str__(self) -> str:
         return f"{self.scheme}://{join_host_port(self.host, self.port)}"
+
+
+def _read_login(parts: SplitResult) -> tuple[str | None, str | None]:
+    """Return the user and the password in a URL, each None where it is not there."""
+    user, password = (
+        None if word is None else unquote(word) for word in (parts.username, parts.password)
+    )
+    if user is not None and (":" in user or not (user + (password or "")).isprintable()):
+        raise UsageError(f"the user or the password of the proxy cannot be sent: {_RIGHT}")
+    return user, password
 
 
 def proxy_from_environment(

@@ -99,14 +99,7 @@ class Remote:
 
     def __attrs_post_init__(self) -> None:
         _ = self.target  # checks the remote half
-        if not 0 <= self.local_port <= MAX_PORT:
-            raise RemoteError(f"nothing can listen on port {self.local_port}")
-        if self.local_path:
-            if self.local_host or self.local_port or self.udp or self.stdio:
-                raise RemoteError("a Unix-domain socket has no host, no port and no UDP")
-        elif self.local_host in ("", "R", "stdio"):
-            # The grammar has other uses for these words: `encode` would not lead back here.
-            raise RemoteError(f"'{self.local_host}' is no host to listen on")
+        self._check_local_half()
         if self.stdio and self.reverse:
             raise RemoteError("stdio is the client's own, and cannot be reversed")
         if self.stdio and self.udp:
@@ -115,6 +108,16 @@ class Remote:
             if not self.socks or self.stdio:
                 raise RemoteError("only a SOCKS listener asks for a user and a password")
             _check_login(*self.socks_auth)
+
+    def _check_local_half(self) -> None:
+        if not 0 <= self.local_port <= MAX_PORT:
+            raise RemoteError(f"nothing can listen on port {self.local_port}")
+        if self.local_path:
+            if self.local_host or self.local_port or self.udp or self.stdio:
+                raise RemoteError("a Unix-domain socket has no host, no port and no UDP")
+        elif self.local_host in ("", "R", "stdio"):
+            # The grammar has other uses for these words: `encode` would not lead back here.
+            raise RemoteError(f"'{self.local_host}' is no host to listen on")
 
     @classmethod
     def build(
@@ -134,26 +137,21 @@ class Remote:
 
         A host may be ``unix:/path``, and has no port then.
         """
-        if stdio:
-            local_host, local_port = "", None
+        if stdio:  # nothing listens; where the target has no port to lend, none has to be given
+            local_host, local_port = "", None if unix_path(remote_host) is None else 0
         local_host, local_path = _split_path(local_host, local_port)
         remote_host, remote_path = _split_path(remote_host, remote_port)
-        default_host, default_port = ANY_INTERFACE, remote_port
-        if socks:
-            default_host, default_port = LOOPBACK, SOCKS_PORT
-        elif not remote_path:
+        if not (socks or remote_path):
             if remote_port is None:
                 raise RemoteError("the remote port is missing")
             remote_host = remote_host or LOOPBACK
         if local_path:
-            default_host, default_port = "", 0
-        elif stdio and remote_path:
-            default_port = 0
-        local_port = default_port if local_port is None else local_port
-        if local_port is None:
-            raise RemoteError("the local port is missing, and a Unix-domain socket lends it none")
+            local_host, local_port = "", 0
+        else:
+            default = (LOOPBACK, SOCKS_PORT) if socks else (ANY_INTERFACE, remote_port)
+            local_host, local_port = _with_defaults(local_host, local_port, *default)
         return cls(
-            local_host=local_host or default_host,
+            local_host=local_host,
             local_port=local_port,
             local_path=local_path,
             remote_host=remote_host,
@@ -219,11 +217,6 @@ class Remote:
             return f"unix:{self.local_path}"
         return join_host_port(self.local_host, self.local_port)
 
-    @property
-    def remote_address(self) -> str:
-        """``host:port``, ``unix:/path`` or ``socks``: where its connections go."""
-        return self.target.address
-
     def encode(self) -> str:
         """Return the text in full, all defaults included, that `parse` makes this remote of.
 
@@ -245,48 +238,65 @@ _WORD = re.compile(r"(unix:[./][^:]*|(?:\[[^\[\]]*\]|[^:])*):")
 _STARTS_LIKE_PORT = re.compile("[0-9]+(/.*)?")
 
 
+@attrs.frozen
+class _Half:
+    """One half of a remote as it is written, without defaults; a path is in the host's place."""
+
+    host: str = ""
+    port: int | None = None
+    protocol: str = ""
+
+
 def _read(text: str) -> Remote:
     login, words = _split_login(text.removeprefix("R:"))
+    socks = words[-1] == "socks"
+    target, front = _read_target(words)
+    local = _read_local(front)
+    if local.host and not _is_path(local.host) and not target.host and not socks:
+        raise RemoteError("after a local host, the target has to name its host too")
+    if local.protocol and local.protocol != (target.protocol or "tcp"):
+        raise RemoteError("both ends of a remote have the same protocol, named at the end")
+    return Remote.build(
+        local_host=local.host,
+        local_port=local.port,
+        remote_host=target.host,
+        remote_port=target.port,
+        udp=target.protocol == "udp",
+        socks=socks,
+        reverse=text.startswith("R:"),
+        stdio=front == ["stdio"],
+        socks_auth=login,
+    )
+
+
+def _read_target(words: list[str]) -> tuple[_Half, list[str]]:
+    """Return the target at the end of `words`, and the words in front of it."""
     *front, last = words
-    socks = last == "socks"
-    local_host = remote_host = local_protocol = protocol = ""
-    local_port = remote_port = None
+    if last == "socks":
+        return _Half(), front
     if _is_path(last):
-        remote_host = last
-    elif not socks:
-        remote_port, protocol = _read_port(last)
-        if front and front != ["stdio"] and _is_host(front[-1]):
-            remote_host = front.pop()
-    stdio = front == ["stdio"]
-    match front:
+        return _Half(last), front
+    port, protocol = _read_port(last)
+    if front and front != ["stdio"] and _is_host(front[-1]):
+        return _Half(front[-1], port, protocol), front[:-1]
+    return _Half("", port, protocol), front
+
+
+def _read_local(words: list[str]) -> _Half:
+    """Return the local half, which `words` are in front of the target."""
+    match words:
         case [] | ["stdio"]:
-            pass
+            return _Half()
         case [port] if _STARTS_LIKE_PORT.fullmatch(port):
-            local_port, local_protocol = _read_port(port)
+            return _Half("", *_read_port(port))
         case [host] if host:
-            local_host = host
+            return _Half(host)
         case [host, port] if not _STARTS_LIKE_PORT.fullmatch(host) and not _is_path(port):
-            local_host = host
-            local_port, local_protocol = _read_port(port)
+            return _Half(host, *_read_port(port))
         case _:
             raise RemoteError(
                 "no local host and port in front of the target (an IPv6 address needs brackets)"
             )
-    if local_host and not _is_path(local_host) and not remote_host and not socks:
-        raise RemoteError("after a local host, the target has to name its host too")
-    if local_protocol and local_protocol != (protocol or "tcp"):
-        raise RemoteError("both ends of a remote have the same protocol, named at the end")
-    return Remote.build(
-        local_host=local_host,
-        local_port=local_port,
-        remote_host=remote_host,
-        remote_port=remote_port,
-        udp=protocol == "udp",
-        socks=socks,
-        reverse=text.startswith("R:"),
-        stdio=stdio,
-        socks_auth=login,
-    )
 
 
 def _split_login(text: str) -> tuple[tuple[str, str] | None, list[str]]:
@@ -329,6 +339,16 @@ def _split_path(host: str, port: int | None) -> tuple[str, str]:
     if port is not None:
         raise RemoteError("a Unix-domain socket has no port")
     return "", path
+
+
+def _with_defaults(
+    host: str, port: int | None, default_host: str, default_port: int | None
+) -> tuple[str, int]:
+    """Return where to listen; the default port is None where the target has none to lend."""
+    port = default_port if port is None else port
+    if port is None:
+        raise RemoteError("the local port is missing, and a Unix-domain socket lends it none")
+    return host or default_host, port
 
 
 def _check_login(user: str, password: str) -> None:

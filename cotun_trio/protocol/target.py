@@ -51,7 +51,7 @@ class Target:
 
     def __attrs_post_init__(self) -> None:
         if self.socks or self.path:
-            if self.host or self.port or self.udp or (self.socks and self.path):
+            if any((self.host, self.port, self.udp, self.socks and self.path)):
                 kind = "socks" if self.socks else "a Unix-domain socket"
                 raise RemoteError(f"{kind} goes without a host, a port and UDP")
         elif not self.host:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from cotun_trio.errors import UsageError
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import open_listeners, show_address
-from cotun_trio.net.sockets import close, tune
+from cotun_trio.net.sockets import close, set_nodelay_and_keepalive
 from cotun_trio.server.acme_certificates import HTTP_PORT
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ class SocketListening:
         """See `Listening`."""
         settings = self._settings
         for sock in self.main:  # passed
-            tune(sock)
+            set_nodelay_and_keepalive(sock)
         if not self.main:
             self.main = await open_listeners(settings.host, settings.port)
         if settings.health_listen is not None and not self.health:

@@ -27,7 +27,7 @@ from cotun_trio.server.arrival import Arrival
 from cotun_trio.server.session import ServerSession
 from cotun_trio.server.side_doors import serve_challenge, serve_health
 from cotun_trio.settings import ClientTls
-from cotun_trio.snapshot import Past
+from cotun_trio.snapshot import EndedTotals
 
 if TYPE_CHECKING:
     import socket
@@ -64,7 +64,7 @@ class Reception:
         settings = owner.settings
         self.sessions: set[ServerSession] = set()
         """Current sessions, logged in or not."""
-        self.past = Past()
+        self.ended_totals = EndedTotals()
         """The totals of sessions that have ended."""
         self.settings = settings
         self.certificates = certificates
@@ -207,7 +207,7 @@ class Reception:
             await session.run(deadline=began + self.settings.timings.ssh_timeout)
         finally:
             self.sessions.remove(session)
-            self.past.add(session)
+            self.ended_totals.add(session)
             if session.was_open:
                 self._owner.sessions_changed()
 

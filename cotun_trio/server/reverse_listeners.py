@@ -40,13 +40,20 @@ class Place(Protocol):
     """Where one listens; a `Remote` says it."""
 
     @property
-    def local_host(self) -> str: ...
+    def local_host(self) -> str:
+        """A name or an address without brackets; empty where there is a path."""
+
     @property
-    def local_port(self) -> int: ...
+    def local_port(self) -> int:
+        """0 for any free one, and where there is a path."""
+
     @property
-    def local_path(self) -> str: ...
+    def local_path(self) -> str:
+        """The path of a Unix-domain socket; empty where there is a host."""
+
     @property
-    def udp(self) -> bool: ...
+    def udp(self) -> bool:
+        """Whether it is a port of UDP, not of TCP."""
 
 
 class Claimant(Protocol):

@@ -179,7 +179,7 @@ class Server:
 
     def log_snapshot(self) -> None:
         """Log a line with the present figures, and with ``-v`` the tasks."""
-        self.log.info("%s", snapshot(self.reception.past, self.reception.open_sessions))
+        self.log.info("%s", snapshot(self.reception.ended_totals, self.reception.open_sessions))
         log_task_tree(self.log)
 
     def reload(self) -> None:

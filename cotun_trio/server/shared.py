@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 import attrs
 
-from cotun_trio.access.startups import OwnTally
+from cotun_trio.access.startups import OwnSourceCounts
 from cotun_trio.counts import OwnCount
 from cotun_trio.server.logins import OwnFailures
 from cotun_trio.server.reverse_listeners import NOTHING_ELSEWHERE
@@ -16,7 +16,7 @@ from cotun_trio.server.reverse_listeners import NOTHING_ELSEWHERE
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cotun_trio.access.startups import Tally
+    from cotun_trio.access.startups import SourceCounts
     from cotun_trio.counts import Count
     from cotun_trio.server.logins import Failures
     from cotun_trio.server.reverse_listeners import Elsewhere
@@ -35,9 +35,9 @@ class SharedState:
     """The connections that are carried."""
     startups: Count = attrs.field(factory=OwnCount)
     """The connections that have not logged in, except those of the back end's clients."""
-    sources: Tally = attrs.field(factory=OwnTally)
+    sources: SourceCounts = attrs.field(factory=OwnSourceCounts)
     """The connections of each source that have not logged in."""
-    user_sessions: Tally = attrs.field(factory=OwnTally)
+    user_sessions: SourceCounts = attrs.field(factory=OwnSourceCounts)
     """The sessions of each user."""
     served: Count = attrs.field(factory=OwnCount)
     """The connections that have been accepted and have ended since."""

@@ -1,7 +1,7 @@
-"""What a server and a client are told: frozen, validated once, at the edge.
+"""The settings of a server and a client: frozen, and validated once, at the edge.
 
 Text from the command line, the environment or a file becomes one of these, or a `UsageError` that
-says what is wrong.  Behind the edge nothing is checked again.  Times are in seconds.
+names the mistake.  Behind the edge nothing is checked again.  Times are in seconds.
 
 * `server`, `client`: the settings of each.  `server_url`: the URL of a server.
 * `client_options`: the options of a client, from a program or the command line.
@@ -9,7 +9,7 @@ says what is wrong.  Behind the edge nothing is checked again.  Times are in sec
 * `process`: how the process runs.
 """
 
-from cotun_trio.settings.client import ClientSettings, Way, parse_header
+from cotun_trio.settings.client import ClientSettings, Route, parse_header
 from cotun_trio.settings.client_options import ClientOptions
 from cotun_trio.settings.process import ProcessSettings
 from cotun_trio.settings.server import (
@@ -39,12 +39,12 @@ __all__ = [
     "ClientSettings",
     "ClientTls",
     "ProcessSettings",
+    "Route",
     "ServerAcme",
     "ServerSettings",
     "ServerTls",
     "ServerUrl",
     "Timings",
-    "Way",
     "parse_bytes",
     "parse_header",
     "parse_listen",

@@ -73,7 +73,7 @@ def _check_hostname(_self: object, _attribute: object, text: str | None) -> None
 
 
 @attrs.frozen
-class Way:
+class Route:
     """A server, and how it is reached."""
 
     server: ServerUrl
@@ -92,7 +92,7 @@ class ClientSettings:
     server: ServerUrl
     proxy: ProxyUrl | None = None
     """The way out, where there is no direct one."""
-    alternatives: tuple[Way, ...] = ()
+    alternatives: tuple[Route, ...] = ()
     """Servers to be tried, in turn, where that one fails."""
     tls: ClientTls = attrs.field(factory=ClientTls)
     """For a server's URL with TLS; `ClientTls.ca` is for a proxy with TLS, too."""
@@ -130,7 +130,7 @@ class ClientSettings:
             raise UsageError("there is no server: write it like https://example.com")
         given: dict[str, Any] = {**options}
         proxy, from_env = given.pop("proxy", None), given.pop("proxy_from_env", False)
-        ways = [_way(ServerUrl.parse(url), proxy, from_environment=from_env) for url in urls]
+        routes = [_route(ServerUrl.parse(url), proxy, from_environment=from_env) for url in urls]
         auth, path = given.pop("auth", None), given.pop("auth_from", None)
         tls = ClientTls(
             ca=given.pop("tls_ca", None),
@@ -141,9 +141,9 @@ class ClientSettings:
         )
         headers = given.pop("headers", ())
         return cls(
-            server=ways[0].server,
-            proxy=ways[0].proxy,
-            alternatives=tuple(ways[1:]),
+            server=routes[0].server,
+            proxy=routes[0].proxy,
+            alternatives=tuple(routes[1:]),
             tls=tls,
             remotes=tuple(map(Remote.parse, given.pop("remotes", ()))),
             auth=_read_credentials(path) if auth is None and path else to_credentials(auth),
@@ -159,9 +159,9 @@ class ClientSettings:
 
     @tls.validator
     def _check_tls(self, _attribute: object, tls: ClientTls) -> None:
-        proxied = any(way.proxy is not None and way.proxy.tls for way in self.ways)
+        proxied = any(route.proxy is not None and route.proxy.tls for route in self.routes)
         for_proxy = proxied and tls == ClientTls(ca=tls.ca)
-        if not (any(way.server.tls for way in self.ways) or for_proxy or tls == ClientTls()):
+        if not (any(route.server.tls for route in self.routes) or for_proxy or tls == ClientTls()):
             raise UsageError("--tls-… and --sni are for servers whose URL begins with https://")
 
     @remotes.validator
@@ -170,9 +170,9 @@ class ClientSettings:
             raise UsageError("only one remote can have standard input and output")
 
     @property
-    def ways(self) -> tuple[Way, ...]:
+    def routes(self) -> tuple[Route, ...]:
         """All that may be tried, in this order."""
-        return Way(self.server, self.proxy), *self.alternatives
+        return Route(self.server, self.proxy), *self.alternatives
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:
@@ -191,10 +191,10 @@ def _read_credentials(path: str) -> Credentials | None:
     return Credentials.parse(line) if line else None
 
 
-def _way(url: ServerUrl, proxy: str | None, *, from_environment: bool) -> Way:
+def _route(url: ServerUrl, proxy: str | None, *, from_environment: bool) -> Route:
     """Return how the server at `url` is reached."""
     if proxy is not None:
-        return Way(url, ProxyUrl.parse(proxy))
+        return Route(url, ProxyUrl.parse(proxy))
     if from_environment:
-        return Way(url, proxy_from_environment(os.environ, url.host, tls=url.tls))
-    return Way(url)
+        return Route(url, proxy_from_environment(os.environ, url.host, tls=url.tls))
+    return Route(url)

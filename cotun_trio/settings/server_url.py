@@ -13,6 +13,9 @@ from cotun_trio.protocol.addresses import bracketed, join_host_port
 
 _HTTP_PORTS = {False: 80, True: 443}
 """The ports that a URL need not name, without TLS and with it."""
+_TLS = {"http": False, "ws": False, "https": True, "wss": True}
+"""The schemes of a server's URL, and whether each is with TLS."""
+_RIGHT = "write it like https://example.com or http://example.com:8080"
 
 
 @attrs.frozen
@@ -31,29 +34,27 @@ class ServerUrl:
 
         Raises `UsageError`.
         """
-        right = "write it like https://example.com or http://example.com:8080"
         url = text if "://" in text else f"http://{text}"
         # What may hold a password is not shown.
         shown = "this" if "@" in text else f"{escape(text)!r}"
         if "@" in re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]:
             raise UsageError("a server's URL holds no user: give user:password by --auth")
         try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
+            server = cls._read(url)
         except ValueError:
-            raise UsageError(f"{shown} is not a server's URL: {right}") from None
-        tls = parts.scheme in ("https", "wss")
-        if (
-            not (tls or parts.scheme in ("http", "ws"))
-            or not host
-            or port == 0
-            or not text.isprintable()
-            or " " in text
-        ):
-            raise UsageError(f"{shown} is not a server's URL: {right}")
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        if not path.isascii():
+            raise UsageError(f"{shown} is not a server's URL: {_RIGHT}") from None
+        if not server.path.isascii():
             raise UsageError(f"{shown}: percent-encode what is not ASCII in the path")
+        return server
+
+    @classmethod
+    def _read(cls, url: str) -> ServerUrl:
+        """Read a URL with a scheme.  Raises `ValueError` where it is not that of a server."""
+        parts = urlsplit(url)
+        host, port, tls = parts.hostname, parts.port, _TLS.get(parts.scheme)
+        if tls is None or not host or port == 0 or not url.isprintable() or " " in url:
+            raise ValueError
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return cls(host, _HTTP_PORTS[tls] if port is None else port, path, tls)
 
     @property

@@ -68,27 +68,34 @@ class ServerAcme:
         cls, domains: Sequence[str], environment: Mapping[str, str], *, clients: str | None
     ) -> ServerAcme:
         """Return what the options and the environment ask for.  Raises `UsageError`."""
-        names = []
-        for domain in domains:
-            try:
-                name = canonical_host(clean_host(domain))
-            except RemoteError as error:
-                raise UsageError(f"--tls-domain: {error}") from None
-            if "." not in name or not re.search("[a-z]$", name):
-                raise UsageError(f"--tls-domain: '{escape(domain)}' is not a full name")
-            names.append(name)
-        cache = environment.get("COTUN_LE_CACHE") or os.path.join(  # noqa: PTH118  text, as given
-            environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),  # noqa: PTH111
-            "cotun",
-        )
         return cls(
-            domains=tuple(dict.fromkeys(names)),
+            domains=tuple(dict.fromkeys(map(_full_name, domains))),
             directory=environment.get("COTUN_LE_DIRECTORY") or LETS_ENCRYPT,
             ca=environment.get("COTUN_LE_CA") or None,
             email=environment.get("COTUN_LE_EMAIL") or None,
-            cache=None if cache == "-" else cache,
+            cache=_cache_directory(environment),
             clients=clients,
         )
+
+
+def _full_name(domain: str) -> str:
+    """Return `domain` in lower case.  Raises `UsageError` unless it is a name with a dot in it."""
+    try:
+        name = canonical_host(clean_host(domain))
+    except RemoteError as error:
+        raise UsageError(f"--tls-domain: {error}") from None
+    if "." not in name or not re.search("[a-z]$", name):
+        raise UsageError(f"--tls-domain: '{escape(domain)}' is not a full name")
+    return name
+
+
+def _cache_directory(environment: Mapping[str, str]) -> str | None:
+    """Return the directory for certificates that the environment names, or the usual one."""
+    cache = environment.get("COTUN_LE_CACHE") or os.path.join(  # noqa: PTH118  text, as given
+        environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),  # noqa: PTH111
+        "cotun",
+    )
+    return None if cache == "-" else cache
 
 
 @attrs.frozen(kw_only=True)

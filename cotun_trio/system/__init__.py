@@ -1,6 +1,6 @@
 """The process and the system around it.
 
-* `process`: descriptors, the log and the garbage collector, before anything runs.
+* `process`: descriptors, the log, memory and the garbage collector, before anything runs.
 * `pidfile`: a file with the number of the process.
 * `systemd`: sockets that are passed to us, and what the service manager is told.
 * `task_tree`: the tasks that run, for SIGUSR2.

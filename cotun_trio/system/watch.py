@@ -26,7 +26,7 @@ from cotun_trio.errors import UsageError
 from cotun_trio.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 STEP = 100
 """Milliseconds without news that end a burst of changes."""
@@ -34,6 +34,8 @@ MAX_BURST = 600
 """Milliseconds after which a burst that does not end is looked at in its midst."""
 PAUSE = 10.0
 """Seconds before another try where the system has no more means to watch files, but had some."""
+FAILURES = (OSError, RuntimeError)
+"""Raised where the system has no means to watch; the library's own error is a `RuntimeError`."""
 MAX_LINKS = 40
 """Symbolic links in a path: Linux's limit (path_resolution(7))."""
 
@@ -105,21 +107,13 @@ async def watch_files(
     while True:
         now = await trio.to_thread.run_sync(survey, paths, abandon_on_cancel=True)
         try:
-            watcher = _watcher_class()(
-                sorted(now.directories),
-                debug=False,
-                force_polling=False,
-                poll_delay_ms=0,
-                recursive=False,
-                ignore_permission_denied=True,
-            )
+            watcher = _arm(now.directories)
         except FileNotFoundError:
             continue  # one of them has gone meanwhile
-        except OSError as error:
+        except FAILURES as error:
             if before is None:
                 raise UsageError(f"cannot watch {paths[0]} for changes: {error}") from None
-            log.warning("cannot watch %s for changes at present: %s", paths[0], error)
-            await trio.sleep(PAUSE)
+            await _pause(paths[0], error)
             continue
         armed_for = now.directories
         while True:
@@ -132,8 +126,43 @@ async def watch_files(
                 break
             task_status.started()
             task_status = trio.TASK_STATUS_IGNORED
-            if not armed_for.isdisjoint(await _wait(watcher)):
+            try:
+                events = await _wait(watcher)
+            except FAILURES as error:
+                await _pause(paths[0], error)
+                break
+            if not armed_for.isdisjoint(events):
                 break  # what had this name is watched, and perhaps something else has it now
+
+
+async def _pause(path: Path, error: Exception) -> None:
+    log.warning("cannot watch %s for changes at present: %s", path, error)
+    await trio.sleep(PAUSE)
+
+
+def _arm(directories: Iterable[str]) -> Any:
+    """Return a watcher of those of `directories` that we may read.  Raises `FAILURES`."""
+    return _watcher_class()(
+        sorted(filter(_may_be_watched, directories)),
+        debug=False,
+        force_polling=False,
+        poll_delay_ms=0,
+        recursive=False,
+        # With this, the library would ignore every failure: also a directory that has gone, and
+        # that the system watches no more of them.
+        ignore_permission_denied=False,
+    )
+
+
+def _may_be_watched(directory: str) -> bool:
+    """Return whether we may read a directory: of any other, there are no events (inotify(7))."""
+    try:
+        os.close(os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC))
+    except PermissionError:
+        return False
+    except OSError:
+        pass  # the watcher says what is wrong
+    return True
 
 
 async def _wait(watcher: Any) -> set[str]:

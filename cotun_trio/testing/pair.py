@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.server.listening import Doors
-    from cotun_trio.settings import Way
+    from cotun_trio.settings import Route
     from cotun_trio.testing.places import Handler
     from cotun_trio.testing.wire import MemoryWire
 
@@ -35,7 +35,7 @@ URL = "http://memory"
 
 
 class MemoryNetwork:
-    """Between a client and a server in one process: where the server listens, and the way there.
+    """Between a client and a server in one process: where the server listens, and the route there.
 
     It is a `cotun_trio.server.listening.Listening` and a `cotun_trio.client.uplink.AnyUplink`.
     """
@@ -62,7 +62,7 @@ class MemoryNetwork:
         """See `Listening`."""
         self._connect = None
 
-    async def dial(self, way: Way) -> MemoryWire:  # noqa: ARG002
+    async def dial(self, route: Route) -> MemoryWire:  # noqa: ARG002
         """See `AnyUplink`."""
         await trio.lowlevel.checkpoint()
         return self.connect()

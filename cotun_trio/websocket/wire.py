@@ -130,7 +130,7 @@ class Wire(trio.abc.Stream):
         tls: AnyTls | None = None,
         unread: bytes = b"",
     ) -> None:
-        tune(sock)
+        set_nonblocking_and_nodelay(sock)
         self.ended = trio.Event()
         """Set when nothing will be received any more."""
         self.failure: CotunError | None = None
@@ -532,8 +532,8 @@ class Wire(trio.abc.Stream):
         self._idle.unpark_all()
 
 
-def tune(sock: socket.socket) -> None:
-    """Prepare a socket: non-blocking, and no delay."""
+def set_nonblocking_and_nodelay(sock: socket.socket) -> None:
+    """Have a socket never block, and a TCP socket send at once."""
     sock.setblocking(False)
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -21,6 +21,7 @@ from typing import Any, ClassVar, TypeVar
 import attrs
 
 from cotun_trio.errors import ProtocolError
+from cotun_trio.protocol.bounded_json import load_json
 from cotun_trio.server.reverse_listeners import Yielded
 from cotun_trio.snapshot import Figures
 
@@ -231,8 +232,8 @@ def _decode(kind: type[Message], body: bytes) -> Message:
     if kind is Begin:
         return Begin(body)
     try:
-        message: Message = _build(kind, json.loads(body))
-    except (ValueError, RecursionError):
+        message: Message = _build(kind, load_json(body.decode()))
+    except ValueError:
         raise ProtocolError(f"a malformed {kind.__name__} from a worker") from None
     return message
 

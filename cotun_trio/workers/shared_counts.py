@@ -55,11 +55,11 @@ class SharedCounts:
         """Return one count, for the owner of `slot`."""
         return SharedCount(self._numbers, range(which, self._slots * _SLOT // 8, _SLOT // 8), slot)
 
-    def tally(self, slot: int, table: int) -> SharedTally:
+    def source_counts(self, slot: int, table: int) -> SharedSourceCounts:
         """Return the counts of one table, for the owner of `slot`."""
         first = (_HEAD + table * _TABLE) // 4
         starts = range(first, first + self._slots * _SLOT // 4, _SLOT // 4)
-        return SharedTally(self._cells, starts, slot, self._key)
+        return SharedSourceCounts(self._cells, starts, slot, self._key)
 
     def clear(self, slot: int) -> None:
         """Set all counts of `slot` to zero: its owner is dead."""
@@ -102,8 +102,8 @@ class SharedCount:
         self._numbers[self._mine] += number
 
 
-class SharedTally:
-    """See `cotun_trio.access.startups.Tally`."""
+class SharedSourceCounts:
+    """See `cotun_trio.access.startups.SourceCounts`."""
 
     def __init__(self, cells: memoryview[int], starts: range, slot: int, key: bytes) -> None:
         self._cells = cells

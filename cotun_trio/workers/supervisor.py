@@ -18,7 +18,7 @@ from cotun_trio.logs import get_logger
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.server.files import ServerFiles
 from cotun_trio.server.listening import SocketListening
-from cotun_trio.snapshot import Figures, Past, figures
+from cotun_trio.snapshot import EndedTotals, Figures, figures
 from cotun_trio.units import format_duration
 from cotun_trio.workers import control
 from cotun_trio.workers.control_link import LinkLost
@@ -180,7 +180,7 @@ class Supervisor:
 
     async def _log_snapshot(self) -> None:
         counted = await self._ask_all(control.Count(), control.Counted, PATIENCE)
-        total = self._pool.past + figures(Past(), ())
+        total = self._pool.past + figures(EndedTotals(), ())
         words = []
         for worker, answer in counted:
             count = Figures() if answer is None else answer.figures

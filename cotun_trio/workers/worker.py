@@ -174,8 +174,8 @@ class Worker:
         shared = SharedState(
             flows=counts.count(FORWARDS, start.slot),
             startups=counts.count(STARTUPS, start.slot),
-            sources=counts.tally(start.slot, SOURCES),
-            user_sessions=counts.tally(start.slot, USERS),
+            sources=counts.source_counts(start.slot, SOURCES),
+            user_sessions=counts.source_counts(start.slot, USERS),
             served=counts.count(SERVED, start.slot),
             failures=self._failures,
             elsewhere=LinkElsewhere(link),
@@ -206,7 +206,7 @@ class Worker:
             except CotunError as error:
                 self._link.send(control.CannotServe(str(error)))
             else:
-                self._link.send(control.Farewell(figures(self._server.reception.past, ())))
+                self._link.send(control.Farewell(figures(self._server.reception.ended_totals, ())))
             await self._link.all_sent(PARTING)
             nursery.cancel_scope.cancel()
 
@@ -229,7 +229,7 @@ class Worker:
             self._link.send(control.Done(), number=number)
         elif isinstance(message, control.Count):
             reception = self._server.reception
-            counted = figures(reception.past, reception.open_sessions)
+            counted = figures(reception.ended_totals, reception.open_sessions)
             self._link.send(control.Counted(counted), number=number)
             log_task_tree(self._server.log)
         elif isinstance(message, control.Barred):

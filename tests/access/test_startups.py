@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotun_trio.access.startups import MAX_TOLD, OwnTally, Startups
+from cotun_trio.access.startups import MAX_TOLD, OwnSourceCounts, Startups
 from cotun_trio.counts import OwnCount
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ CROWDED = "more than half of --max-startups have not logged in: refusing some at
 class Door:
     """Startups, and what they have said; by default, nothing happens at random."""
 
-    def __init__(self, limit: int, per_source: int, tally: OwnTally | None = None) -> None:
+    def __init__(self, limit: int, per_source: int, counts: OwnSourceCounts | None = None) -> None:
         self.crowd = OwnCount()
-        self.sources = OwnTally() if tally is None else tally
+        self.sources = OwnSourceCounts() if counts is None else counts
         self.said: list[str] = []
         self.luck = 1.0
         self.startups = Startups(
@@ -270,7 +270,7 @@ def test_whatever_happens_it_counts_right_and_remembers_no_more_than_that(
 
 
 def test_sources_that_only_others_have_are_not_remembered_for_ever() -> None:
-    class Full(OwnTally):
+    class Full(OwnSourceCounts):
         def of(self, source: str) -> int:
             return 1
 

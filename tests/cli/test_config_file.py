@@ -14,7 +14,7 @@ from cotun_trio.cli.config_file import warnings_about
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
 from cotun_trio.protocol.remote import Remote
-from cotun_trio.settings import ClientSettings, ProcessSettings, ServerSettings, ServerUrl, Way
+from cotun_trio.settings import ClientSettings, ProcessSettings, Route, ServerSettings, ServerUrl
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,8 +95,10 @@ def test_each_command_has_its_table_with_its_options_by_their_names(written: Any
     assert server.tls.domains == ("a.example", "b.example")
     assert server.auth == Credentials("alice", "secret")
     client = file.client()
-    ways = tuple(Way(ServerUrl.parse(url)) for url in ("https://a.example", "https://b.example"))
-    assert client.ways == ways
+    routes = tuple(
+        Route(ServerUrl.parse(url)) for url in ("https://a.example", "https://b.example")
+    )
+    assert client.routes == routes
     assert client.remotes == (Remote.parse("3000"), Remote.parse("R:2222:localhost:22"))
     assert client.headers == (("A", "b"), ("C", "d"))
     assert client.max_retry_count == -1
@@ -120,12 +122,12 @@ def test_the_command_line_comes_before_the_environment_and_that_before_the_file(
 def test_what_has_no_name_puts_the_options_of_the_file_aside(written: Any) -> None:
     file = written(BOTH)
     client = file.client("https://c.example")
-    assert client.ways == (Way(ServerUrl.parse("https://c.example")),)
+    assert client.routes == (Route(ServerUrl.parse("https://c.example")),)
     assert len(client.remotes) == 2
     client = file.client("https://c.example", "4000")
     assert client.remotes == (Remote.parse("4000"),)
     client = file.client("--server", "https://d.example", "--remote", "5000")
-    assert client.ways == (Way(ServerUrl.parse("https://d.example")),)
+    assert client.routes == (Route(ServerUrl.parse("https://d.example")),)
     assert client.remotes == (Remote.parse("5000"),)
 
 
@@ -135,7 +137,7 @@ def test_more_servers_and_remotes_on_the_command_line_are_added_to_the_first() -
     )
     assert isinstance(plan, Plan)
     assert isinstance(plan.settings, ClientSettings)
-    assert [way.server.host for way in plan.settings.ways] == ["a.example", "b.example", "c"]
+    assert [route.server.host for route in plan.settings.routes] == ["a.example", "b.example", "c"]
     assert plan.settings.remotes == tuple(map(Remote.parse, "123"))
     assert not plan.from_file
 

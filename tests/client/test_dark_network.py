@@ -39,7 +39,7 @@ from tests.support.tunnel import WatchedClient, client_settings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from cotun_trio.settings import Way
+    from cotun_trio.settings import Route
     from cotun_trio.testing.wire import MemoryWire
     from tests.support.dark_network import Darkness
 
@@ -131,7 +131,7 @@ class Gate(DarkNetwork):
         super().__init__(server, DROPS)
         self.opened = trio.Event()
 
-    async def dial(self, way: Way) -> MemoryWire:
+    async def dial(self, route: Route) -> MemoryWire:
         """See `DarkNetwork.dial`."""
         await self.opened.wait()
         # Without a checkpoint: no cancellation comes in between.

@@ -29,7 +29,7 @@ from cotun_trio.errors import (
 )
 from cotun_trio.net import network_news
 from cotun_trio.net.network_news import is_news, watch_network
-from cotun_trio.settings import ServerUrl, Way
+from cotun_trio.settings import Route, ServerUrl
 from cotun_trio.ssh.scratch import Scratch
 from tests.support.dark_network import DROPS, Darkness
 from tests.support.leaks import nothing_left
@@ -63,9 +63,9 @@ def autojump() -> trio.testing.MockClock:
     return trio.testing.MockClock(autojump_threshold=0.005)
 
 
-def ways(*addresses: str) -> tuple[Way, ...]:
-    """Return the ways to servers."""
-    return tuple(Way(ServerUrl.parse(address)) for address in addresses)
+def routes(*addresses: str) -> tuple[Route, ...]:
+    """Return the routes to servers."""
+    return tuple(Route(ServerUrl.parse(address)) for address in addresses)
 
 
 # ---- several servers
@@ -78,7 +78,7 @@ async def test_the_next_server_is_tried_at_once_and_the_reasons_are_said() -> No
         running_server() as second,
         listening(echo) as target,
         running_client(
-            gone, f"{LOOPBACK}:0:{target}", alternatives=ways(second.addresses[0])
+            gone, f"{LOOPBACK}:0:{target}", alternatives=routes(second.addresses[0])
         ) as client,
     ):
         await client.opened()
@@ -97,7 +97,7 @@ async def test_after_a_loss_the_first_server_comes_first_again(
         watch_logs() as log,
         switchable_server() as first,
         switchable_server() as second,
-        running_client(first.address, alternatives=ways(second.address)) as client,
+        running_client(first.address, alternatives=routes(second.address)) as client,
     ):
         await client.opened()
         await first.stop()
@@ -112,7 +112,7 @@ async def test_a_server_that_is_about_to_end_comes_last(autojump: trio.testing.M
     async with (
         running_server() as first,
         running_server() as second,
-        running_client(first.addresses[0], alternatives=ways(second.addresses[0])) as client,
+        running_client(first.addresses[0], alternatives=routes(second.addresses[0])) as client,
     ):
         await client.opened()
         # It still listens; only this client is sent away.
@@ -122,7 +122,7 @@ async def test_a_server_that_is_about_to_end_comes_last(autojump: trio.testing.M
 
 async def test_rounds_are_counted_and_not_servers(autojump: trio.testing.MockClock) -> None:
     addresses = [refused_address() for _ in range(3)]
-    settings = client_settings(addresses[0], alternatives=ways(*addresses[1:]), max_retry_count=2)
+    settings = client_settings(addresses[0], alternatives=routes(*addresses[1:]), max_retry_count=2)
     async with watch_logs() as log, nothing_left():
         with pytest.raises(GaveUp, match=f"gave up after 3 attempts: {addresses[2]}"):
             await Client(settings).run()
@@ -136,7 +136,7 @@ async def test_what_cannot_heal_at_one_server_may_not_matter_at_another() -> Non
         running_server(auth=Credentials("", "other")) as first,
         running_server(auth=auth) as second,
         running_client(
-            first.addresses[0], alternatives=ways(second.addresses[0]), auth=auth
+            first.addresses[0], alternatives=routes(second.addresses[0]), auth=auth
         ) as client,
     ):
         assert (await client.opened()).url == ServerUrl.parse(second.addresses[0])
@@ -149,7 +149,7 @@ async def test_where_it_cannot_heal_at_any_of_them_the_first_reason_counts() -> 
     ):
         settings = client_settings(
             first.addresses[0],
-            alternatives=ways(second.addresses[0]),
+            alternatives=routes(second.addresses[0]),
             auth=Credentials("", "wrong"),
             fingerprint=first.fingerprint,
         )
@@ -157,7 +157,7 @@ async def test_where_it_cannot_heal_at_any_of_them_the_first_reason_counts() -> 
             await Client(settings).run()
         settings = client_settings(
             first.addresses[0],
-            alternatives=ways(second.addresses[0]),
+            alternatives=routes(second.addresses[0]),
             fingerprint=fingerprint(b"another"),
         )
         with pytest.raises(FingerprintMismatch):
@@ -170,7 +170,7 @@ async def test_a_server_that_is_away_keeps_the_client_going_whatever_the_others_
     async with watch_logs() as log, running_server(auth=Credentials("", "right")) as server:
         settings = client_settings(
             server.addresses[0],
-            alternatives=ways(refused_address()),
+            alternatives=routes(refused_address()),
             auth=Credentials("", "wrong"),
         )
         with trio.move_on_after(20):

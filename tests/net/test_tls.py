@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import resource
+import runpy
 import ssl
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cotun_trio.errors import TlsFailed
+from cotun_trio.net import tls as tls_module
 from cotun_trio.net.tls import MAX_LEFT, Nested, Tls, explain
 from tests.support.certificates import Authority
 from tests.support.targets import random_bytes
@@ -168,7 +170,10 @@ def test_an_error_that_nobody_has_words_for_is_shown_escaped() -> None:
 
 TURNS = """
 import resource, ssl, sys
+from cotun_trio.system.process import keep_freed_blocks
 from tests.net.test_tls import pair, shake_hands
+
+keep_freed_blocks()
 
 server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 server_context.load_cert_chain(*sys.argv[2:])
@@ -185,6 +190,18 @@ def faults_of(turns):
 faults_of(10)
 print(faults_of(100) / 100)
 """
+
+
+def test_a_program_that_embeds_tls_keeps_its_own_settings_of_malloc() -> None:
+    """glibc changes them where a large block comes and goes: nothing of the kind at import."""
+    sizes: list[object] = []
+
+    def make(size: object) -> None:
+        sizes.append(size)
+
+    assert tls_module.__file__ is not None
+    runpy.run_path(tls_module.__file__, {"bytearray": make, "bytes": make})
+    assert not sizes
 
 
 @pytest.mark.slow

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotun_trio.errors import ProtocolError, UsageError
+from cotun_trio.protocol.bounded_json import MAX_DEPTH
 from cotun_trio.protocol.config import MAX_REMOTES, MAX_VERSION, Config
-from cotun_trio.protocol.peer_json import MAX_DEPTH
 from cotun_trio.protocol.remote import Remote
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/config.json").read_text())

@@ -140,7 +140,7 @@ def test_is_printed_as_go_prints_it(row: dict[str, Any]) -> None:
     assert str(remote) == row["string"]
     assert remote.encode() == row["encode"]
     assert remote.local_address == row["local"]
-    assert remote.remote_address == row["remote"]
+    assert remote.target.address == row["remote"]
     forward_socks = remote.socks and not remote.reverse
     # An access list sees one form of each name, and chisel's sees it as it was written.
     in_lists = row["user_addr"].replace("Example.COM", "example.com")
@@ -323,7 +323,7 @@ def test_a_remote_knows_its_addresses() -> None:
     assert remote.target == Target("dns.example", 5353, udp=True)
     assert remote.channel_target == b"dns.example:5353/udp"
     assert remote.local_address == "[::1]:53"
-    assert remote.remote_address == "dns.example:5353"
+    assert remote.target.address == "dns.example:5353"
     assert remote.access_address == "R:[::1]:53"
     assert str(remote) == "R:[::1]:53=>dns.example:5353/udp"
 

@@ -53,7 +53,7 @@ def test_a_remote_knows_its_paths() -> None:
     assert remote.target == Target("", 0, path="/b.sock")
     assert remote.channel_target == b"unix:/b.sock"
     assert remote.local_address == "unix:/a.sock"
-    assert remote.remote_address == "unix:/b.sock"
+    assert remote.target.address == "unix:/b.sock"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from cotun_trio.errors import ConnectionLost, DialFailed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cotun_trio.settings import Way
+    from cotun_trio.settings import Route
     from cotun_trio.testing.pair import MemoryNetwork
     from cotun_trio.testing.wire import MemoryWire
 
@@ -63,7 +63,7 @@ class DarkNetwork:
         self._network = network
         self._darkness = darkness
 
-    async def dial(self, way: Way) -> MemoryWire:
+    async def dial(self, route: Route) -> MemoryWire:
         """See `cotun_trio.client.uplink.AnyUplink`."""
         await trio.lowlevel.checkpoint()
         self.dials += 1

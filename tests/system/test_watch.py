@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -246,8 +248,9 @@ async def test_many_files_can_be_watched_at_once(path: Path, tmp_path: Path) -> 
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("failure", [OSError, RuntimeError])
 async def test_what_the_system_refuses_later_is_tried_again(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch, failure: type[Exception]
 ) -> None:
     monkeypatch.setattr(watch_module, "PAUSE", 0.0)
     watcher_class = watch_module._watcher_class()
@@ -257,7 +260,7 @@ async def test_what_the_system_refuses_later_is_tried_again(
         nonlocal tries
         tries += 1
         if tries == 2:
-            raise OSError("no more watches")
+            raise failure("no more watches")
         return watcher_class(*args, **options)
 
     monkeypatch.setattr(watch_module, "_watcher_class", lambda: arm)
@@ -267,11 +270,98 @@ async def test_what_the_system_refuses_later_is_tried_again(
         await log.wait_for("cannot watch .*users.json for changes at present: no more watches")
 
 
-async def test_what_the_system_refuses_at_once_is_the_users_error(
+async def test_a_watcher_that_fails_while_it_waits_is_made_anew(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(watch_module, "PAUSE", 0.0)
+    wait = watch_module._wait
+    waits = 0
+
+    async def fail_at_first(watcher: Any) -> set[str]:
+        nonlocal waits
+        waits += 1
+        if waits == 1:
+            raise RuntimeError("error in underlying watcher")
+        return await wait(watcher)
+
+    monkeypatch.setattr(watch_module, "_wait", fail_at_first)
+    async with watch_logs() as log, watching(path) as watch:
+        await log.wait_for("cannot watch .*users.json .* at present: error in underlying watcher")
+        write_in_place(path)
+        await watch.sees("new")
+
+
+async def test_a_directory_that_comes_back_between_two_looks_is_watched(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = watch_module._arm
+
+    def arm_without_it(directories: Any) -> Any:
+        monkeypatch.setattr(watch_module, "_arm", arm)
+        away = path.parent.rename(path.parent.with_name("away"))
+        try:
+            return arm(directories)
+        finally:
+            away.rename(path.parent)
+
+    monkeypatch.setattr(watch_module, "_arm", arm_without_it)
+    async with watching(path) as watch:
+        write_in_place(path)
+        await watch.sees("new")
+
+
+UNREADABLE = """
+import os, sys, trio
+from pathlib import Path
+from cotun_trio.system.watch import watch_files
+import watchfiles._rust_notify
+
+if os.geteuid() == 0:
+    os.setuid(65534)
+path = Path(sys.argv[1])
+
+async def main():
+    new = trio.Event()
+
+    async def changed():
+        if path.read_text() == "new":
+            new.set()
+
+    async def watching(task_status):
+        await watch_files([path], changed, task_status=task_status)
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(watching)
+        path.write_text("new")
+        await new.wait()
+        nursery.cancel_scope.cancel()
+
+trio.run(main)
+"""
+
+
+def test_a_directory_in_the_path_that_nobody_may_list_is_no_obstacle() -> None:
+    with tempfile.TemporaryDirectory() as base:
+        Path(base).chmod(0o755)
+        directory = Path(base) / "closed" / "etc"
+        directory.mkdir(parents=True)
+        path = directory / "users.json"
+        path.write_text("old")
+        path.chmod(0o666)
+        directory.parent.chmod(0o311)
+        try:
+            command = [sys.executable, "-c", UNREADABLE, str(path)]
+            subprocess.run(command, check=True, timeout=60)
+        finally:
+            directory.parent.chmod(0o755)
+
+
+@pytest.mark.parametrize("failure", [OSError, RuntimeError])
+async def test_what_the_system_refuses_at_once_is_the_users_error(
+    path: Path, monkeypatch: pytest.MonkeyPatch, failure: type[Exception]
+) -> None:
     def arm(*_: Any, **__: Any) -> Any:
-        raise OSError("no more watches")
+        raise failure("no more watches")
 
     monkeypatch.setattr(watch_module, "_watcher_class", lambda: arm)
     with pytest.raises(UsageError, match=r"cannot watch .*: no more watches"):

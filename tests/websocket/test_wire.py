@@ -374,9 +374,9 @@ async def test_waiting_for_the_end_of_a_backlog_fails_when_it_never_comes() -> N
             await wire.wait_idle()
 
 
-def test_a_tcp_socket_is_tuned_for_the_wire() -> None:
+def test_the_wire_makes_a_tcp_socket_nonblocking_and_sends_at_once() -> None:
     with tcp_pair() as (sock, _):
         sock.setblocking(True)
-        wire_module.tune(sock)
+        wire_module.set_nonblocking_and_nodelay(sock)
         assert not sock.getblocking()
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -19,7 +19,7 @@ from cotun_trio.workers.shared_counts import (
     TAKEN,
     USERS,
     SharedCounts,
-    SharedTally,
+    SharedSourceCounts,
     allocate,
 )
 
@@ -58,11 +58,11 @@ def test_the_counts_of_a_dead_process_are_gone(both: tuple[SharedCounts, SharedC
     one, two = both[0].count(FORWARDS, 0), both[1].count(FORWARDS, 1)
     one.add(3)
     two.add(4)
-    both[0].tally(0, SOURCES).change("a", 1)
-    both[1].tally(1, SOURCES).change("a", 1)
+    both[0].source_counts(0, SOURCES).change("a", 1)
+    both[1].source_counts(1, SOURCES).change("a", 1)
     both[1].clear(0)
     assert (one.own, two.total) == (0, 4)
-    assert both[0].tally(0, SOURCES).of("a") == 1
+    assert both[0].source_counts(0, SOURCES).of("a") == 1
 
 
 def test_a_quota_is_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
@@ -84,7 +84,7 @@ def test_startups_are_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
             4,
             2,
             crowd=counts.count(STARTUPS, slot),
-            sources=counts.tally(slot, SOURCES),
+            sources=counts.source_counts(slot, SOURCES),
             say=said.append,
             chance=lambda: 1.0,
         )
@@ -106,14 +106,17 @@ def test_startups_are_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
 def test_sources_have_cells_of_their_own_that_no_client_can_choose(
     both: tuple[SharedCounts, SharedCounts],
 ) -> None:
-    tally = both[0].tally(0, SOURCES)
-    tally.change("10.0.0.1", 1)
+    counts = both[0].source_counts(0, SOURCES)
+    counts.change("10.0.0.1", 1)
     others = [f"10.0.{n // 256}.{n % 256}" for n in range(2, 500)]
-    assert sum(tally.of(other) for other in others) <= 2  # 1 in 65536 each
+    assert sum(counts.of(other) for other in others) <= 2  # 1 in 65536 each
     descriptor = allocate(1)
     other_key = SharedCounts(descriptor, 1, b"another one")
     os.close(descriptor)
-    cells = {tally._cell(source) == other_key.tally(0, SOURCES)._cell(source) for source in others}
+    cells = {
+        counts._cell(source) == other_key.source_counts(0, SOURCES)._cell(source)
+        for source in others
+    }
     other_key.close()
     assert False in cells
 
@@ -121,12 +124,12 @@ def test_sources_have_cells_of_their_own_that_no_client_can_choose(
 def test_users_and_sources_of_one_name_are_not_counted_together(
     both: tuple[SharedCounts, SharedCounts],
 ) -> None:
-    sources, users = both[0].tally(0, SOURCES), both[0].tally(0, USERS)
+    sources, users = both[0].source_counts(0, SOURCES), both[0].source_counts(0, USERS)
     users.change("alice", 2)
     assert sources.of("alice") == 0
     sources.change("alice", 5)
     assert users.of("alice") == 2
-    elsewhere = both[1].tally(SLOTS - 1, USERS)
+    elsewhere = both[1].source_counts(SLOTS - 1, USERS)
     assert elsewhere.of("alice") == 2
     elsewhere.change("alice", 1)
     assert users.of("alice") == 3
@@ -142,12 +145,12 @@ def test_a_table_ends_where_the_next_one_begins(
     cell: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(SharedTally, "_cell", lambda _tally, _name: cell)
+    monkeypatch.setattr(SharedSourceCounts, "_cell", lambda _counts, _name: cell)
     for slot in range(SLOTS):
-        both[0].tally(slot, table).change("x", 1)
+        both[0].source_counts(slot, table).change("x", 1)
     (other,) = {SOURCES, USERS} - {table}
     for slot in range(SLOTS):
-        assert both[1].tally(slot, other).of("x") == 0
-        assert both[1].tally(slot, table).of("x") == SLOTS
+        assert both[1].source_counts(slot, other).of("x") == 0
+        assert both[1].source_counts(slot, table).of("x") == SLOTS
         for number in (FORWARDS, STARTUPS, SERVED, TAKEN, STEPS):
             assert both[1].count(number, slot).own == 0
