@@ -10,8 +10,8 @@ Four nouns explain the package:
   channel then is the connection's own business, but for two kinds: datagrams, which Go's gob puts
   one behind the other (`gob`), and connections that say by SOCKS where they want to go (`socks5`).
 * The **config request** is the first thing a client says after login: its version, and the remotes
-  that it asks for (`config`).  It is JSON (`peer_json`, `bounded_json`), and so is a server's answer to a client of
-  our own kind (`config_reply`).
+  that it asks for (`config`).  It is JSON (`peer_json`, `bounded_json`), and so is a server's
+  answer to a client of our own kind (`config_reply`).
 
 Two readers are for what comes before all that: a TLS ClientHello (`client_hello`), and the URL of a
 proxy (`proxy_url`).
