@@ -59,6 +59,14 @@ Verbose = Annotated[
         name=["--verbose", "-v"], show_default=False, help="Log every single connection, too."
     ),
 ]
+Trace = Annotated[
+    bool,
+    Parameter(
+        name=["--trace", "-vv"],
+        show_default=False,
+        help="Log the name and the size of every single message, too.",
+    ),
+]
 LogFormat = Annotated[
     Literal["text", "json"],
     Parameter(help="How the log looks: lines to read, or a JSON object on each line."),
@@ -119,13 +127,20 @@ def warn(line: str) -> None:
 
 
 def process_settings(
-    *, verbose: bool, log_format: Literal["text", "json"], pid: str | None, workers: int = 1
+    *,
+    verbose: bool,
+    trace: bool,
+    log_format: Literal["text", "json"],
+    pid: str | None,
+    workers: int = 1,
 ) -> ProcessSettings:
     """Return the settings of the options that both commands have."""
     # In a configuration file, it may be true or false as well as a path.
     switch = {"true": pidfile.NAME, "false": None}
     path = pid if pid is None else switch.get(pid.lower(), pid)
-    return ProcessSettings(verbose=verbose, log_format=log_format, pid=path, workers=workers)
+    return ProcessSettings(
+        verbose=verbose, trace=trace, log_format=log_format, pid=path, workers=workers
+    )
 
 
 def credentials(text: str | None) -> Credentials | None:

@@ -15,6 +15,7 @@ from cotun_trio.cli.app import (
     Keepalive,
     LogFormat,
     Pid,
+    Trace,
     Verbose,
     app,
     credentials,
@@ -237,6 +238,7 @@ def client(
     pid: Pid = None,
     log_format: LogFormat = "text",
     verbose: Verbose = False,
+    trace: Trace = False,
 ) -> Plan:
     """Open a tunnel: listen here, and forward connections to the server's side."""
     servers = [*([] if first is None else [first]), *(server or ())]
@@ -269,7 +271,7 @@ def client(
     )
     return Plan(
         settings,
-        process_settings(verbose=verbose, log_format=log_format, pid=pid),
+        process_settings(verbose=verbose, trace=trace, log_format=log_format, pid=pid),
         warnings=(*warnings_about(config), *((NOT_VERIFIED,) if tls_skip_verify else ())),
         from_file=config is not None,
     )

@@ -16,6 +16,7 @@ from cotun_trio.cli.app import (
     Keepalive,
     LogFormat,
     Pid,
+    Trace,
     Verbose,
     app,
     credentials,
@@ -279,6 +280,7 @@ def server(
     pid: Pid = None,
     log_format: LogFormat = "text",
     verbose: Verbose = False,
+    trace: Trace = False,
 ) -> Plan | int:
     """Accept tunnels: listen for clients, and connect to the targets that they name."""
     from cotun_trio.access.host_key_options import choose_host_key  # with paramiko behind it
@@ -290,11 +292,6 @@ def server(
         return 0
     if force:
         raise UsageError("--force is for --keygen only")
-    if tls_domain and workers > 1:
-        raise UsageError(
-            "--tls-domain answers an authority's challenges in one process: leave out --workers, "
-            "or give --tls-cert"
-        )
     warnings = warnings_about(config)
     settings = ServerSettings(
         host=host,
@@ -302,7 +299,7 @@ def server(
         host_key=choose_host_key(
             seed=key, keyfile=keyfile, environment=os.environ, warn=warnings.append
         ),
-        tls=_tls(tls_domain or [], cert=tls_cert, key=tls_key, ca=tls_ca),
+        tls=_tls(tls_domain or [], workers, cert=tls_cert, key=tls_key, ca=tls_ca),
         backend=None if backend is None else ServerUrl.parse(backend),
         trusted_proxies=tuple(map(parse_network, trusted_proxy or ())),
         health_listen=None if health_listen is None else parse_listen(health_listen),
@@ -327,17 +324,24 @@ def server(
         )
     return Plan(
         settings,
-        process_settings(verbose=verbose, log_format=log_format, pid=pid, workers=workers),
+        process_settings(
+            verbose=verbose, trace=trace, log_format=log_format, pid=pid, workers=workers
+        ),
         warnings=tuple(warnings),
         from_file=config is not None,
     )
 
 
 def _tls(
-    domains: list[str], *, cert: str | None, key: str | None, ca: str | None
+    domains: list[str], workers: int, *, cert: str | None, key: str | None, ca: str | None
 ) -> ServerTls | ServerAcme | None:
     if not domains:
         return ServerTls.choose(cert=cert, key=key, ca=ca)
+    if workers > 1:
+        raise UsageError(
+            "--tls-domain answers an authority's challenges in one process: leave out --workers, "
+            "or give --tls-cert"
+        )
     if cert or key:
         raise UsageError(
             "--tls-domain gets a certificate, and --tls-cert has one: give one of them"

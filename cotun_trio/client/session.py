@@ -20,6 +20,7 @@ from cotun_trio.protocol.dialect import MARK
 from cotun_trio.session import CHANGE, Session
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
+from cotun_trio.ssh.trace import packetizer_for
 from cotun_trio.units import format_duration
 from cotun_trio.websocket import handshake
 
@@ -112,6 +113,7 @@ class ClientSession(Session):
             dialect.client_version + MARK,
             owner.scratch,
             rekey_limit=RekeyLimit(bytes=settings.timings.rekey_bytes),
+            packetizer_class=packetizer_for(log),
         )
         super().__init__(
             wire,
@@ -161,6 +163,7 @@ class ClientSession(Session):
                 path=self.url.path,
                 protocol=self.dialect.token,
                 headers=settings.headers,
+                log=self.log,
             )
         self._reached(Stage.UPGRADED)
         self.start_ssh()

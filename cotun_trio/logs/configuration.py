@@ -7,7 +7,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from cotun_trio.logs.context import ROOT, get_logger, set_process
+from cotun_trio.logs.context import ROOT, TRACE, get_logger, set_process
 from cotun_trio.logs.formats import make_formatter
 from cotun_trio.logs.standard_error import LineStream
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 def configure(
     *,
     verbose: bool,
+    trace: bool = False,
     json_lines: bool = False,
     stream: TextIO | None = None,
     environment: Mapping[str, str] = os.environ,
@@ -26,10 +27,10 @@ def configure(
 ) -> None:
     """Send the lines to `stream`, which is standard error if None.
 
-    With `verbose`, there are also those about single connections; with `json_lines`, each is a JSON
-    object.  What the stream is decides about the rest: a terminal gets colours, unless ``NO_COLOR``
-    says otherwise (no-color.org), and systemd's journal gets the priority of each line
-    (sd-daemon(3)), and no time, since it has its own.
+    With `verbose`, there are also lines about single connections, and with `trace` about single
+    messages; with `json_lines`, each is a JSON object.  What the stream is decides about the rest:
+    a terminal gets colours, unless ``NO_COLOR`` says otherwise (no-color.org), and systemd's
+    journal gets the priority of each line (sd-daemon(3)), and no time, since it has its own.
 
     A stream with a descriptor is written to without waiting for its reader: what has no room is
     dropped, and counted (`cotun_trio.logs.output`).
@@ -47,7 +48,8 @@ def configure(
         target.output.count_line = lambda count: formatter.format(_record_of(count))
     logger = logging.getLogger(ROOT)
     logger.handlers[:] = [handler]
-    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
+    logging.addLevelName(TRACE, "TRACE")
+    logger.setLevel(TRACE if trace else logging.DEBUG if verbose else logging.INFO)
     logger.propagate = False
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROOT = "cotun"
+TRACE = 5
+"""The level of lines about single messages, below `logging.DEBUG`."""
 
 MAX_PLACES = 100
 """Places of errors of which the log has a traceback."""
@@ -80,6 +82,15 @@ class Context(logging.LoggerAdapter[logging.Logger]):
                 return
             msg, args, extra = self._in_context(msg, args)
             self.logger.log(level, msg, *args, extra=extra, **kwargs)
+
+    @property
+    def traces(self) -> bool:
+        """Whether there are lines for single messages, too (``-vv``)."""
+        return self.isEnabledFor(TRACE)
+
+    def trace(self, msg: str, *args: object) -> None:
+        """Log a single message of the protocol."""
+        self.log(TRACE, msg, *args)
 
     def exception(self, msg: object, *args: object, **kwargs: Any) -> None:
         """Log an error that nobody has foreseen, within its ``except`` block, at ERROR.

@@ -25,8 +25,13 @@ if TYPE_CHECKING:
 MAX_JSON = 4000
 """Bytes of a JSON line, below `cotun_trio.logs.output.MAX_LINE`, which would cut it anywhere."""
 _ELLIPSIS = "…"
-_COLOURS = {"DEBUG": "2", "WARNING": "33", "ERROR": "31"}  # faint, yellow, red (ECMA-48)
-_PRIORITIES = {"DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3}  # syslog(3)
+_COLOURS = {
+    "TRACE": "2",
+    "DEBUG": "2",
+    "WARNING": "33",
+    "ERROR": "31",
+}  # faint, yellow, red (ECMA-48)
+_PRIORITIES = {"TRACE": 7, "DEBUG": 7, "INFO": 6, "WARNING": 4, "ERROR": 3}  # syslog(3)
 
 
 def make_formatter(

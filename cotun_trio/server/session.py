@@ -19,6 +19,7 @@ from cotun_trio.session import CHANGE, Session
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
+from cotun_trio.ssh.trace import packetizer_for
 from cotun_trio.units import format_duration, show_bytes
 from cotun_trio.websocket import handshake
 
@@ -90,6 +91,7 @@ class ServerSession(Session):
             owner.scratch,
             host_key=owner.host_key,
             rekey_limit=RekeyLimit(bytes=settings.timings.rekey_bytes),
+            packetizer_class=packetizer_for(log),
         )
         self.rights = rights = Rights(settings, host, owner.authorisation)
         super().__init__(
@@ -165,7 +167,7 @@ class ServerSession(Session):
 
     async def establish(self, nursery: trio.Nursery) -> None:
         """Wait for the client's login and its config request, and answer both."""
-        await handshake.accept(nursery, self.wire, protocol=self._dialect.token)
+        await handshake.accept(nursery, self.wire, protocol=self._dialect.token, log=self.log)
         self.start_ssh()
         await self.connection.logged_in.wait()
         request, config = await self._receive_config()

@@ -18,6 +18,8 @@ class ProcessSettings:
 
     verbose: bool = False
     """Whether the log has a line for every single connection, too."""
+    trace: bool = False
+    """Whether it has a line for every single message, too."""
     log_format: Literal["text", "json"] = "text"
     pid: str | None = None
     """The path of a file to keep the process's number in."""

@@ -10,6 +10,7 @@ From the bottom up:
 * `channel`: one stream through the connection.  `window`: how much its peer may send.
 * `openings`: channels that are asked for.  `global_requests`: other requests.
 * `stream`: a channel as a Trio stream.
+* `trace`: messages in the log, for -vv.
 * `protocols`: the carrier below a connection, and the handler above.
 * `connection`: all of them together: channels, requests, re-keying, and the carrier.
 """

@@ -155,8 +155,9 @@ class Engine:
         *,
         host_key: paramiko.PKey | None = None,
         rekey_limit: RekeyLimit | None = None,
+        packetizer_class: Callable[[Scratch, RekeyLimit], Packetizer] = Packetizer,
     ) -> None:
-        self.packetizer = Packetizer(scratch, rekey_limit or RekeyLimit())
+        self.packetizer = packetizer_class(scratch, rekey_limit or RekeyLimit())
         self.peer_version = ""
         self.user = ""
         """Who is logged in; on the client's side, as whom we are."""

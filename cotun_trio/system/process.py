@@ -27,7 +27,12 @@ def prepare(process: ProcessSettings, **pairs: object) -> None:
     _raise_descriptor_limit()
     keep_freed_blocks()
     logs.never_wait()
-    logs.configure(verbose=process.verbose, json_lines=process.log_format == "json", process=pairs)
+    logs.configure(
+        verbose=process.verbose,
+        trace=process.trace,
+        json_lines=process.log_format == "json",
+        process=pairs,
+    )
     gc.freeze()  # what is imported lives as long as the process
     gc.set_threshold(GC_THRESHOLD, 20, 100)
 

@@ -10,7 +10,7 @@ frames, by way of its public ``wrap_client_stream`` and ``wrap_server_stream``.
 * `wire`: the socket, what waits for it, and the dispatch of what comes from it.
 * `wire_protocol`: a wire, as its session sees it.
 * `turns`: when a wire processes what its peer sends.  `pace`: how much may wait for the network.
-* `handshake`: becoming a WebSocket, in either role.
+* `handshake`: becoming a WebSocket, in either role.  `trace`: control frames in the log, for -vv.
 
 Messages are binary, and their boundaries mean nothing.
 """

@@ -15,10 +15,12 @@ import wsproto.utilities
 
 from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
+from cotun_trio.websocket.trace import TracedStream
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from cotun_trio.logs import Context
     from cotun_trio.websocket.wire_protocol import WireProtocol
 
 T = TypeVar("T")
@@ -35,18 +37,19 @@ async def connect(
     path: str,
     protocol: str,
     headers: Sequence[tuple[str, str]] = (),
+    log: Context | None = None,
 ) -> None:
     """Make a WebSocket of `wire`, as a client.
 
-    `host` is the Host header, `protocol` the one token offered.  The reader goes on in `nursery`.
-    Raises `UpgradeRefused`, `ProtocolError` or `ConnectionLost`; when cancelled, the wire is of no
-    use any more.
+    `host` is the Host header, `protocol` the one token offered.  `log` may have traces.  The reader
+    goes on in `nursery`. Raises `UpgradeRefused`, `ProtocolError` or `ConnectionLost`; when
+    cancelled, the wire is of no use any more.
     """
     await _handshake(
         wire,
         lambda: trio_websocket.wrap_client_stream(
             _Guard(nursery, wire),  # type: ignore[arg-type]
-            wire,  # type: ignore[arg-type]
+            _stream(wire, log),  # type: ignore[arg-type]
             host,
             path,
             subprotocols=[protocol],
@@ -58,7 +61,9 @@ async def connect(
     )
 
 
-async def accept(nursery: trio.Nursery, wire: WireProtocol, *, protocol: str) -> None:
+async def accept(
+    nursery: trio.Nursery, wire: WireProtocol, *, protocol: str, log: Context | None = None
+) -> None:
     """Make a WebSocket of `wire`, as a server, and agree to the protocol that was offered.
 
     Raises and is cancelled as `connect`.
@@ -67,12 +72,17 @@ async def accept(nursery: trio.Nursery, wire: WireProtocol, *, protocol: str) ->
     async def upgrade() -> None:
         request = await trio_websocket.wrap_server_stream(
             _Guard(nursery, wire),  # type: ignore[arg-type]
-            wire,  # type: ignore[arg-type]
+            _stream(wire, log),  # type: ignore[arg-type]
             receive_buffer_size=_BUFFER,
         )
         await request.accept(subprotocol=protocol)
 
     await _handshake(wire, upgrade)
+
+
+def _stream(wire: WireProtocol, log: Context | None) -> WireProtocol | TracedStream:
+    """Return the stream for trio-websocket: the wire, or one that traces it."""
+    return TracedStream(wire, log) if log is not None and log.traces else wire
 
 
 async def _handshake(wire: WireProtocol, shake: Callable[[], Awaitable[T]]) -> None:

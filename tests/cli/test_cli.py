@@ -311,6 +311,8 @@ def test_how_to_run_is_told_apart_from_what_to_do(argv: list[str], runs: list[Ru
         ([], ProcessSettings()),
         (["--verbose"], ProcessSettings(verbose=True)),
         (["-v"], ProcessSettings(verbose=True)),
+        (["--trace"], ProcessSettings(trace=True)),
+        (["-vv"], ProcessSettings(trace=True)),
         (["--pid"], ProcessSettings(pid="cotun.pid")),
         (["--pid", "-v"], ProcessSettings(verbose=True, pid="cotun.pid")),
         (["--pid=/run/a.pid"], ProcessSettings(pid="/run/a.pid")),

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class LogWatch(logging.Handler):
     """Collects what is logged below ``cotun``, debug lines included."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
+    def __init__(self, level: int = logging.DEBUG) -> None:
+        super().__init__(level)
         self.records: list[logging.LogRecord] = []
         self._news = trio.Event()
 
@@ -39,12 +39,12 @@ class LogWatch(logging.Handler):
 
     def find(self, pattern: str, side: str = "", *, skip: int = 0) -> list[re.Match[str]]:
         """Return the matches of `pattern` among all lines of a side but the first `skip`."""
-        lines = self.lines(side, level=logging.DEBUG)[skip:]
+        lines = self.lines(side, level=self.level)[skip:]
         return [match for line in lines if (match := re.search(pattern, line))]
 
     def count(self, side: str = "") -> int:
         """Return how many lines there are so far, for `find` and `wait_for` to skip."""
-        return len(self.lines(side, level=logging.DEBUG))
+        return len(self.lines(side, level=self.level))
 
     async def wait_for(
         self, pattern: str, side: str = "", *, times: int = 1, skip: int = 0, timeout: float = 10
@@ -59,12 +59,12 @@ class LogWatch(logging.Handler):
 
 
 @contextlib.asynccontextmanager
-async def watch_logs() -> AsyncIterator[LogWatch]:
-    """Collect what is logged meanwhile."""
-    watch = LogWatch()
+async def watch_logs(detail: int = logging.DEBUG) -> AsyncIterator[LogWatch]:
+    """Collect all lines of the level `detail` or above that are logged meanwhile."""
+    watch = LogWatch(detail)
     logger = logging.getLogger("cotun")
     level = logger.level
-    logger.setLevel(logging.DEBUG)
+    logger.setLevel(detail)
     logger.addHandler(watch)
     try:
         yield watch
