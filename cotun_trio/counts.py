@@ -1,4 +1,4 @@
-"""Counts of what is open: of this process alone, or shared with others."""
+"""Counts of open things: of this process alone, or shared with others."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from typing import Protocol
 
 
 class Count(Protocol):
-    """How many of something there are, here and in the processes that share a limit with us."""
+    """A number of things, here and in the processes that share a limit with us."""
 
     own: int
-    """Those in this process, which is the only one to change it."""
+    """The number in this process, which is the only one to change it."""
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """The number in all processes."""
 
 
 class OwnCount:
-    """A count that is shared with nobody."""
+    """The count of this process alone."""
 
     __slots__ = ("own",)
 

@@ -1,6 +1,6 @@
 """HTTP in front of the tunnel: the first request decides what a connection becomes.
 
-* `front`: the requests of a connection, and the answers to those that are for no tunnel.
+* `front`: the requests of a connection, and the answers to requests for no tunnel.
 * `gateway`: requests passed on to the back end, and its responses passed back.
 * `forwarding`: the headers that a gateway changes, and the proxies that it trusts.
 """
