@@ -46,7 +46,7 @@ class Backlog:
         self._size += len(data)
 
     def append_rest(self, views: Iterable[memoryview | bytes], taken: int) -> None:
-        """Copy what is left of `views` after their first `taken` bytes."""
+        """Copy the bytes of `views` behind their first `taken` ones."""
         for view in views:
             if taken >= len(view):
                 taken -= len(view)

@@ -1,8 +1,8 @@
-"""How much work a peer may cause: in one turn, before its login, and with empty messages.
+"""Limits on the work that a peer causes: in one turn, before its login, and with empty messages.
 
-Whatever a peer sends is processed in turns.  A turn ends when what was read is processed, or when
-its budget is spent; then the rest waits, and other tasks run.  Work is counted in *units*, which
-is exact and the same on every machine; a unit is about a microsecond of a server's processor.
+The bytes of a peer are processed in turns.  A turn ends when all that was read is processed, or
+when its budget is spent; then the rest waits, and other tasks run.  Work is counted in *units*,
+which is exact and the same on every machine; a unit is about a microsecond of a server's processor.
 
 Two allowances go beyond the turn.  A peer that is *busy* with more small messages or openings than
 its allowance has takes its turns after others.  A peer that *wastes* more than its allowance, with
@@ -14,7 +14,7 @@ Bulk does not notice any of this: a read of 256 KiB is one frame and eight full 
 from __future__ import annotations
 
 FRAME = 2
-"""Units for a WebSocket frame, whatever is in it."""
+"""Units for a WebSocket frame, with any content."""
 PACKET = 4
 """Units for an SSH packet, its decryption and a plain handler included."""
 REQUEST = 32

@@ -1,7 +1,7 @@
 """Every error that cotun-trio raises on purpose.
 
-Two questions are answered by the class alone, so that nothing is ever told apart by its text:
-whose fault it was, and whether trying again can help.
+The class alone answers two questions, so that no error is ever told apart by its text: whose fault
+it was, and whether another try can help.
 
 * `UsageError`: the user's own input (an option, a remote, a file).  Raised before anything runs.
 * `ProtocolError`: the peer broke a rule of HTTP, WebSocket, SSH or our own protocol.
@@ -21,7 +21,7 @@ class CotunError(Exception):
 
 
 class UsageError(CotunError):
-    """The user asked for something that cannot be: says what, and shows a right form."""
+    """The user asked for something that cannot be; the text says so, and shows a right form."""
 
     fatal = True
 
@@ -31,7 +31,7 @@ class ProtocolError(CotunError):
 
 
 class ConnectionLost(CotunError):
-    """The connection ended without anybody saying why: cut, reset, timed out, or just closed."""
+    """The connection ended without a reason from the peer: cut, reset, timed out or just closed."""
 
 
 class TlsFailed(ConnectionLost):
@@ -57,7 +57,7 @@ class DialFailed(ConnectionLost):
 
 
 class Shortage(DialFailed):
-    """Something that it takes is used up here at present: places for look-ups, descriptors."""
+    """A resource that it needs is used up here at present: places for look-ups, descriptors."""
 
 
 class Refused(CotunError):

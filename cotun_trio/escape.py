@@ -25,6 +25,6 @@ def escape(text: str | bytes, limit: int = MAX_SHOWN) -> str:
 def _escape_character(character: str) -> str:
     if character.isprintable() and character != "\\":
         return character
-    if "\udc80" <= character <= "\udcff":  # what "surrogateescape" makes of an undecodable byte
+    if "\udc80" <= character <= "\udcff":  # an undecodable byte, by "surrogateescape"
         return f"\\x{ord(character) - 0xDC00:02x}"
     return character.encode("unicode_escape").decode("ascii")

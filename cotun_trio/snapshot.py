@@ -1,4 +1,4 @@
-"""The present figures of a process, on one line; SIGUSR2 asks for it, as with the Go programs."""
+"""The figures of a process, on one line; SIGUSR2 asks for it, as with the Go programs."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 @attrs.define
 class EndedTotals:
-    """The totals of sessions that have ended."""
+    """The sessions that have ended: their number, and the bytes that they have carried."""
 
     began: float = attrs.field(factory=time.monotonic)
-    """When it all began, on the monotonic clock."""
+    """The start of the process, on the monotonic clock."""
     sessions: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
 
     def add(self, session: Session) -> None:
-        """Count one that has ended, unless it was never open."""
+        """Count a session that has ended, unless it was never open."""
         if not session.was_open:
             return
         self.sessions += 1
@@ -59,7 +59,7 @@ class Figures:
         return Figures(**{name: mine[name] + others[name] for name in mine})
 
     def show(self, uptime: float) -> str:
-        """Return the line, after `uptime` seconds."""
+        """Return the figures on one line; `uptime` is in seconds."""
         words = [
             f"up {format_duration(round(uptime))}",
             f"{self.sessions} sessions ({self.ended + self.sessions} so far)",
@@ -75,7 +75,7 @@ class Figures:
 
 
 def figures(ended: EndedTotals, present: Collection[Session]) -> Figures:
-    """Return the figures of this process, of its ended and its present sessions."""
+    """Return the figures of this process, with its ended and its current sessions."""
     descriptors, memory = _resources()
     return Figures(
         sessions=len(present),
@@ -90,13 +90,12 @@ def figures(ended: EndedTotals, present: Collection[Session]) -> Figures:
 
 
 def snapshot(ended: EndedTotals, present: Collection[Session]) -> str:
-    """Return the line, for ended and present sessions."""
+    """Return the same on one line."""
     return figures(ended, present).show(time.monotonic() - ended.began)
 
 
 def _resources() -> tuple[int, int]:
-    """Return how many descriptors and bytes the process takes, where the system says so
-    (proc(5))."""
+    """Return the descriptors and bytes of the process, 0 where the system has no proc(5)."""
     try:
         descriptors = len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208  one is of the listing
         pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -48,9 +48,9 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return `seconds` as Go would print it, rounded to what people read.
+    """Return `seconds` as Go would print it, rounded for people.
 
-    Below a second that is three significant digits, above it milliseconds.
+    Below a second, it has three significant digits; above, it is rounded to milliseconds.
 
     >>> format_duration(0.00123), format_duration(5), format_duration(5400)
     ('1.23ms', '5s', '1h30m0s')

@@ -1,9 +1,9 @@
 r"""Access lists: the regular expressions that say where a user may go.
 
-They are Go's: RE2's syntax, matched anywhere in the address, in time linear in its length.  What
-they are matched against is ``host:port`` for a target, TCP or UDP, ``R:interface:port`` for a
-reverse remote, ``socks``, or ``unix:/path`` (with ``R:`` in front where the server listens).  An
-empty pattern and ``*`` allow everything.
+They are Go's: RE2's syntax, matched anywhere in the address, in time linear in its length.  The
+address is ``host:port`` for a target, TCP or UDP, ``R:interface:port`` for a reverse remote,
+``socks``, or ``unix:/path`` (with ``R:`` in front where the server listens).  An empty pattern and
+``*`` allow everything.
 
 Addresses come in their canonical form (`cotun_trio.protocol.addresses.canonical_host`), and hosts
 are matched without regard to case, as DNS does; paths are not.
@@ -46,7 +46,7 @@ class Matcher(Protocol):
 def compile_pattern(pattern: str, *, case_sensitive: bool = False) -> Matcher:
     """Compile RE2's syntax.
 
-    Raises `UsageError` for what it does not have, and where the library is missing.
+    Raises `UsageError` for any other syntax, and where the library is missing.
     """
     try:
         import re2
@@ -77,7 +77,10 @@ def _tuple(patterns: Iterable[str]) -> tuple[str, ...]:
 
 @attrs.frozen
 class AccessList:
-    """Where a user may go.  Raises `UsageError` for a pattern that is no regular expression."""
+    """The addresses that a user may reach.
+
+    Raises `UsageError` for a pattern that is no regular expression.
+    """
 
     patterns: tuple[str, ...] = attrs.field(converter=_tuple)
     _general: tuple[str, ...] = attrs.field(init=False, eq=False, repr=False)
@@ -100,7 +103,7 @@ class AccessList:
 
     def deciding(self, address: str) -> str | None:
         """Return the first pattern that allows `address`, or None: it is not allowed."""
-        # A host that is called R: nobody who allows reverse remotes means it.
+        # A host with the name R: a pattern for reverse remotes does not mean it.
         like_reverse = _LIKE_REVERSE.match(address) and not address.startswith("R:")
         for pattern in self._general:
             if pattern in _ALL or (not like_reverse and _matches(pattern, address)):

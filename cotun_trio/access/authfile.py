@@ -1,4 +1,4 @@
-"""The users file: who may log in, and where each user may go.
+"""The users file: the users, their passwords, and their access lists.
 
 A JSON object, as the Go programs have it::
 
@@ -8,10 +8,9 @@ A JSON object, as the Go programs have it::
     }
 
 The password may be a hash (`cotun_trio.access.passwords`), the list is that of
-`cotun_trio.access.access_list`.  Go takes what is not quite right for something else (a user
-without a colon for one without a name or a password, the last of two for the only one); here,
-whatever is not quite right is an error that says where, and nothing of the file is used.  No error
-shows a password.
+`cotun_trio.access.access_list`.  Go gives mistakes another meaning (a user without a colon has no
+name and no password; of two with the same name, the last one counts).  Here, every mistake is an
+error that says where it is, and nothing of the file is used.  No error shows a password.
 """
 
 from __future__ import annotations
@@ -45,19 +44,19 @@ MAX_SIZE = 16 * 1024 * 1024
 
 @attrs.frozen
 class AuthFile:
-    """What a users file says."""
+    """The content of a users file."""
 
     users: tuple[User, ...]
     warnings: tuple[str, ...] = ()
-    """What is allowed, but better not so: a line each."""
+    """Advice about things that are allowed, but unsafe: a line each."""
     hashes: Mapping[Cost, str] = attrs.field(factory=dict)
-    """Where each cost of its hashes is found first."""
+    """The place where each cost of its hashes is found first."""
 
 
 def load_authfile(path: str) -> AuthFile:
     """Read a users file.
 
-    Raises `UsageError` that names the file and, for what is wrong in it, line and column.
+    Raises `UsageError` that names the file and, for a fault in it, line and column.
     """
     try:
         with Path(path).open("rb") as file:
@@ -88,8 +87,8 @@ def _fault_of(mode: int, found: AuthFile) -> str | None:
         return "can be changed by everybody: chmod o-w it"
     if mode & stat.S_IROTH and any(user.secret.cost is None for user in found.users):
         return (
-            "has passwords in it and can be read by everybody: chmod o-r it, or put in what "
-            "cotun-trio hash-password makes of them"
+            "has passwords in it and can be read by everybody: chmod o-r it, or put in hashes from "
+            "cotun-trio hash-password"
         )
     return None
 
@@ -122,17 +121,17 @@ class _Object(list[tuple[str, object]]):
     """A JSON object, its names and values in order."""
 
 
-def _at(text: str, position: int, what: str) -> UsageError:
+def _at(text: str, position: int, fault: str) -> UsageError:
     line = text.count("\n", 0, position) + 1
     column = position - text.rfind("\n", 0, position)
-    return UsageError(f"line {line}, column {column}: {what}")
+    return UsageError(f"line {line}, column {column}: {fault}")
 
 
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*+"')
 
 
 def _read_users(text: str, pairs: _Object) -> AuthFile:
-    # All strings are names or patterns, in this order, as far as the file is what it should be.
+    # All strings are names or patterns, in this order, as far as the file is correct.
     places = (found.start() for found in _STRING.finditer(text))
     users: dict[str, User] = {}
     loose: dict[str, str] = {}
@@ -166,7 +165,7 @@ def _read_users(text: str, pairs: _Object) -> AuthFile:
 
 
 class _Hashes:
-    """Where hashes are found in `text`: the first line of each cost, and how many there are."""
+    """The places of hashes in `text`: the first line of each cost, and the number of hashes."""
 
     def __init__(self, text: str) -> None:
         self._text = text

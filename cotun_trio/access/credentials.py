@@ -1,4 +1,4 @@
-"""What somebody logs in with."""
+"""Credentials: a user name and a password, as a client gives them."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ class Credentials:
 
 
 def to_credentials(value: Credentials | tuple[str, str] | None) -> Credentials | None:
-    """Return the credentials that `value` is, perhaps as a user and a password."""
+    """Return the credentials that `value` is, perhaps as a pair of user and password."""
     return Credentials(*value) if isinstance(value, tuple) else value

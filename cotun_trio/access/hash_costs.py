@@ -1,11 +1,12 @@
-"""What the check of a hashed password costs, and which hashes cost too much.
+"""The time that the check of a hashed password takes, and warnings about slow hashes.
 
 Every login computes a hash of each cost in use (`cotun_trio.access.users`), by one of as many
-threads as there are processors.  A hash that takes seconds is a queue at the door, for everybody.
+threads as there are processors.  A hash that takes seconds makes all logins wait.
 
-What is measured is small, since a costly hash may take a quarter of a minute, and a gigabyte: the
-rest follows from it.  The work of argon2id grows with its memory and its passes; that of bcrypt
-doubles with each unit of its cost.  Lanes share the work between threads, and are no less of it.
+A costly hash may take a quarter of a minute, and a gigabyte.  So a smaller one is measured, and the
+time of the costly one follows from it.  The work of argon2id grows with its memory and its passes;
+that of bcrypt doubles with each unit of its cost.  Lanes share the work between threads, and do not
+reduce it.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 SLOW = 0.3
 """Seconds of a processor: with more than that, it checks fewer than three logins a second."""
 BUDGET = 1.0
-"""Seconds for all that is measured at a time, but for the last one; what is beyond is reckoned by
-the largest of its kind."""
+"""Seconds for all measurements together, except the last one; the time of further costs is
+calculated from the largest one of their kind."""
 MAX_WORK = 128 * 1024
 """KiB times passes of an argon2id hash that is computed to be measured, some 0.2 s."""
 MAX_ROUNDS = 11
@@ -35,8 +36,8 @@ def measure(
 ) -> dict[Cost, float]:
     """Return how many seconds of a processor a check of each of `costs` takes.
 
-    Those that are `known` are not measured again.  `clock` gives the seconds of a processor that
-    this thread has had.  A cost is left out where the system has not the memory for a small one.
+    Costs that are `known` are not measured again.  `clock` gives the seconds of a processor that
+    this thread has had.  A cost is left out where there is not enough memory for a small one.
     """
     seconds: dict[Cost, float] = {}
     largest: dict[str, tuple[int, float]] = {}  # work and seconds, by the kind
@@ -62,7 +63,7 @@ def measure(
 
 
 def _sample(cost: Cost) -> Cost:
-    """Return a cost that is no larger, and as much like it as it can be."""
+    """Return a cost of the same kind that is small enough to be measured."""
     if cost[0] == "bcrypt":
         return ("bcrypt", f"{min(int(cost[1]), MAX_ROUNDS):02}")
     memory = min(int(cost[1]), MAX_WORK)
@@ -79,7 +80,8 @@ def slow_hashes(
 ) -> Iterator[tuple[Cost, str]]:
     """Yield a warning about each cost that is too high; `where` says where it is found.
 
-    The last one, with an empty cost, is about all of them together, if that is so of none alone.
+    Where none is too high alone, but all of them together are, the only warning is about that, and
+    has an empty cost.
     """
     slow = False
     for cost, took in seconds.items():

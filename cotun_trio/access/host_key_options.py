@@ -1,8 +1,8 @@
 """The options that say which host key a server has, and the one that makes a new key.
 
 ``--keyfile`` wins over ``--key``, wherever either is given; without them every run has a key of its
-own.  ``--keygen`` heeds ``--key`` but not its variable, as the Go programs: who asks for a new key
-in an environment with a seed in it gets a new one.
+own.  ``--keygen`` heeds ``--key`` but not its variable, as the Go programs: with a seed in the
+environment, a new key is still a new one.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def choose_host_key(
 ) -> HostKey:
     """Return the host key that ``--key`` and ``--keyfile``, or their variables, ask for.
 
-    What is empty counts as not given.  `warn` is called with each line that the user should read.
+    An empty text counts as not given.  `warn` is called with each line that the user should read.
     Raises `UsageError` that names the option or the variable.
     """
     seed_from, seed = _given("--key", seed, SEED_VARIABLE, environment)
@@ -47,7 +47,7 @@ def choose_host_key(
             raise UsageError(f"{file_from}: {error}") from None
     if seed:
         warn(
-            f"{seed_from} is deprecated: whoever guesses the seed has the key.  Run 'cotun-trio "
+            f"{seed_from} is deprecated: a guessed seed is a stolen key.  Run 'cotun-trio "
             "server --key SEED --keygen FILE' once, which keeps the fingerprint, and then give "
             "--keyfile FILE in its place"
         )
@@ -58,7 +58,7 @@ def choose_host_key(
 def _given(
     option: str, text: str | None, variable: str, environment: Mapping[str, str]
 ) -> tuple[str, str | None]:
-    """Return what is given, and by what."""
+    """Return the name of the option or the variable that gives a text, and the text."""
     return (option, text) if text else (variable, environment.get(variable))
 
 

@@ -1,7 +1,7 @@
-"""Host keys: what a server proves itself with.
+"""Host keys: the key pairs by which a server proves that it is the right one.
 
-The keys that are read are those of the ``cryptography`` package; what the SSH engine signs with is
-paramiko's class for the kind.
+Keys are read by the ``cryptography`` package; the SSH engine signs with paramiko's class for the
+kind.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ HostKey: TypeAlias = paramiko.PKey
 RSA_BITS = (2048, 16384)
 """The least that is still safe (RFC 8332 section 5.1), and the most that OpenSSL verifies."""
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-"""Those of RFC 5656 section 10.1."""
+"""The curves of RFC 5656 section 10.1."""
 
 
 def generate_private_key() -> ec.EllipticCurvePrivateKey:

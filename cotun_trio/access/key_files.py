@@ -1,4 +1,4 @@
-"""Files with a host key in them: read with suspicion, written for nobody but their owner."""
+"""Files with a host key in them: read with care, written for their owner only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def load_host_key(text: str, warn: Callable[[str], None]) -> HostKey:
 
     `warn` is called with a line where a file is open to others than its owner.  Raises
     `UsageError`, which shows nothing of the key, nor `text` unless there is a file of that name:
-    it may be a key that somebody wrote in the wrong form.
+    it may be a key in the wrong form.
     """
     if is_ck_key(octets := text.encode("utf-8", "surrogateescape")):
         try:
@@ -53,7 +53,7 @@ def load_host_key(text: str, warn: Callable[[str], None]) -> HostKey:
 
 
 def _read(path: str) -> tuple[bytes, int]:
-    """Return what is in a file, up to a byte more than is allowed, and its mode."""
+    """Return the content of a file, up to a byte more than is allowed, and its mode."""
     number, reason = errno.ENOENT, ""
     try:
         with Path(path).open("rb") as file:
@@ -70,9 +70,9 @@ def _read(path: str) -> tuple[bytes, int]:
 def write_key_file(path: str, text: str, *, force: bool) -> None:
     """Make a file with `text` in it that only its owner can read.
 
-    A symbolic link is never followed.  A file that is there is left alone, but replaced at once and
-    as a whole with `force`; anything that is not a regular file is left alone in any case.  Raises
-    `UsageError` that says why there is no new file.
+    A symbolic link is never followed.  A file that exists is replaced, as a whole, with `force`
+    only; and never one that is not a regular file.  Raises `UsageError` that says why there is no
+    new file.
     """
     shown = escape(path)
     try:

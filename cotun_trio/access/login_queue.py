@@ -1,11 +1,11 @@
-"""The order in which passwords are checked, of which each may take a second of a processor.
+"""The order in which passwords are checked; each check may take a second of a processor.
 
-A source whose checks have been wrong of late waits for those with fewer wrong ones, and for those
-that have logged in before.  Among equals, the one that came last goes first: where they wait at
-all there are too many, and the ones that came first are the nearest to their deadlines.  So thirty
-guessers hold a good login up for no longer than the check that is running, also with the first
-guess of each, of which nobody can know yet that it is one.  The one that has waited longest is
-passed over `PATIENCE` times in a row and not more often: nobody waits for ever.
+A source with wrong checks of late waits for sources with fewer wrong ones, and for sources that
+have logged in before.  Among equals, the one that came last goes first: where they wait at all
+there are too many, and the ones that came first are the nearest to their deadlines.  So thirty
+guessers hold a good login up for no longer than the check that is running.  That holds for the
+first guess of each, too, which cannot be known as one yet.  The one that has waited longest is
+passed over `PATIENCE` times in a row at most: no source waits for ever.
 
 A source is checked by one thread at a time.  One that has gone away keeps its thread busy all the
 same, and does not get another one before that is done.
@@ -28,8 +28,8 @@ PATIENCE = 8
 FORGET = 600.0
 """Seconds after its last wrong check for which a source waits for others."""
 MAX_SOURCES = 65_536
-"""Sources that are remembered for wrong checks, and as many for good ones, some 10 MB each.  To
-have more of them is to have as many that nobody knows."""
+"""Sources that are remembered for wrong checks, and as many for good ones, some 10 MB each.  An
+attacker with more sources than that has as many unknown ones anyway."""
 
 
 @attrs.define(eq=False)
@@ -58,7 +58,7 @@ class LoginQueue:
         self._threads = threads
         self._running: set[str] = set()  # sources that have a thread
         self._waiting: dict[str, Turn] = {}  # in the order in which they came
-        self._passed_over = 0  # turns since the first of those that could have had one
+        self._passed_over = 0  # turns since the first source in line could have had one
         self._wrong: dict[str, _Wrong] = {}  # the last one comes last
         self._good: dict[str, None] = {}  # sources that have logged in, the last one last
 

@@ -1,9 +1,9 @@
 """Passwords as a users file has them: plain, or hashed by bcrypt or argon2id.
 
-What looks like a hash is one, or an error, and never a plain password: a hash of a kind that we do
-not know, taken for a password, would let whoever has read the file log in with it.
+A text that looks like a hash is a hash, or an error, and never a plain password.  Otherwise, a hash
+of an unknown kind would be taken for a password, and a reader of the file could log in with it.
 
-The libraries let other threads run while they hash, so that belongs into one.
+The libraries let other threads run while they hash, so hashing is for a thread.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from cotun_trio.errors import UsageError
 
 Scheme: TypeAlias = Literal["argon2id", "bcrypt"]
 Cost: TypeAlias = tuple[str, ...]
-"""What the time of a check depends on; equal for hashes that take the same."""
+"""The parameters that decide the time of a check; equal for hashes that take the same."""
 
 BCRYPT_ROUNDS = 12
 """2¹² rounds, some 0.2 s: the least that is common today."""
 MAX_BCRYPT_ROUNDS = 16
 BCRYPT_OCTETS = 72
-"""Of a password; bcrypt does not look at more."""
+"""Octets of a password that bcrypt looks at."""
 ARGON2_MEMORY, ARGON2_PASSES, ARGON2_LANES = 19_456, 2, 1
 """KiB, passes and lanes: the second recommendation of OWASP's Password Storage Cheat Sheet, some
 20 ms.  A server may have to check many at a time."""
 MAX_ARGON2 = (1024 * 1024, 64, 64)
-"""A gigabyte for each login would serve nobody but an attacker."""
+"""The same at most.  More than a gigabyte for each login would only serve an attacker."""
 MAX_ARGON2_WORK = 4 * 1024 * 1024
-"""KiB times passes: some 15 s, in which one of few threads is busy for whoever wants to log in."""
+"""KiB times passes: some 15 s, in which a login keeps one of few threads busy."""
 
 # The last characters of salt and value have bits to spare.  Where these are not zero, the library
 # raises a ValueError for the salt, and finds no password right for the value.
@@ -49,14 +49,14 @@ _ARGON2 = re.compile(  # with 8 to 64 octets of salt, 16 to 64 of value
     r"\$argon2id\$v=19\$m=([1-9][0-9]{0,8}),t=([1-9][0-9]{0,8}),p=([1-9][0-9]{0,8})"
     r"\$([A-Za-z0-9+/]{11,86})\$([A-Za-z0-9+/]{22,86})"
 )
-# crypt(5) and what else is found in such files, perhaps after a blank that slipped in.
+# crypt(5) and other forms that are found in such files, perhaps after a blank by mistake.
 _HASH = re.compile(r"\s*\$((1|2[a-z]?|[35678]|g?y|md5|sha1|apr1|scrypt|pbkdf2[\w-]*)[$,]|argon2)")
 _KEY = secrets.token_bytes(32)
 
 
 @attrs.frozen
 class Secret:
-    """What a password is held against.  Two are equal when their texts are."""
+    """A plain password or a hash, to check passwords by.  Two are equal when their texts are."""
 
     _text: str = attrs.field(repr=False)
     cost: Cost | None = None
@@ -67,7 +67,7 @@ class Secret:
         """Read a plain password or a hash.
 
         Raises `UsageError`, which shows nothing of it, for a hash that is damaged, of a kind or a
-        cost that we do not take, or not to be had here.
+        cost that is not accepted, or not available here.
         """
         if found := _BCRYPT.fullmatch(text):
             if not 4 <= int(found[1]) <= MAX_BCRYPT_ROUNDS:
@@ -85,7 +85,7 @@ class Secret:
     def matches(self, password: str) -> bool:
         """Return whether `password` is the right one.
 
-        Takes tens of milliseconds where there is a `cost`, whatever the password.  Raises
+        Takes tens of milliseconds where there is a `cost`, the same for every password.  Raises
         `MemoryError` where the system has not as much left as an argon2id hash asks for.
         """
         try:
@@ -93,7 +93,7 @@ class Secret:
         except UnicodeEncodeError:
             return False
         if self.cost is None:
-            # Digests have the same length, whatever the passwords have.
+            # Digests have the same length; passwords have not.
             mine = self._text.encode("utf-8", "surrogatepass")
             return hmac.compare_digest(_digest(octets), _digest(mine))
         if self.cost[0] == "bcrypt":
@@ -132,13 +132,13 @@ def _argon2_cost(found: re.Match[str]) -> Cost:
 
 
 def _is_base64(text: str) -> bool:
-    """Return whether any octets come out as `text`: or no password is right, and that at once."""
+    """Return whether `text` is the base64 of some octets; if not, no password could be right."""
     return len(text) % 4 != 1 and _unpadded(base64.b64decode(text + "==")) == text
 
 
 @functools.cache
 def _check_argon2() -> None:
-    """Raise `UsageError` where argon2id cannot be had: better now than when somebody logs in."""
+    """Raise `UsageError` where argon2id is not available: better now than at the first login."""
     try:
         Argon2id(salt=bytes(16), length=16, iterations=1, lanes=1, memory_cost=8).derive(b"")
     except UnsupportedAlgorithm:
@@ -146,7 +146,7 @@ def _check_argon2() -> None:
 
 
 def decoy(cost: Cost) -> Secret:
-    """Return a secret that takes as long as others of this `cost`, and that nobody knows."""
+    """Return a random secret whose check takes as long as others of this `cost`."""
     if cost[0] == "bcrypt":
         # 23 octets are 31 characters, of which the last has two bits to spare.
         salt = bcrypt.gensalt(int(cost[1])).decode("ascii")
@@ -164,7 +164,7 @@ def hash_password(password: str, scheme: Scheme = "argon2id") -> str:
     """Return the hash of `password` as a users file takes it.
 
     Raises `UsageError` for a password that is not Unicode or that bcrypt would not see as a whole,
-    and where argon2id cannot be had.
+    and where argon2id is not available.
     """
     try:
         octets = password.encode()

@@ -1,8 +1,8 @@
 """Private keys in PEM files, as ``openssl``, ``ssh-keygen`` and ACME clients write them.
 
 Taken are SEC 1 (RFC 5915), PKCS #1 (RFC 8017, A.1.2), PKCS #8 (RFC 5958) and OpenSSH's own format
-(its PROTOCOL.key).  What else is in the file, such as curve parameters, a certificate or comments,
-is passed over.
+(its PROTOCOL.key).  Other parts of the file, such as curve parameters, a certificate or comments,
+are passed over.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY-----")
 
 
 def decode_pem_key(data: bytes) -> PrivateKeyTypes:
-    """Return the only private key in `data`, of whatever kind.
+    """Return the only private key in `data`, of any kind.
 
     Raises `UsageError` where there is none, more than one, one that is broken or one that is
     encrypted; it shows nothing of the key.

@@ -1,10 +1,10 @@
-"""What failed logins cost their source: time, and in the end the door.
+"""Penalties for the sources of failed logins: delays, and bars.
 
-The answer to each is held back for a while, and whoever fails too often in too short a time is
-barred: for a minute at first, for twice as long each further time.  sshd has had the like since
-OpenSSH 9.8 (PerSourcePenalties in sshd_config(5)), and fail2ban for other programs.
+The answer to each failure is held back for a while.  A source that fails too often in too short a
+time is barred: for a minute at first, for twice as long each further time.  sshd has had the like
+since OpenSSH 9.8 (PerSourcePenalties in sshd_config(5)), and fail2ban has it for other programs.
 
-A good login takes nothing back: somebody with one password would guess for ever at another's.
+A good login takes nothing back: otherwise, a user could guess the password of another one for ever.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ FIRST_DELAY, MAX_DELAY = 0.1, 2.0
 """Seconds before the answer to the first failure, which is a typing error mostly, and to the later
 ones, each twice the one before."""
 FIRST_BAR, MAX_BAR = 60.0, 3600.0
-"""Seconds at the door."""
+"""Seconds of the first bar, and of the longest one."""
 FORGET = 2 * MAX_BAR
 """Seconds after its last failure for which a source's earlier bars count."""
 MAX_SOURCES = 65_536
-"""Sources that are remembered, for IPv4 and for IPv6 each, so that who has many of these cannot
-have those forgotten."""
+"""Sources that are remembered, for IPv4 and for IPv6 each: an attacker with many addresses of one
+kind cannot have sources of the other kind forgotten."""
 
 
 @attrs.frozen
 class Verdict:
-    """What a failed login costs."""
+    """The penalty for a failed login."""
 
     delay: float
     """Seconds for which its answer is held back."""
@@ -39,10 +39,10 @@ class Verdict:
 
 @attrs.define
 class _Record:
-    """What a source has done."""
+    """The failed logins of a source, and its bars."""
 
     failures: deque[float] = attrs.field(factory=deque)
-    """When it failed in the last minute, but for what it was barred for already."""
+    """The times of failures in the last minute; empty after a bar."""
     failed_at: float = -math.inf
     bars: int = 0
     barred_until: float = -math.inf
@@ -60,7 +60,7 @@ class Penalties:
         self._records: dict[bool, dict[str, _Record]] = {False: {}, True: {}}
 
     def failed(self, source: str, now: float) -> Verdict:
-        """Note a failed login of `source`, and say what it costs."""
+        """Note a failed login of `source`; return the penalty."""
         if not self._per_minute:
             return Verdict(0.0)
         records = self._records[":" in source]
@@ -99,7 +99,7 @@ class Penalties:
 
     @staticmethod
     def _make_room(records: dict[str, _Record], now: float) -> None:
-        """Forget who failed so long ago that it does not matter, or at least the first of all."""
+        """Forget sources that failed so long ago that it does not matter; at least the first."""
         while records:
             first = next(iter(records))
             if len(records) < MAX_SOURCES and now - records[first].failed_at <= FORGET:

@@ -1,8 +1,8 @@
 """Keys made from a seed, ``--key SEED``: the same ones as the Go programs make.
 
-They are for those who have given fingerprints of such keys away: the seed is hashed 2048 times, and
-then feeds what Go's ``ecdsa.GenerateKey`` was up to Go 1.19.  Such a key is worth
-as much as its seed is hard to guess: 2048 hashes take a millisecond.
+They are for users whose clients know the fingerprints of such keys.  The seed is hashed 2048 times,
+and is then the randomness of ``ecdsa.GenerateKey`` as it was up to Go 1.19.  Such a key is only as
+safe as its seed is hard to guess: 2048 hashes take a millisecond.
 """
 
 from __future__ import annotations

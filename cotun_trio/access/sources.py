@@ -1,4 +1,4 @@
-"""Where a connection comes from, as far as limits and penalties tell one source from another."""
+"""The source of a connection, as limits and penalties count it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import ipaddress
 
 
 def source_of(host: str) -> str:
-    """Return what the address `host` counts as.
+    """Return the source that the address `host` belongs to.
 
-    An IPv4 address is one source, an IPv4-mapped IPv6 one is the same.  Of other IPv6 addresses,
-    everybody has at least a /64 (RFC 6177), and can use a new one for every try: the network is the
-    source.  What is no address is a source itself.
+    An IPv4 address is one source, and the IPv4-mapped IPv6 address is the same.  Of other IPv6
+    addresses, everybody has at least a /64 (RFC 6177), and can use a new one for every try: the
+    network is the source.  A text that is no address is a source itself.
     """
     if ":" not in host:
         return host

@@ -1,13 +1,13 @@
-"""How many connections there may be that have not logged in: in all, and of one source.
+"""Limits on the connections that have not logged in: on all of them, and on those of one source.
 
 Such a connection costs memory and a place in a table, and its peer has shown nothing yet.  sshd has
 the same as MaxStartups and PerSourceMaxStartups (sshd_config(5)).  As there, new ones are refused
-at random once half of the places are taken, and the more of them the fewer places are left: nobody
-who holds most of the places keeps all others out.  Of one source, whose connections are mostly of
-one owner, the limit is exact.
+at random once half of the places are taken, and the more of them the fewer places are left: a peer
+that holds most of the places cannot keep all others out.  Of one source, whose connections mostly
+have one owner, the limit is exact.
 
-A connection that has become one of the back end's clients, which it may be for hours, leaves the
-crowd, and keeps its place for its source.
+All these connections together are the *crowd*.  A connection to the back end, which may last for
+hours, leaves the crowd, and keeps its place for its source.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from cotun_trio.counts import Count
 
 MAX_TOLD = 1000
-"""Sources that the log is known to have; beyond that, it gets the same line again."""
+"""Sources that are remembered as told in the log; beyond that, it gets the same line again."""
 _CHANCE = random.SystemRandom()
 
 
 class SourceCounts(Protocol):
-    """How many there are of each source, or of each user; other processes may count there, too."""
+    """Counts for each source, or each user; other processes may count there, too."""
 
     def of(self, source: str) -> int:
-        """Return how many there are of a source."""
+        """Return the count of a source."""
 
     def change(self, source: str, by: int) -> None:
-        """Count one of a source, `by` 1, or no longer, by -1."""
+        """Change the count of a source: `by` is 1 or -1."""
 
 
 class OwnSourceCounts:
@@ -126,7 +126,7 @@ class Startups:
         self._say = say
         self._chance = chance
         self._told_of_crowd: set[str] = set()  # lines that the log has about it
-        self._told: set[str] = set()  # sources that are full, and the log has it
+        self._told: set[str] = set()  # full sources that the log has a line about
 
     def enter(self, source: str | None) -> Startup | None:
         """Return a place, or None where there is no room.

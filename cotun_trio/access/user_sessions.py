@@ -1,9 +1,9 @@
-"""How many sessions at a time a user may have that has logged in.
+"""Limits on the sessions of one user at a time.
 
 Each costs memory and a descriptor, and without a limit, one user could take those of all others.
-Where there are no users, everybody is the same one, and there is no limit.  But the last
-descriptors, which are kept for those who come, are for one session of each user, or of each source
-where there are no users.
+Where there are no users, all clients are the same user, and there is no limit.  But the last
+descriptors, which are kept for logins, are for one session of each user, or of each source where
+there are no users.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ class UserSessions:
     ) -> UserSession | None:
         """Return a place for a session of `owner`, or None where there is no room.
 
-        `limited` says that the owner is a user, and no other thing that sessions are counted by;
-        `scarce` that each owner can have only one more, and none that has one already.
+        `limited` says that the owner is a user, not a source; `scarce` that only an owner without
+        a session can have one.
         """
-        there = self._counts.of(owner)
-        if (limited and 0 < self._limit <= there) or (scarce and there):
+        present = self._counts.of(owner)
+        if (limited and 0 < self._limit <= present) or (scarce and present):
             return None
         self._counts.change(owner, 1)
         return UserSession(self._counts, owner)

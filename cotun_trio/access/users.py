@@ -1,4 +1,4 @@
-"""Who may log in, and where each of them may go."""
+"""The users of a server: the check of a login, and the access list of each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class User:
-    """Somebody who may log in."""
+    """A user of a server: a name, a password, and an access list."""
 
     name: str
     secret: Secret = attrs.field(repr=False)
@@ -35,7 +35,7 @@ class Users:
         self.costs: frozenset[Cost] = frozenset(
             cost for user in self._by_name.values() if (cost := user.secret.cost) is not None
         )
-        """What checks of passwords take time.  None of them does where this is empty."""
+        """The costs of all hashes in use.  Where this is empty, no check takes time."""
 
     @property
     def everybody(self) -> bool:
@@ -52,10 +52,10 @@ class Users:
     def verify(self, name: str, password: str) -> User | None:
         """Return the user `name` if this is the password, and None if not.
 
-        A hash of every cost in use is checked, against a decoy where the user has none of it: so
-        every answer takes the same time, whether there is such a user or not, whatever kind of
-        password it has.  That time is tens of milliseconds for each of `costs`; the hashes let
-        other threads run meanwhile.
+        A hash of every cost in use is checked, against a decoy where the user has none of it.  So
+        every answer takes the same time, whether there is such a user or not, and with every kind
+        of password.  That time is tens of milliseconds for each of `costs`; the hashes let other
+        threads run meanwhile.
         """
         if self.everybody:
             return self.find(name)

@@ -1,9 +1,8 @@
 """The configuration file: a table for each command, with the names of its options.
 
-The file fills in what neither the command line nor the environment says; cyclopts does that.  Here
-is what it leaves: the file is named by an option, a name that does not exist is an error that shows
-the nearest one that does, and SERVER and REMOTE, which have no names, put aside what the file has
-for them.
+The file fills in options that neither the command line nor the environment gives; cyclopts does
+that.  The rest is here: the file is named by an option, an unknown name is an error that shows the
+nearest one that exists, and SERVER and REMOTE, which have no names, replace the values of the file.
 """
 
 from __future__ import annotations
@@ -61,7 +60,7 @@ def load_config(path: str) -> dict[str, dict[str, Any]]:
 
 
 def warnings_about(path: str | None) -> list[str]:
-    """Return what is allowed with a configuration file, but better not so: a line each."""
+    """Return advice about a configuration file with unsafe modes: a line each."""
     if path is None:
         return []
     try:
@@ -79,7 +78,7 @@ def warnings_about(path: str | None) -> list[str]:
 
 
 def fill_in(app: App, commands: Sequence[str], arguments: ArgumentCollection) -> None:
-    """Take from the file of ``--config`` what has no value yet (a config of cyclopts).
+    """Fill in options without a value from the file of ``--config`` (a config of cyclopts).
 
     Raises `UsageError`.
     """

@@ -1,6 +1,6 @@
 """HTTP in front of the tunnel: the first request decides what a connection becomes.
 
-* `front`: reads requests, and answers those that are not our upgrade.
-* `gateway`: passes them to the back end instead, where there is one.
-* `forwarding`: the headers that a gateway changes, and the proxies that it believes.
+* `front`: the requests of a connection, and the answers to requests for no tunnel.
+* `gateway`: requests passed on to the back end, and its responses passed back.
+* `forwarding`: the headers that a gateway changes, and the proxies that it trusts.
 """

@@ -1,8 +1,8 @@
-"""What a gateway changes in heads that it passes on (RFC 9110 section 7.6), and whom it believes.
+"""The headers that a gateway changes (RFC 9110 section 7.6), and the proxies that it trusts.
 
-Where a request has come from is known from its socket.  What a client claims about that besides
-(``X-Forwarded-For`` and its kin, ``Forwarded``) is dropped, unless the socket's peer is a proxy
-that the user trusts: then its claims are kept, and the proxy is added to them.
+The origin of a request is known from its socket.  Other claims about it (``X-Forwarded-For`` and
+its kin, ``Forwarded``) are dropped, unless the socket's peer is a proxy that the user trusts: then
+its claims are kept, and the proxy is added to them.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _CLAIMS = {
 
 @attrs.frozen
 class Origin:
-    """Where a request has come from."""
+    """The origin of a request, as its socket shows it."""
 
     host: str
     """The address of the socket's peer."""
@@ -53,7 +53,7 @@ class Origin:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether the socket's peer is one of those."""
+        """Whether the socket's peer is one of these proxies."""
         return is_within(self.host, self.trusted)
 
     def client(self, headers: Headers) -> str:
@@ -66,7 +66,7 @@ class Origin:
             try:
                 ipaddress.ip_address(address)
             except ValueError:
-                break  # whatever that is, nobody beyond it can be believed
+                break  # a malformed claim: nothing in front of it can be believed
             client = address
             if not is_within(address, self.trusted):
                 break
@@ -102,7 +102,7 @@ def is_upgrade(headers: Headers) -> bool:
 
 def _end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
     named = {member.lower() for member in _values(headers, b"connection")}
-    # What says how long a message is must not be named away (that would make two of one).
+    # A client must not have a length removed by naming it there (that would make two messages).
     named -= {b"content-length", b"host", b"transfer-encoding"}
     return [(key, value) for key, value in headers if key not in _HOP_BY_HOP | named]
 
@@ -124,7 +124,7 @@ def request_headers(
 def _provenance(
     headers: Headers, origin: Origin, claims: Mapping[bytes, bytes]
 ) -> list[tuple[bytes, bytes]]:
-    """Return the headers that say where a request has come from; `claims` are believed."""
+    """Return the headers that name the origin of a request; `claims` are believed."""
     host = b"".join(value for key, value in headers if key == b"host")
     proto = b"https" if origin.tls else b"http"
     addresses = _values(headers, b"x-forwarded-for") if claims else []
@@ -139,7 +139,7 @@ def _provenance(
 
 
 def _hop_by_hop(headers: Headers) -> list[tuple[bytes, bytes]]:
-    """Return what is said to the back end about the body, as the client has said it to us."""
+    """Return the headers about the body for the back end, as the client has sent them to us."""
     result = []
     if any(key == b"transfer-encoding" for key, _ in headers):
         result.append((b"transfer-encoding", b"chunked"))

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.dialect import Dialect
 
 MAX_HEAD = 8 * 1024
-"""Bytes of a request head: what Apache and nginx take by default."""
+"""Bytes of a request head: as many as Apache and nginx take by default."""
 HEAD_TIMEOUT = 10.0
 """Seconds for the whole head; the same again for the response to be taken."""
 IDLE_TIMEOUT = 60.0
@@ -38,16 +38,16 @@ IDLE_TIMEOUT = 60.0
 GRACE = 30.0
 """Seconds that a client is waited for, in all, while a request and its response go on, ..."""
 RATE = 1024
-"""... and the bytes that earn it one more.  Who is slower than that is no browser."""
+"""... and the bytes that earn it one more.  No browser is slower than that."""
 MAX_DRAINED = 64 * 1024
-"""Bytes of a request body that are read and dropped, lest a reset overtake the response."""
+"""Bytes of a request body that are read and dropped, so that no reset overtakes the response."""
 _ORIGIN = re.compile(rb"\Ahttps?://[^/?]*", re.IGNORECASE)
 
 
 class HeadError(ProtocolError):
-    """A request that is not to be answered by anything but an error; `status` says which.
+    """A request that gets no other answer than an error, which has this `status`.
 
-    `retry_after` is in seconds.  A `quiet` one is not worth a line in everybody's log.
+    `retry_after` is in seconds.  A `quiet` one is in the log with --verbose only.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Front:
         self._moved = 0  # bytes that it has sent or taken since then
 
     def close_soon(self) -> None:
-        """Take no other request than the first, or the one that there is."""
+        """Take no other request after the first, or the present one."""
         self.closing = True
         self._idle.cancel()
 
@@ -196,7 +196,7 @@ class Front:
 
     @contextlib.contextmanager
     def _patience(self) -> Iterator[None]:
-        """Wait for the client in the block, but not for ever with a trickle now and then."""
+        """Wait for the client in the block; but not for ever where it sends bytes now and then."""
         started = trio.current_time()
         left = GRACE + self._moved / RATE - self._waited
         with trio.move_on_after(max(left, 0)) as scope:
@@ -242,7 +242,7 @@ def asks_for_websocket(request: Request) -> bool:
 
 
 def upgrade_head(request: Request, dialect: Dialect) -> bytes:
-    """Return a request head with what trio-websocket needs of `request`, and nothing else."""
+    """Return a request head with the only fields of `request` that trio-websocket needs."""
     lines = [
         b"GET / HTTP/1.1",
         b"Host: localhost",
@@ -259,7 +259,7 @@ def upgrade_head(request: Request, dialect: Dialect) -> bytes:
 
 
 async def respond(transport: Transport, request: Request, version: str) -> HTTPStatus:
-    """Answer an ordinary request, and return the status.  `version` is what ``/version`` says."""
+    """Answer an ordinary request, and return the status.  `version` is for ``/version``."""
     path = request.path
     if path == b"/health":
         status, body = HTTPStatus.OK, b"OK\n"
@@ -303,7 +303,7 @@ async def _send_response(
 ) -> None:
     """Send a whole response, with `more` header lines, and end the connection in order.
 
-    That is the last of its connection: with no back end behind us, nobody makes many.
+    That is the last of its connection: with no back end behind us, no client makes many.
     """
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"

@@ -1,12 +1,12 @@
-"""The gateway: what is no tunnel goes to the back end, and comes back as if that were here.
+"""The gateway: requests for no tunnel go to the back end, and its responses come back.
 
 Both sides are h11's, one connection each, with a pump for either direction between them: nothing is
-collected, and whoever is slow slows the other side down.  httpcore, which has Trio support, would
-be less to write; but it drops 1xx responses and trailers, and does not read a response before the
+collected, and a slow side slows the other one down.  httpcore, which has Trio support, would be
+less to write; but it drops 1xx responses and trailers, and does not read a response before the
 whole request has gone.
 
-A message is taken apart and put together again, so that what two parsers could read differently
-never gets to the second one.  A length and chunks at once are refused (RFC 9112 section 6.1).
+A message is taken apart and put together again, so that a text that two parsers could read in two
+ways never gets to the second one.  A length and chunks at once are refused (RFC 9112 section 6.1).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MAX_HEAD = 64 * 1024
 
 
 class BackEndFailed(ConnectionLost):
-    """The back end has not done its part; `status` is what the client is told."""
+    """The back end has not done its part; `status` is for the client."""
 
     def __init__(self, status: HTTPStatus, reason: str) -> None:
         super().__init__(f"back end: {reason}")
@@ -49,7 +49,7 @@ class BackEndFailed(ConnectionLost):
 
 
 class BackEnd:
-    """Where requests go.  `tls` is for a URL with TLS; `timeout` is in seconds."""
+    """The server behind us.  `tls` is for a URL with TLS; `timeout` is in seconds."""
 
     def __init__(self, url: ServerUrl, *, tls: ssl.SSLContext | None, timeout: float) -> None:
         self.url = url
@@ -102,8 +102,8 @@ class Gateway:
     async def forward(self, request: Request, origin: Origin) -> bool:
         """Pass `request` on, and the response back; return whether another one can follow.
 
-        Raises `HeadError` with what the client is to be told, and other `CotunError` where it is
-        too late for that.
+        Raises `HeadError` for an error that can be sent to the client, and other `CotunError` where
+        it is too late for that.
         """
         _refuse_what_is_ambiguous(request)
         upgrade = request.http_version == b"1.1" and forwarding.is_upgrade(request.headers)
@@ -126,7 +126,7 @@ class Gateway:
             self.close()
             failures.insert(0, HeadError(error.status, str(error)))
         if failures:
-            if self._answered:  # what has begun can only be broken off
+            if self._answered:  # a response that has begun can only be broken off
                 close(self._front.transport.sock, reset=True)
                 raise ConnectionLost(str(failures[0]))
             raise failures[0]
@@ -285,7 +285,7 @@ def _has_news(transport: Transport) -> bool:
 
 
 def _refuse_what_is_ambiguous(request: Request) -> None:
-    """Raise `HeadError` for what others may read in another way than h11 does."""
+    """Raise `HeadError` for a request that others may read in another way than h11 does."""
     if request.method == b"CONNECT":
         raise HeadError(HTTPStatus.METHOD_NOT_ALLOWED, "CONNECT, and this is no proxy")
     if request.values(b"content-length") and request.values(b"transfer-encoding"):

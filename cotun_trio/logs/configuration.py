@@ -1,4 +1,4 @@
-"""What the program's log looks like, and where it goes."""
+"""The form of the program's log, and its output."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def configure(
     """Send the lines to `stream`, which is standard error if None.
 
     With `verbose`, there are also lines about single connections, and with `trace` about single
-    messages; with `json_lines`, each is a JSON object.  What the stream is decides about the rest:
+    messages; with `json_lines`, each is a JSON object.  The kind of stream decides about the rest:
     a terminal gets colours, unless ``NO_COLOR`` says otherwise (no-color.org), and systemd's
     journal gets the priority of each line (sd-daemon(3)), and no time, since it has its own.
 
-    A stream with a descriptor is written to without waiting for its reader: what has no room is
+    A stream with a descriptor is written to without waiting for its reader: lines without room are
     dropped, and counted (`cotun_trio.logs.output`).
 
     `process` are pairs that tell this process from others that write to the same stream.

@@ -37,7 +37,7 @@ class Limit(Protocol):
 class Context(logging.LoggerAdapter[logging.Logger]):
     """A logger that begins every line with ``key=value`` pairs.
 
-    With a `limit`, what is above that is left out.
+    With a `limit`, lines above it are left out.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Context(logging.LoggerAdapter[logging.Logger]):
 
     @property
     def prefix(self) -> str:
-        """What lines begin with."""
+        """The pairs that lines begin with, as text."""
         if self._prefix is None:
             pairs = _process | dict(self.pairs)
             self._prefix = " ".join(f"{key}={value}" for key, value in pairs.items())
@@ -107,7 +107,7 @@ class Context(logging.LoggerAdapter[logging.Logger]):
         self.log(logging.ERROR, msg, *args, **{**kwargs, "exc_info": is_new})
 
     def make_record(self, level: int, msg: str, *args: object) -> logging.LogRecord:
-        """Return what `log` would log, for somebody who has to write it by other means."""
+        """Return the record that `log` would log, for a caller that writes it by other means."""
         form, args, extra = self._in_context(msg, args)
         return self.logger.makeRecord(
             self.logger.name, level, __file__, 0, form, args, None, extra=extra
@@ -116,7 +116,7 @@ class Context(logging.LoggerAdapter[logging.Logger]):
     def _in_context(
         self, msg: object, args: tuple[object, ...]
     ) -> tuple[object, tuple[object, ...], dict[str, object] | None]:
-        """Return a message with the context before it, and what says so in the record."""
+        """Return a message with the context before it, and the attributes of its record."""
         prefix = self.prefix
         if not prefix:
             return msg, args, None

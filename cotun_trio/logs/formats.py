@@ -1,4 +1,4 @@
-"""The forms of a line: text, with colours or without, JSON, and what systemd's journal reads."""
+"""The forms of a line: text, with colours or without, JSON, and the form of systemd's journal."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def make_formatter(
 
 
 def is_journal(stream: Stream | None, environment: Mapping[str, str]) -> bool:
-    """Return whether what is written to `stream` goes to systemd's journal (systemd.exec(5))."""
+    """Return whether `stream` leads to systemd's journal (systemd.exec(5))."""
     try:
         assert stream is not None
         status = os.fstat(stream.fileno())
@@ -70,7 +70,7 @@ def has_colours(stream: Stream | None, environment: Mapping[str, str]) -> bool:
 def shorten(text: str, excess: int) -> str:
     """Return `text` with `excess` bytes less, in UTF-8: without its middle.
 
-    The beginning of a line says what it is about, the end of a traceback what happened.
+    The beginning of a line names its subject, and the end of a traceback the error.
     """
     data = text.encode(errors="backslashreplace")
     kept = max(len(data) - excess - len(_ELLIPSIS.encode()), 0)

@@ -1,7 +1,7 @@
-"""Limits on what others can have us log: what a source says above its rate is one number.
+"""Limits on the lines that others can have us log: above its rate, a source gets one number.
 
-A source is whatever can be to blame: where a client comes from (`cotun_trio.access.sources`), a
-server, "local connections".  What the program says of itself has no limit.  Of several workers,
+A source is anything that can cause lines: the source of a client (`cotun_trio.access.sources`), a
+server, "local connections".  Lines of the program about itself have no limit.  Of several workers,
 each counts by itself.
 """
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 LINES = 50
 """Lines in a second: more than anybody reads."""
 DEBUG_LINES = 500
-"""The same for those at DEBUG: whoever asks for them wants to see single connections."""
+"""The same at DEBUG, where users want to see single connections."""
 TRACEBACK = 50
 """Lines that one with a traceback counts as."""
 
 
 class Limits:
-    """Those of one server or client, in whose `log` the numbers are told.  `run` it."""
+    """The limits of one server or client; the numbers are told in its `log`.  `run` it."""
 
     def __init__(self, log: Context) -> None:
         self._log = log
@@ -52,7 +52,10 @@ class Limits:
         return admitted
 
     async def run(self) -> None:
-        """Tell what was left out when its second is over, until cancelled, and then the rest."""
+        """Log the numbers of lines left out, when each second is over, until cancelled.
+
+        The numbers of the last second are logged then.
+        """
         try:
             while True:
                 await self._excess.wait()

@@ -12,8 +12,8 @@ writes.  So it depends on what the descriptor is:
   process takes between the two;
 * everything else, such as a file, never waits for a reader.
 
-A line of up to PIPE_BUF bytes goes into a pipe whole or not at all, whoever else writes to it
-(pipe(7)).
+A line of up to PIPE_BUF bytes goes into a pipe whole or not at all, also where other processes
+write to it (pipe(7)).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Nonblocking:
     _resources: contextlib.ExitStack
 
     def close(self) -> None:
-        """Close what belongs to this way; the descriptor that it was made for stays open."""
+        """Close the descriptors of our own; the one that it was made for stays open."""
         self._resources.close()
 
 
@@ -75,7 +75,7 @@ _DONTWAIT = socket.MSG_DONTWAIT
 
 
 def _reopened(descriptor: int) -> int | None:
-    """Return a description of our own for what `descriptor` leads to; None if there can be none."""
+    """Return an open file description of our own for the same file; None if there can be none."""
     before = os.fstat(descriptor)
     if before.st_rdev == _PTMX:
         return None

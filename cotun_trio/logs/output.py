@@ -1,8 +1,8 @@
 """Lines on their way to a descriptor: written at once, kept for a while, or dropped and counted.
 
-Nothing here waits for whoever should read them.  Lines without room are kept up to a limit, the
-rest is counted, and the count is written when all that was kept has been.  `Output.run` does that
-as soon as there is room; without it, the next line does.
+Nothing here waits for a reader.  Lines without room are kept up to a limit; the others are counted,
+and the count is written behind the kept lines.  `Output.run` does that as soon as there is room;
+without it, the next line does.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
 MAX_LINE = 4096
-"""Bytes of a line, with its end: what a pipe takes whole or not at all (PIPE_BUF on Linux), so that
-the lines of several processes are never mixed."""
+"""Bytes of a line, with its end: a pipe takes so many whole or not at all (PIPE_BUF on Linux), so
+that the lines of several processes are never mixed."""
 MAX_WAITING = 64 * 1024
 """Bytes that are kept: as many again as a pipe holds by itself."""
 
@@ -32,22 +32,22 @@ MAX_WAITING = 64 * 1024
 class Output:
     """Writes lines to `descriptor`, which stays its owner's.  Can be used by several threads.
 
-    `lock` is held where what is written has to stay together.
+    `lock` is held for lines that have to stay together.
     """
 
     def __init__(self, descriptor: int, encoding: str = "utf-8") -> None:
         self.count_line: Callable[[int], str] = "{} lines were dropped here".format
-        """Returns the line that says how many are missing there."""
+        """Returns the line that tells a number of dropped lines."""
         self.dropped = 0
-        """Lines that are lost, and not yet told of."""
+        """Lines that are dropped, and not yet told of."""
         self._encoding = encoding
         self._way = open_nonblocking(descriptor)
         self._waiting: deque[bytes] = deque()
-        self._size = 0  # of what waits
+        self._size = 0  # bytes that wait
         self._blocked = False  # there was no room the last time
         self.lock = threading.RLock()
         self._news = trio.Event()  # it is blocked now
-        self._token: trio.lowlevel.TrioToken | None = None  # of what runs `run`
+        self._token: trio.lowlevel.TrioToken | None = None  # of the Trio run with `run` in it
 
     def write(self, lines: Iterable[str]) -> None:
         """Write lines, each with its end if it has one, or keep them, or drop them."""
@@ -71,7 +71,7 @@ class Output:
         return line
 
     def flush(self) -> None:
-        """Write what there is room for, of what waits."""
+        """Write the lines that wait, as far as there is room."""
         with self.lock:
             try:
                 while self._waiting:
@@ -115,7 +115,7 @@ class Output:
         self._news.set()
 
     async def run(self) -> None:
-        """Write what waits as soon as there is room, until cancelled; in one Trio run at a time."""
+        """Write waiting lines as soon as there is room, until cancelled; one Trio run at a time."""
         self._token = trio.lowlevel.current_trio_token()
         try:
             while True:
@@ -138,5 +138,5 @@ class Output:
             self.flush()
 
     def close(self) -> None:
-        """Let go of what belongs to us.  What waits is lost."""
+        """Close the descriptors of our own.  Waiting lines are lost."""
         self._way.close()

@@ -1,8 +1,8 @@
 """How many lines a source may have in a second.  Pure: the time is an argument.
 
-All that is counted is about one second of the clock, and forgotten with it.  So the table is as
-large as the number of sources that say anything in a second, and to come back under another port or
-in another session helps nobody.
+All counts are about one second of the clock, and forgotten with it.  So the table is as large as
+the number of sources with lines in a second, and another port or another session gets a source no
+more lines.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Rates:
         self._left_out: dict[str, int] = {}
 
     def turn(self, now: float) -> Mapping[str, int]:
-        """Begin with the second that `now` is in; return what was left out in the one before.
+        """Begin with the second that `now` is in; return the numbers left out in the one before.
 
-        That is how many times `admits` said no to each source.  In the same second, it is nothing.
+        For each source, that is how often `admits` returned false.  Empty in the same second.
         """
         second = math.floor(now)
         if second == self._second:

@@ -1,7 +1,7 @@
 """Standard error as a stream that never waits for its reader.
 
-A traceback, a warning, a last word: whatever Python and we write there goes the same way as the
-log, and in the same order.
+A traceback, a warning, a last message: all texts that are written there go the same way as the log,
+and in the same order.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 PARTING = 0.5
-"""Seconds for a reader to take what is left when there is no event loop any more: the last lines
-say why the program ends."""
+"""Seconds for a reader to take the last lines when there is no event loop any more: they say why
+the program ends."""
 
 
 class LineStream(io.TextIOBase):
@@ -32,7 +32,7 @@ class LineStream(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of the other stream."""
+        """The encoding of the other stream."""
         return self._stream.encoding
 
     def fileno(self) -> int:
@@ -48,7 +48,7 @@ class LineStream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Write what is whole lines now."""
+        """Write the lines that are whole now."""
         with self.output.lock:
             *lines, self._partial = (self._partial + text).split("\n")
             self.output.write(line + "\n" for line in lines)
@@ -63,16 +63,16 @@ class LineStream(io.TextIOBase):
             self.output.write([partial] if partial else [])
 
     def close(self) -> None:
-        """Let go of what belongs to it; the other stream stays open."""
+        """Close the descriptors of its own; the other stream stays open."""
         if not self.closed:
             super().close()
             self.output.close()
 
 
 def never_wait() -> None:
-    """Have `sys.stderr` never wait for its reader, from now on; a program may do that, no library.
+    """Have `sys.stderr` never wait for its reader, from now on.  Can be called again.
 
-    Can be called again.
+    It changes the whole process, and so only a program may call this.
     """
     stream = sys.stderr
     if stream is None or isinstance(stream, LineStream):
@@ -85,7 +85,7 @@ def never_wait() -> None:
 
 
 async def write_what_waits() -> None:
-    """Write what standard error has had no room for as soon as it has, until cancelled."""
+    """Write the waiting lines of standard error as soon as there is room, until cancelled."""
     if isinstance(sys.stderr, LineStream):
         await sys.stderr.output.run()
 
@@ -93,7 +93,7 @@ async def write_what_waits() -> None:
 def wait_for_reader() -> None:
     """Wait until standard error has been read, or for `PARTING` seconds.
 
-    To be called when the event loop has ended, before what should be read in any case; at the end
+    To be called when the event loop has ended, before a message that must not be lost; at the end
     of the process it is called anyway.
     """
     if isinstance(sys.stderr, LineStream):

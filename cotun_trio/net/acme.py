@@ -1,7 +1,7 @@
 """Certificates by ACME (RFC 8555), with the challenges TLS-ALPN-01 (RFC 8737) and HTTP-01.
 
-Everything here blocks, in the library and in files, and is for a thread.  The library has let go of
-the first of them in its version 5; what is left of it for us to do is its name, and a certificate.
+Everything here blocks, in the library and in files, and is for a thread.  The library has dropped
+the first of them in its version 5; its name and its certificate are made here.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ class _TlsAlpn01(challenges.KeyAuthorizationChallenge):
     response_cls = _Response
 
     def validation(self, account_key: JWK, **_: Any) -> bytes:
-        """Return what the certificate has to show."""
+        """Return the digest that the certificate has to show."""
         return hashlib.sha256(self.key_authorization(account_key).encode()).digest()
 
 
 class Stage(Protocol):
-    """Where the authority looks for what proves that a name is ours.  Called in a thread."""
+    """The place where the authority looks for proofs that a name is ours.  Called in a thread."""
 
     def show_certificate(self, domain: str, pem: bytes) -> None:
-        """Show a certificate, with its key, to who offers ``acme-tls/1`` for `domain`."""
+        """Show a certificate, with its key, to clients that offer ``acme-tls/1`` for `domain`."""
 
     def show_page(self, path: str, text: str) -> None:
-        """Show a page to who asks for `path` by HTTP on port 80."""
+        """Show a page to clients that ask for `path` by HTTP on port 80."""
 
 
 class Authority:
-    """An ACME server, and what is kept of its certificates.  Raises `UsageError`."""
+    """An ACME server, and the files with its certificates.  Raises `UsageError`."""
 
     def __init__(self, settings: ServerAcme) -> None:
         self._settings = settings
@@ -95,8 +95,8 @@ class Authority:
         except errors.ValidationError as error:
             raise AcmeFailed(f"{domain}: {escape(_details(error))}") from None
         except (errors.Error, messages.Error, requests.RequestException, ValueError) as error:
-            what = escape(str(error) or type(error).__name__)
-            raise AcmeFailed(f"{domain}: {what}") from None
+            reason = escape(str(error) or type(error).__name__)
+            raise AcmeFailed(f"{domain}: {reason}") from None
         self._save(f"{domain}.pem", pem)
         return pem
 

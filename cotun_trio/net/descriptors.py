@@ -1,9 +1,9 @@
 """The last descriptors are not for forwards: they are kept for accepting, ``/health`` and logins.
 
 Peers decide how many targets are dialled, how many connections a remote takes and how many UDP
-sources there are.  If those could use up all descriptors, nobody could connect any more, and
-nobody could log in to find out why.  Of those who do log in, one session each may stay in the
-reserve (`cotun_trio.access.user_sessions`).
+sources there are.  If those could use up all descriptors, nobody could connect any more, or log in
+to find out why.  One session of each user may stay in the reserve
+(`cotun_trio.access.user_sessions`).
 
 A new descriptor always has the lowest free number (POSIX.1-2017, XSH 2.14).  So a socket whose
 number is in the last part of the range was made when all below it were in use: there is nothing to
@@ -35,7 +35,7 @@ look-ups of names, files that are read again, and some room."""
 RESERVED_PART = 4
 """Of a low limit, the reserve is this part of it: one in four."""
 QUIET = 60.0
-"""Seconds between two log lines about the reserve: what provokes them can come often."""
+"""Seconds between two log lines about the reserve: their causes can come often."""
 _told_at = trio.lowlevel.RunVar("told_at", -math.inf)
 
 

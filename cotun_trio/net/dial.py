@@ -2,8 +2,8 @@
 
 The data path reads and writes sockets itself, so both ends here are stdlib sockets.  The addresses
 of a name (`cotun_trio.net.names`) are tried one after another, and the slow ones side by side (RFC
-8305, "Happy Eyeballs").  An address written in digits, which is what most targets are, is dialled
-directly and saves half of the time.
+8305, "Happy Eyeballs").  An address written in digits, as most targets are, is dialled directly and
+saves half of the time.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def dial_at_once(host: str, port: int) -> socket.socket | None:
 def _begin(
     family: socket.AddressFamily, host: str, port: int, *, spare: bool
 ) -> tuple[socket.socket, int]:
-    """Return a socket that connects, and the system's number for what it says of that so far.
+    """Return a socket that connects, and the system's number for the result so far.
 
     With `spare`, the reserve of descriptors is not used.
     """

@@ -1,11 +1,12 @@
 """The slow lane: turns that are taken one after the other, and not all in one pass of the loop.
 
 Trio runs every task that can run before it looks at the network again.  A hundred connections that
-each have a turn of half a millisecond waiting would make everybody else wait for fifty.  So whoever
-has not logged in, has more to process than fits a turn, or has overdrawn its allowance
-(`cotun_trio.budget`) takes its turns in this lane: one turn in a pass, in the order of arrival.
+each have a turn of half a millisecond waiting would make all others wait for fifty.  So a
+connection that has not logged in, has more to process than fits a turn, or has overdrawn its
+allowance (`cotun_trio.budget`) takes its turns in this lane: one turn in a pass, in the order of
+arrival.
 
-The lane is never idle while somebody waits in it, and costs nothing to the only one that uses it.
+The lane is never idle while a connection waits in it, and costs nothing to the only one in it.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from trio.lowlevel import ParkingLot, checkpoint
 
 OVERTAKING = 3
 """Turns of others after which one that is late comes all the same: a login must not wait for ever
-because of guests that are busy."""
+because of sessions that are busy."""
 
 
 class Lane:
     """Gives one turn after the other.  `leave` has to follow on each `enter`, with no wait between.
 
-    A turn that is `late` comes after those that are not, but is overtaken by `OVERTAKING` at most.
+    A turn that is `late` comes after the others, but is overtaken by `OVERTAKING` at most.
     """
 
     __slots__ = ("_late", "_latest", "_overtaken", "_taken", "_waiting")
@@ -33,15 +34,15 @@ class Lane:
         self._late = ParkingLot()
         self._overtaken = 0
 
-    async def enter(self, who: object, *, late: bool) -> None:
-        """Wait for a turn of the connection `who`.
+    async def enter(self, connection: object, *, late: bool) -> None:
+        """Wait for a turn of `connection`.
 
-        Not a checkpoint where the last turn was that of `who`, too: the caller has just come from
-        one.  When cancelled, the turn goes to the next.
+        Not a checkpoint where it had the last turn, too: the caller has just come from one.  When
+        cancelled, the turn goes to the next connection.
         """
         if self._taken:
             await (self._late if late else self._waiting).park()
-        elif self._latest is not who:
+        elif self._latest is not connection:
             self._taken = True  # the last turn may have been in this same pass
             try:
                 await checkpoint()
@@ -49,10 +50,10 @@ class Lane:
                 self.leave()
                 raise
         self._taken = True
-        self._latest = who
+        self._latest = connection
 
     def leave(self) -> None:
-        """Give the lane to the next, who runs in the next pass."""
+        """Give the lane to the next connection, whose turn is in the next pass."""
         if self._late and (not self._waiting or self._overtaken >= OVERTAKING):
             self._overtaken = 0
             self._late.unpark()

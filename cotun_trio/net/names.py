@@ -4,7 +4,7 @@ The system's resolver blocks its thread.  Where no server answers, it blocks it 
 also when nobody waits for the answer any more.  Peers say which names are looked up, so a peer with
 names that nobody answers could take all threads, and everybody else would wait.  Therefore:
 
-* Look-ups have places of their own.  Nothing else waits for these.
+* Look-ups have places of their own.  No other work waits for these.
 * A look-up that was given up keeps its place until its thread has come back.
 * Each session has a `Share`: a few look-ups at once.  The others wait in its own queue, which is
   bounded; beyond that, a look-up is refused.
@@ -14,7 +14,7 @@ names that nobody answers could take all threads, and everybody else would wait.
   finds a place unless more than a hundred others hang.  This is how switches share their buffers
   (A. K. Choudhury and E. L. Hahne, "Dynamic queue length thresholds for shared-memory packet
   switches", 1998).  The sessions of one owner share its quota by the same rule.
-* What the program looks up for itself has places of its own.
+* Look-ups for the program itself have other places.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 PLACES = 128
 """Look-ups for peers at a time.  Each has a thread (60 KiB) and a socket, and these have to fit
-into half of the reserve of descriptors: nobody asks us before the resolver opens one."""
+into half of the reserve of descriptors: the resolver opens one without asking us."""
 MIN_PLACES = 2
 """The same where there are very few descriptors."""
 PER_SHARE = 8
@@ -62,7 +62,7 @@ async def look_up(
     many wait already, and `OSError`, with a `strerror`, where there is no address.  When cancelled,
     it returns at once; its place is free when the resolver has come back.
     """
-    if "\0" in host:  # the resolver would look up what stands before it
+    if "\0" in host:  # the resolver would look up the part before it
         raise OSError(errno.EHOSTUNREACH, "not a name that can be looked up")
     try:
         found = ask_for_digits(host, kind) or await _ask_in_thread(host, kind, share)
@@ -81,7 +81,7 @@ async def _ask_in_thread(host: str, kind: socket.SocketKind, share: Share | None
         name,
         kind,
         abandon_on_cancel=True,
-        # Trio takes whatever has these two methods, and says so in words only.
+        # Trio takes any object with these two methods, but its types do not say so.
         limiter=cast("trio.CapacityLimiter", limiter),
     )
 
@@ -152,7 +152,7 @@ class _Group:
 
 
 class Share:
-    """What one session may look up at once: a limiter, as `trio.to_thread.run_sync` takes one."""
+    """The look-ups of one session at a time: a limiter, as `trio.to_thread.run_sync` takes one."""
 
     def __init__(self, room: _Room, group: _Group) -> None:
         self._room = room
@@ -184,7 +184,7 @@ class _Room:
 
     def __init__(self, places: int) -> None:
         self.groups: WeakValueDictionary[Hashable, _Group] = WeakValueDictionary()
-        """Those that have sessions, or look-ups that were given up."""
+        """The groups that have sessions, or look-ups that were given up."""
         self._free = places
         self._waiting: OrderedDict[_Group, None] = OrderedDict()  # the next one in turn first
 

@@ -1,8 +1,8 @@
 """Dialling through a proxy: HTTP's CONNECT, with TLS to the proxy or without, and SOCKS5.
 
-SOCKS5 is that of python-socks.  Its CONNECT takes one read for the whole answer, and drops what
-came behind it; so that is ours, on h11, which keeps it.  Names are looked up by the proxy, whatever
-its scheme, as with the Go programs: here there may be nobody to ask.
+SOCKS5 is that of python-socks.  Its CONNECT takes one read for the whole answer, and drops the
+bytes behind it; so CONNECT is ours, on h11, which keeps them.  Every proxy looks names up itself,
+as with the Go programs: here there may be no name server.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ async def dial_through(
 ) -> Transport:
     """Return a connection to `host` through `proxy`; `tls` is for TLS with the proxy itself.
 
-    What the other side has sent already is the transport's `unread`.  Raises `DialFailed`, also
-    after `timeout` seconds, which names the proxy, and `UsageError` where SOCKS takes what is not
-    installed.  When cancelled, nothing is left open.
+    Bytes that the other side has sent already are the transport's `unread`.  Raises `DialFailed`,
+    also after `timeout` seconds, which names the proxy, and `UsageError` where the package for
+    SOCKS is not installed.  When cancelled, nothing is left open.
     """
     try:
         with trio.fail_after(timeout):
@@ -74,7 +74,7 @@ def _authority(host: str, port: int) -> str:
 
 
 async def _ask(transport: Transport, proxy: ProxyUrl, authority: str) -> bytes:
-    """Ask for a connection (RFC 9110 section 9.3.6); return what came behind the answer."""
+    """Ask for a connection (RFC 9110 section 9.3.6); return the bytes behind the answer."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
     headers = [("Host", authority), ("User-Agent", f"cotun-trio/{__version__}")]
     if proxy.user is not None:

@@ -1,4 +1,4 @@
-"""What sockets are to be like, and the end of one."""
+"""The options of a TCP socket, and the end of a socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _RESET = struct.pack("ii", 1, 0)
 def set_nodelay_and_keepalive(sock: socket.socket) -> None:
     """Have a TCP socket send at once, and find out by itself when its peer is gone.
 
-    Of a listener, the connections have it from the start (tcp(7)).
+    The connections of a listener inherit both (tcp(7)).
     """
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,7 +1,7 @@
 """TLS on a byte stream that somebody else moves: bytes in, bytes out, no socket.
 
 The data path reads and writes its sockets itself; with an `ssl.SSLObject` on memory BIOs between,
-it stays the same path.  Writing never blocks here: what TLS makes of it is for the caller to send.
+it stays the same path.  Writing never blocks here: the caller sends the encrypted bytes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Tls:
             raise TlsFailed(f"TLS: '{escape(name or '')}' cannot be the name of a server") from None
 
     def take_out(self) -> bytes:
-        """Return what has to go to the peer."""
+        """Return the bytes that have to go to the peer."""
         return self._out.read() if self._out.pending else b""
 
     def feed(self, data: memoryview | bytes) -> None:
@@ -70,7 +70,7 @@ class Tls:
         return True
 
     def decrypt_into(self, area: memoryview) -> int:
-        """Put what has come into `area`; return how much it is.  Raises `TlsFailed`.
+        """Decrypt into `area`; return the number of bytes.  Raises `TlsFailed`.
 
         Has to be called again while it is `unfinished`.
         """
@@ -91,17 +91,17 @@ class Tls:
         except ssl.SSLWantReadError:
             pass
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            # A connection that is cut looks the same here: what is inside knows its own end.
+            # A connection that is cut looks the same here: the protocol inside knows its own end.
             self.ended = True
         except ssl.SSLError as error:
             self._failure = self._failed(error)
-            if not size:  # or what came before it counts, and the next call raises this
+            if not size:  # or the bytes before it count, and the next call raises this
                 raise self._failure from None
             self.unfinished = True
         return size
 
     def encrypt(self, *pieces: bytes | memoryview) -> bytes:
-        """Return what to send for `pieces`, none of which is empty.  Raises `TlsFailed`."""
+        """Encrypt `pieces`, none of which is empty.  Raises `TlsFailed`."""
         try:
             for piece in pieces:
                 self._object.write(piece)  # all of it: the BIO has no limit
@@ -110,7 +110,7 @@ class Tls:
         return self._out.read()
 
     def close(self) -> bytes:
-        """Return what tells the peer that we send no more."""
+        """Return the message that we send no more."""
         with contextlib.suppress(ssl.SSLError, ValueError):
             self._object.unwrap()  # it wants to see the peer's own then, for which nobody waits
         return self.take_out()
@@ -138,7 +138,7 @@ class Nested:
         return self._outer.unfinished or self._inner.unfinished
 
     def take_out(self) -> bytes:
-        """Return what has to go to the proxy."""
+        """Return the bytes that have to go to the proxy."""
         out = self._inner.take_out()
         return self._outer.encrypt(out) if out else self._outer.take_out()
 
@@ -151,7 +151,7 @@ class Nested:
         self._outer.feed_eof()
 
     def _pass_on(self) -> None:
-        """Decrypt what the proxy has sent; of many small records, only some."""
+        """Decrypt the bytes of the proxy; of many small records, only some."""
         while size := self._outer.decrypt_into(self._area):
             self._inner.feed(self._area[:size])
             if size < len(self._area):
@@ -165,16 +165,16 @@ class Nested:
         return self._inner.shake_hands()
 
     def decrypt_into(self, area: memoryview) -> int:
-        """Put what has come from the server into `area`."""
+        """Decrypt the bytes of the server into `area`; see `Tls`."""
         self._pass_on()
         return self._inner.decrypt_into(area)
 
     def encrypt(self, *pieces: bytes | memoryview) -> bytes:
-        """Return what to send to the proxy for `pieces`."""
+        """Encrypt `pieces` for the server, and that for the proxy."""
         return self._outer.encrypt(self._inner.encrypt(*pieces))
 
     def close(self) -> bytes:
-        """Return what tells the server that we send no more."""
+        """Return the message to the server that we send no more."""
         return self._outer.encrypt(self._inner.close())
 
 
@@ -184,8 +184,8 @@ AnyTls: TypeAlias = Tls | Nested
 _CERTIFICATE = {
     9: "is not valid yet",
     10: "has expired",
-    18: "is from nobody that is trusted here: it is self-signed",
-    19: "is from nobody that is trusted here: its issuer is self-signed",
+    18: "has no issuer that is trusted here: it is self-signed",
+    19: "has no issuer that is trusted here: its issuer is self-signed",
     20: "is from an unknown issuer",
     21: "is from an unknown issuer",
     23: "has been revoked",
@@ -193,14 +193,14 @@ _CERTIFICATE = {
     62: "is for another name",
     64: "is for another address",
 }
-"""What is wrong with a certificate, by OpenSSL's number (X509_V_ERR_…)."""
+"""The faults of certificates, by OpenSSL's number (X509_V_ERR_…)."""
 _REASONS = {
     "WRONG_VERSION_NUMBER": "the {peer} does not speak TLS",
     "HTTP_REQUEST": "the {peer} speaks HTTP without TLS",
     "RECORD_LAYER_FAILURE": "the {peer} does not speak TLS",
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the {peer} shows no certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the {peer} wants a certificate of ours",
-    "TLSV1_ALERT_UNKNOWN_CA": "the {peer} does not know who has issued our certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": "the {peer} does not know the issuer of our certificate",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the {peer} says that our certificate has expired",
     "SSLV3_ALERT_BAD_CERTIFICATE": "the {peer} does not take our certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the {peer} does not take our certificate",
@@ -213,11 +213,11 @@ _REASONS = {
     "NO_SHARED_CIPHER": "the {peer} has no cipher in common",
     "UNEXPECTED_EOF_WHILE_READING": "the {peer} closed the connection in the handshake",
 }
-"""What OpenSSL's reasons mean to a user."""
+"""OpenSSL's reasons, in a user's words."""
 
 
 def explain(error: Exception, peer: str) -> str:
-    """Return what went wrong, in a user's words."""
+    """Return the reason of an error, in a user's words."""
     if isinstance(error, ssl.SSLCertVerificationError):
         why = _CERTIFICATE.get(error.verify_code) or error.verify_message
         return f"the {peer}'s certificate {escape(why)}"

@@ -20,7 +20,7 @@ ALPN = ["http/1.1"]
 
 
 def server_context(tls: ServerTls) -> ssl.SSLContext:
-    """Return what a server speaks TLS by.
+    """Return the TLS context of a server.
 
     Raises `UsageError` that names the file: where it cannot be read, the two do not belong
     together, or the certificate is not valid at present.
@@ -37,7 +37,7 @@ def server_context(tls: ServerTls) -> ssl.SSLContext:
 
 
 def client_context(tls: ClientTls) -> ssl.SSLContext:
-    """Return what a client speaks TLS by.  Raises `UsageError` that names the file."""
+    """Return the TLS context of a client.  Raises `UsageError` that names the file."""
     context = (
         truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if tls.ca is None and not tls.skip_verify

@@ -1,6 +1,6 @@
 """A connection before and after its data path: a socket, and TLS on it or not.
 
-For what comes before a WebSocket, and for what never becomes one: simple, and not for speed.
+For connections before they become a WebSocket, and for others: simple, and not for speed.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from cotun_trio.net.tls import AnyTls
 
 SMALL_READ = 16 * 1024
-"""Bytes asked of the network at once: twice what a request or a response may have as its head."""
+"""Bytes asked of the network at once: twice the size that the head of a message may have."""
 LARGE_READ = 64 * 1024
 """The same for the bodies behind them."""
 
 
 class Transport:
-    """A non-blocking socket, which somebody else owns, and perhaps TLS."""
+    """A non-blocking socket, which stays its caller's, and perhaps TLS."""
 
     def __init__(self, sock: socket.socket, tls: AnyTls | None = None) -> None:
         self.sock = sock
         self.tls = tls
         self.unread = b""
-        """What has come already, and nobody has taken yet."""
+        """Bytes that were received before, and are the first to be returned."""
         self.read_size = SMALL_READ
         """Bytes to ask of the network."""
 
@@ -68,7 +68,7 @@ class Transport:
             lane.leave()
 
     async def receive(self) -> bytes:
-        """Return what comes next, ``b""`` at the end.  Raises `ConnectionLost`."""
+        """Return the next bytes, ``b""`` at the end.  Raises `ConnectionLost`."""
         tls = self.tls
         if self.unread:
             data, self.unread = self.unread, b""

@@ -70,7 +70,7 @@ def _remove_stale(path: str) -> None:
 
 def remove_socket_file(path: str) -> None:
     """Remove the file of a listener that is closed, unless somebody else listens there by now."""
-    # A connection to what is no socket is refused, too (unix(7)), but such a file is not ours.
+    # A connection to a file that is no socket is refused, too (unix(7)), but that is not ours.
     if Path(path).is_socket() and _nobody_listens(path):
         Path(path).unlink(missing_ok=True)
 

@@ -1,8 +1,8 @@
 """The words that remotes are made of: hosts, ports, and the paths of Unix-domain sockets.
 
 They come from the user or from a peer, end in system calls, logs and access lists, and have to mean
-the same in all of these.  So each is checked once, here, and what could be read in two ways is
-refused.
+the same in all of these.  So each is checked once, here, and a word that could be read in two ways
+is refused.
 """
 
 import ipaddress
@@ -18,10 +18,10 @@ MAX_PATH = 107
 
 
 class RemoteError(ValueError):
-    """What is wrong with a remote, a target, or a word in one; foreign text in it is escaped.
+    """A fault in a remote, a target, or a word in one; foreign text in the error is escaped.
 
-    Whose fault it is, only the caller knows: `Remote.parse` makes it the user's (`UsageError`), and
-    what reads from a peer makes it the peer's (`ProtocolError`).
+    Only the caller knows whose fault it is: `Remote.parse` makes it the user's (`UsageError`), and
+    a reader of a peer's messages makes it the peer's (`ProtocolError`).
     """
 
 
@@ -46,10 +46,10 @@ _ZONE = re.compile("(?:25(?=[A-Za-z]))?([0-9A-Za-z._-]+)")
 def clean_host(text: str) -> str:
     """Return the host `text` as we keep it: checked, and an IPv6 address without its brackets.
 
-    The empty host stays empty.  Raises `RemoteError` for what cannot be the name or the address of
-    a host, and for numbers that a resolver might take for an address although they do not look
-    like one, such as ``127.1`` and ``0x7f000001`` (as the WHATWG URL Standard does in its host
-    parser): nobody could tell from an access list what they lead to.
+    The empty host stays empty.  Raises `RemoteError` for text that cannot be the name or the
+    address of a host, and for numbers that a resolver might take for an address although they do
+    not look like one, such as ``127.1`` and ``0x7f000001`` (as the WHATWG URL Standard does in its
+    host parser): an access list would not show where they lead.
     """
     if len(text) > MAX_HOST:
         raise RemoteError(f"'{escape(text)}' is too long for a host (up to {MAX_HOST} characters)")
@@ -131,9 +131,9 @@ def unix_path(text: str) -> str | None:
 def clean_path(path: str) -> str:
     """Return the path of a Unix-domain socket, checked; the empty one stays empty.
 
-    Raises `RemoteError` for what does not fit a remote (a colon, as that ends it), a log line, or
-    the system's limit; and for a way up, ``..``: an access list that allows ``unix:/run/app/``
-    would allow ``unix:/run/app/../docker.sock``.
+    Raises `RemoteError` for a path that does not fit a remote (a colon ends it), a log line, or
+    the system's limit; and for one that goes up by ``..``: an access list that allows
+    ``unix:/run/app/`` would allow ``unix:/run/app/../docker.sock``.
     """
     if not path:
         return path

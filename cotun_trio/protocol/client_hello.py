@@ -13,8 +13,8 @@ from cotun_trio.errors import ProtocolError
 MAX_HELLO = 16 * 1024
 """Bytes of a ClientHello, all its records together: post-quantum key shares make some 2 KiB."""
 MAX_RECORDS = 1024
-"""Records that it is spread over.  Most clients use one, and those that want to hide the name from
-somebody on the way a few hundred; more would be a millisecond's work and more in one turn."""
+"""Records that it is spread over.  Most clients use one, and a client that hides the name from
+observers a few hundred; more would be a millisecond's work and more in one turn."""
 _HANDSHAKE, _MAJOR = 22, 3
 _RECORD_HEAD = 5
 _MESSAGE_HEAD = 4
@@ -24,12 +24,12 @@ _SERVER_NAME, _ALPN = 0, 16  # RFC 6066 section 3, RFC 7301 section 3.1
 
 @attrs.frozen
 class ClientHello:
-    """What a client says first."""
+    """The first message of a client, as far as a server needs it."""
 
     name: str = ""
     """The server that it asks for, in lower case."""
     protocols: tuple[bytes, ...] = ()
-    """What it can speak inside of TLS (ALPN)."""
+    """The protocols that it can speak inside of TLS (ALPN)."""
 
 
 class HelloReader:
@@ -44,7 +44,7 @@ class HelloReader:
     def feed(self, data: bytes) -> ClientHello | None:
         """Take the next bytes; return the ClientHello that they complete, or None.
 
-        Raises `ProtocolError` for what is no ClientHello, and for one over `MAX_HELLO` or
+        Raises `ProtocolError` for bytes that are no ClientHello, and for one over `MAX_HELLO` or
         `MAX_RECORDS`.  After that, and after the ClientHello, there is nothing more to feed.
         """
         at = 0
@@ -90,7 +90,7 @@ class HelloReader:
 
 
 class _Reader:
-    """Reads fields from the front of `data`, without a copy of what is left."""
+    """Reads fields from the front of `data`, without a copy of the rest."""
 
     def __init__(self, data: bytes) -> None:
         self._data = data

@@ -1,16 +1,16 @@
 """The config request: a client's version and the remotes that it asks for, as raw JSON.
 
-It is the payload of the first global request after login.  What we send is, byte for byte, what
-Go's ``encoding/json`` makes of the same values.  What we accept is what Go accepts; but every
-remote has to make sense here and now, where a Go server finds out when it tries to listen, and the
+It is the payload of the first global request after login.  We send the same bytes as Go's
+``encoding/json`` does for the same values.  We accept the same requests as Go, except that every
+remote has to make sense here and now (a Go server finds out when it tries to listen), and that the
 limits below hold.
 
 Between two cotun-trio ends there is more, in fields that Go ignores:
 
-* ``CotunTrio`` holds the client's identity.  Who sends one gets a `ConfigReply`.
+* ``CotunTrio`` holds the client's identity.  A client that sends one gets a `ConfigReply`.
 * A Unix-domain socket is ``unix:/path`` in the field of the host, with an empty port.
 * ``SocksAuth`` is the ``user:password`` of a reverse SOCKS remote, where it is the server that asks
-  for them.  A client keeps to itself what its own listeners ask for.
+  for them.  The passwords of a client's own listeners are not sent.
 """
 
 import json
@@ -33,14 +33,14 @@ MAX_IDENTITY = 64
 
 @attrs.frozen
 class Config:
-    """What a client asks for."""
+    """A client's config request."""
 
     version: str
     remotes: tuple[Remote, ...]
     identity: str = attrs.field(default="", repr=False)
     """A random number of this run of the client, up to 64 hexadecimal digits; Go clients have none.
 
-    By it a client that comes back is known to be the same; so nobody else may come to see it.
+    By it a client that comes back is known to be the same; so it is a secret.
     """
 
     def encode(self) -> bytes:

@@ -18,7 +18,7 @@ from cotun_trio.protocol.target import Target
 
 @attrs.frozen
 class ConfigReply:
-    """What a server grants."""
+    """A server's answer to a config request that it grants."""
 
     addresses: tuple[str, ...]
     """``host:port`` or ``unix:/path`` for each reverse remote, in the order of the request.
@@ -34,8 +34,8 @@ class ConfigReply:
     def decode(cls, payload: bytes) -> "ConfigReply":
         """Return the reply in `payload`, or raise `ProtocolError`.
 
-        The caller bounds the size of the payload, and compares the number of addresses with what
-        it asked for.
+        The caller bounds the size of the payload, and compares the number of addresses with that
+        of its remotes.
         """
         try:
             fields = parse_object(payload)
@@ -52,7 +52,7 @@ class ConfigReply:
 def _check_address(value: object) -> str:
     if not isinstance(value, str):
         raise JsonError("an address that is no string")
-    # What can be listened on could also be dialled; but it is in full, and names no protocol.
+    # An address to listen on has the form of one to dial; but in full, and without a protocol.
     address = Target.parse(value)
     if address.udp or address.socks or address.address != value:
         raise JsonError(f"'{escape(value)}' is not an address")

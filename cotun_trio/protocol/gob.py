@@ -16,7 +16,7 @@ The format (https://pkg.go.dev/encoding/gob, "Encoding Details"), from the botto
 * A **struct** is its fields, each behind the distance of its number from that of the field before
   (the first is 0, and counts from -1), and a 0.  Fields of the value zero are left out, so an empty
   payload is not there at all.
-* A **message** is its length, a signed type id, and what that calls for.  A *negative* id defines
+* A **message** is its length, a signed type id, and a body of that type.  A *negative* id defines
   the type of the positive one: a ``wireType`` follows, which holds for a struct its name and the
   names and types of its fields.  A positive id has a value of that type behind it.
 
@@ -36,8 +36,8 @@ from cotun_trio.escape import escape
 MAX_SOURCE = 256
 """Bytes of a source: ``[address%zone]:port`` takes less than a hundred."""
 MAX_PAYLOAD = 65_527
-"""Bytes of a payload: what the 16 bits of UDP's length leave (RFC 768), and IPv6 can carry.  On
-IPv4 it is 65,507: the length of the whole packet has 16 bits too."""
+"""Bytes of a payload: as many as the 16 bits of UDP's length allow (RFC 768), on IPv6.  On IPv4 it
+is 65,507: the length of the whole packet has 16 bits too."""
 MAX_OVERHEAD = 64
 """Bytes of a message besides these two: a dozen in Go, and some for fields that we don't know."""
 MAX_MESSAGE = MAX_SOURCE + MAX_PAYLOAD + MAX_OVERHEAD
@@ -54,7 +54,7 @@ class Datagram:
     payload: bytes
 
 
-# What Go sends before the first value.
+# The definition that Go sends before the first value.
 _DEFINITION = b"".join(
     [
         b"\x2a",  # 42 bytes
@@ -79,7 +79,7 @@ class Encoder:
         self._to_define = _DEFINITION
 
     def encode(self, source: str, payload: bytes) -> bytes:
-        """Return what the next datagram adds to the stream.
+        """Return the next bytes of the stream, for one datagram.
 
         Raises `ValueError` where the far end would not take it.
         """
@@ -118,8 +118,8 @@ _NEEDED = {("Src", _STRING), ("Payload", _BYTES)}
 class Decoder:
     """Reads one gob stream, in pieces of any size.
 
-    Go decodes into what fields it knows by name and skips the rest; so does this, as far as the
-    rest is of basic types.  After a `ProtocolError` the stream is lost.
+    Go decodes the fields that it knows by name and skips the others; so does this, as far as the
+    others are of basic types.  After a `ProtocolError` the stream is lost.
     """
 
     def __init__(self) -> None:
@@ -130,9 +130,9 @@ class Decoder:
     def read(self, data: memoryview) -> tuple[Datagram | None, int]:
         """Take a datagram from the front of `data`; return it, and how many bytes were taken.
 
-        All of `data` is taken where the datagram is not complete, and None returned; what comes
-        next has to follow then.  Raises `ProtocolError` where the stream goes wrong, or is one of
-        something else.
+        All of `data` is taken where the datagram is not complete, and None returned; the next
+        bytes have to follow then.  Raises `ProtocolError` where the stream is malformed, or holds
+        no datagrams.
         """
         total = len(data)
         rest = data
@@ -221,7 +221,7 @@ def _read_struct_type(message: "_Message") -> list[tuple[str, int]]:
     fields: list[tuple[str, int]] = []
     for part in message.fields(_STRUCT_TYPE):
         if part == "CommonType":
-            _read_name_and_id(message, _COMMON_TYPE)  # the struct's own, which nobody needs
+            _read_name_and_id(message, _COMMON_TYPE)  # the struct's own, which are not needed
         else:
             # However large the number is: each turn takes a byte of the message at least.
             count = message.unsigned()
@@ -274,9 +274,9 @@ class _Message:
             _refuse(f"'{escape(raw)}' is not UTF-8")
 
     def fields(self, known: Sequence[Field]) -> Iterator[Field]:
-        """Read a struct: for each field that is there, yield what it is in `known`.
+        """Read a struct: for each field that is there, yield its entry in `known`.
 
-        Whoever iterates reads the field's value.
+        The caller reads the value of each field before it takes the next.
         """
         number = -1
         while distance := self.unsigned():
@@ -334,5 +334,5 @@ def _tail_of(first: int) -> int:
     return size
 
 
-def _refuse(what: str) -> NoReturn:
-    raise ProtocolError(f"UDP stream: {what}")
+def _refuse(reason: str) -> NoReturn:
+    raise ProtocolError(f"UDP stream: {reason}")

@@ -1,7 +1,7 @@
 """JSON from a peer: read as Go's ``encoding/json`` reads it, and within bounds.
 
-Go takes the names of fields in any case, ignores those that it does not know, and takes ``null``
-for "as it was".  Time and memory are linear in the size of the text, which the caller bounds.
+Go takes the names of fields in any case, ignores unknown fields, and takes ``null`` for "as it
+was".  Time and memory are linear in the size of the text, which the caller bounds.
 """
 
 from typing import TypeVar
@@ -10,11 +10,11 @@ from cotun_trio.protocol.bounded_json import load_json
 
 
 class JsonError(ValueError):
-    """What is wrong with a JSON text; foreign text in it is escaped."""
+    """A fault in a JSON text; foreign text in the error is escaped."""
 
 
 Fields = dict[str, object]
-"""An object, for `take`: its names without their case, and without those that were null."""
+"""An object, for `take`: its names without their case, and without fields that were null."""
 
 Value = TypeVar("Value", str, bool, list[object], Fields)
 

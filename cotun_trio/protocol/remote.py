@@ -1,4 +1,4 @@
-"""Remotes: what the user writes to say which connections go through the tunnel, and where to.
+"""Remotes: the user's words for the connections that go through the tunnel, and their targets.
 
 Grammar::
 
@@ -32,13 +32,13 @@ client listens and the server connects; ``R:`` swaps the two.  Examples, with th
     stdio:unix:/run/app.sock         stdio=>unix:/run/app.sock
     me:secret@[::1]:1080:socks       [::1]:1080=>socks
 
-What is left out, or is an empty host, has a default: the local host is 0.0.0.0 (127.0.0.1 for
-SOCKS), the local port that of the target (1080 for SOCKS, 0 stands for any free one), and the
-target's host 127.0.0.1.  A few rules keep that unambiguous:
+Missing words and empty hosts have defaults: the local host is 0.0.0.0 (127.0.0.1 for SOCKS), the
+local port that of the target (1080 for SOCKS, 0 stands for any free one), and the target's host
+127.0.0.1.  A few rules keep that unambiguous:
 
 * A word in front of a port belongs to it: ``host:port`` alone is a target.
 * After a local host, the target names its host too.  chisel reads ``127.0.0.1:3000:80`` as port
-  3000 of *all* interfaces, which nobody means who writes it.
+  3000 of *all* interfaces, which is never meant.
 * A path begins with a slash or a dot: ``unix:80`` is a port of the host unix, as in chisel.
 * The last ``@`` ends a login, and the first colon in it ends the user; but where a remote begins
   with a path, the ``@`` belongs to the path.
@@ -75,13 +75,13 @@ _FORM = "[R:][local-host:]local-port:remote-host:remote-port[/udp], as in 3000:e
 
 @attrs.frozen(kw_only=True)
 class Remote:
-    """One forward: who listens where, and where each connection goes.
+    """One forward: which end listens where, and where each connection goes.
 
     Hosts are kept without the brackets of IPv6 addresses.  Where a Unix-domain socket takes the
     place of a host and a port, they are empty and 0; so are those of the target of a `socks`
     remote.  Nothing listens for a `stdio` remote, and its local host and port are the defaults.
 
-    Building one that makes no sense raises `RemoteError`.
+    A remote that makes no sense raises `RemoteError`.
     """
 
     local_host: str = attrs.field(converter=clean_host)
@@ -171,7 +171,7 @@ class Remote:
             return _read(text)
         except RemoteError as error:
             _, at, rest = text.rpartition("@")
-            shown = f"***@{rest}" if at else text  # what it hides may be a password
+            shown = f"***@{rest}" if at else text  # a password may be in front of the @
             raise UsageError(f"remote '{escape(shown)}': {error}; write {_FORM}") from error
 
     @cached_property
@@ -191,14 +191,14 @@ class Remote:
 
     @property
     def needs_extensions(self) -> bool:
-        """Whether the peer has to do what no Go peer can: open a path, or ask for a login."""
+        """Whether no Go peer can do its part: open a path, or ask for a login."""
         if self.reverse:
             return bool(self.local_path or self.socks_auth)
         return bool(self.remote_path)
 
     @property
     def access_address(self) -> str:
-        """What an access list matches: the target, or ``R:`` and where a reverse remote listens.
+        """The text that an access list matches: the target, or ``R:`` and the listening address.
 
         Hosts are in their canonical form.
         """
@@ -225,7 +225,7 @@ class Remote:
         return f"{'R:' if self.reverse else ''}{self.local_address}:{self.target}"
 
     def __str__(self) -> str:
-        """Return what logs show, as in Go: the hosts that need no mention are left out."""
+        """Return the form in logs, as in Go: the hosts that need no mention are left out."""
         local = self.local_address.removeprefix(f"{ANY_INTERFACE}:")
         target = str(self.target).removeprefix(f"{LOOPBACK}:")
         return f"{'R:' if self.reverse else ''}{local}=>{target}"

@@ -16,7 +16,8 @@ A conversation has two or three turns and then belongs to the client's own proto
 `ServerHandshake` takes the listening side's part up to the request, `reply` makes the answer.  To
 pass a request on to another SOCKS server, send `greeting` and `Request.raw` (or a `request` of
 one's own) in one go, and read the two answers with a `ReplyReader`.  Both take their input in
-pieces of any size, and keep for the caller what came behind: each side may say something early.
+pieces of any size, and keep the bytes behind the message for the caller: each side may say
+something early.
 Datagrams through a UDP association have a `UdpHeader` each.
 
 No number in here needs a limit of its own: a length is one byte everywhere.
@@ -42,7 +43,7 @@ MAX_NAME = 255
 
 
 class Method(enum.IntEnum):
-    """How a client may show who it is (RFC 1928 section 3)."""
+    """The methods of authentication (RFC 1928 section 3)."""
 
     NO_LOGIN = 0
     PASSWORD = 2  # RFC 1929
@@ -50,7 +51,7 @@ class Method(enum.IntEnum):
 
 
 class AddressType(enum.IntEnum):
-    """What kind of host stands in an address (RFC 1928 section 5)."""
+    """The kind of host in an address (RFC 1928 section 5)."""
 
     IPV4 = 1
     NAME = 3
@@ -58,7 +59,7 @@ class AddressType(enum.IntEnum):
 
 
 class Command(enum.IntEnum):
-    """What a request asks for (RFC 1928 section 4)."""
+    """The command of a request (RFC 1928 section 4)."""
 
     CONNECT = 1
     BIND = 2
@@ -66,7 +67,7 @@ class Command(enum.IntEnum):
 
 
 class Reply(enum.IntEnum):
-    """What a request comes to (RFC 1928 section 6)."""
+    """The code of the reply to a request (RFC 1928 section 6)."""
 
     SUCCEEDED = 0
     GENERAL_FAILURE = 1
@@ -82,7 +83,7 @@ class Reply(enum.IntEnum):
 class SocksError(ProtocolError):
     """A client did not get to a request that makes sense.
 
-    `reply` is the last thing to send to it, behind what `ServerHandshake.take_out` still has; it is
+    `reply` is the last thing to send to it, behind the bytes of `ServerHandshake.take_out`; it is
     empty where the client does not speak SOCKS 5 and would not understand.
     """
 
@@ -93,11 +94,11 @@ class SocksError(ProtocolError):
 
 @attrs.frozen
 class Request:
-    """What a client wants."""
+    """A client's request."""
 
     command: Command
     host: str
-    """A name, or an address without brackets.  What is no host at all never gets here."""
+    """A name, or an address without brackets; always a valid host."""
     port: int
     """Not 0 for CONNECT.  For UDP ASSOCIATE, 0 says that the client does not know yet."""
     raw: bytes = attrs.field(repr=False)
@@ -111,11 +112,11 @@ class Request:
 
 @attrs.frozen
 class Answer:
-    """What a server said to a request."""
+    """A server's reply to a request."""
 
     code: Reply
     host: str
-    """The server's end of what it opened, or where to send datagrams; often just 0.0.0.0."""
+    """The server's end of the connection, or where to send datagrams; often just 0.0.0.0."""
     port: int
     raw: bytes = attrs.field(repr=False)
     """The reply as it came, to be passed on."""
@@ -138,7 +139,7 @@ class _Reader(Generic[Result]):
 
     @property
     def rest(self) -> bytes:
-        """What was fed and is not used: in the end, what came behind the message."""
+        """The bytes that are not used yet: in the end, those behind the message."""
         return bytes(self._buffer)
 
     def feed(self, data: bytes) -> Result | None:
@@ -163,7 +164,7 @@ class _Reader(Generic[Result]):
 
 
 class _BadAddress(RemoteError):
-    """What is wrong with the address in a message, and how a server's reply puts it."""
+    """A bad address in a message: the reason in words, and the code of a server's reply."""
 
     def __init__(self, text: str, code: Reply) -> None:
         super().__init__(text)
@@ -210,13 +211,13 @@ class ServerHandshake(_Reader[Request]):
     """
 
     def __init__(self, credentials: tuple[str, str] | None = None) -> None:
-        """With `credentials`, a user and a password, nobody gets in without them."""
+        """With `credentials`, a user and a password, each client has to give them."""
         self._credentials = credentials
         self._out = bytearray()
         super().__init__(self._talk())
 
     def take_out(self) -> bytes:
-        """Return what has to be sent to the client by now, once."""
+        """Return the bytes that have to be sent to the client by now, once."""
         out = bytes(self._out)
         self._out.clear()
         return out
@@ -256,7 +257,7 @@ class ServerHandshake(_Reader[Request]):
         self._out += bytes([LOGIN_VERSION, 0])
 
     def _read_request(self) -> Steps[Request]:
-        """Read a request (RFC 1928 section 4).  Its reserved byte is nobody's business."""
+        """Read a request (RFC 1928 section 4).  Its reserved byte is not checked."""
         head = yield 3
         version, number, _ = head
         if version != VERSION:
@@ -275,7 +276,7 @@ class ServerHandshake(_Reader[Request]):
 
 
 def _name_protocol(first: int) -> str:
-    """Say what begins with the byte `first`, where SOCKS 5 begins with 5."""
+    """Name the protocol that begins with the byte `first`, where SOCKS 5 begins with 5."""
     if first == 4:
         return "the client speaks SOCKS 4, and this is SOCKS 5"
     if chr(first) in string.ascii_uppercase:
@@ -286,7 +287,7 @@ def _name_protocol(first: int) -> str:
 
 
 class ReplyReader(_Reader[Answer]):
-    """Reads what a server says to a `greeting` and a request that were sent together."""
+    """Reads a server's answers to a `greeting` and a request that were sent together."""
 
     def __init__(self) -> None:
         super().__init__(self._talk())
@@ -321,7 +322,7 @@ def request(command: Command, host: str, port: int) -> bytes:
 
 
 def reply(code: Reply, host: str = "0.0.0.0", port: int = 0) -> bytes:  # noqa: S104  means "none"
-    """Return a server's answer to a request; `host` and `port` are its end of what it opened."""
+    """Return a server's reply to a request; `host` and `port` are its end of the connection."""
     return bytes([VERSION, code, 0]) + _pack_address(host, port)
 
 
@@ -345,7 +346,7 @@ def _pack_address(host: str, port: int) -> bytes:
 
 @attrs.frozen
 class UdpHeader:
-    """What stands in front of each datagram of a UDP association (RFC 1928 section 7).
+    """The header of each datagram of a UDP association (RFC 1928 section 7).
 
     From the client it is where the datagram goes, and to the client where it comes from.
     """

@@ -37,7 +37,7 @@ LOOPBACK = "127.0.0.1"
 
 @attrs.frozen
 class Target:
-    """Where one forwarded connection goes: what a channel open carries.
+    """Where one forwarded connection goes, as a channel open carries it.
 
     `str` gives it as it goes over the wire.  A target without a host and a port is ``socks``, or
     has the `path` of a Unix-domain socket.
@@ -77,7 +77,7 @@ class Target:
 
     @property
     def access_address(self) -> str:
-        """What an access list matches: `address`, but with the canonical form of the host."""
+        """The text that an access list matches: `address`, with the host in canonical form."""
         return join_host_port(canonical_host(self.host), self.port) if self.host else self.address
 
     @property

@@ -1,4 +1,4 @@
-"""What ``cotun-trio client`` is told."""
+"""The settings of a client."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _OURS = re.compile(
 def parse_header(text: str) -> tuple[str, str]:
     """Read a ``Name: value`` header (RFC 9110 section 5).  Raises `UsageError`.
 
-    Headers that make the upgrade what it is cannot be given; the Host header has ``--hostname``.
+    The headers of the upgrade itself cannot be given; the Host header has ``--hostname``.
     """
     name, colon, value = text.partition(":")
     value = value.strip(" \t")
@@ -74,11 +74,11 @@ def _check_hostname(_self: object, _attribute: object, text: str | None) -> None
 
 @attrs.frozen
 class Route:
-    """A server, and how it is reached."""
+    """A server, and the proxy through which it is reached."""
 
     server: ServerUrl
     proxy: ProxyUrl | None = None
-    """The way out, where there is no direct one."""
+    """None for a direct connection."""
 
 
 MAX_LINE = 64 * 1024
@@ -87,13 +87,13 @@ MAX_LINE = 64 * 1024
 
 @attrs.frozen(kw_only=True)
 class ClientSettings:
-    """What ``cotun-trio client`` is told."""
+    """The settings of a client, as ``cotun-trio client`` has them as options."""
 
     server: ServerUrl
     proxy: ProxyUrl | None = None
-    """The way out, where there is no direct one."""
+    """None for a direct connection to the server."""
     alternatives: tuple[Route, ...] = ()
-    """Servers to be tried, in turn, where that one fails."""
+    """Routes to be tried, in turn, where that server fails."""
     tls: ClientTls = attrs.field(factory=ClientTls)
     """For a server's URL with TLS; `ClientTls.ca` is for a proxy with TLS, too."""
     remotes: tuple[Remote, ...] = attrs.field()
@@ -103,8 +103,8 @@ class ClientSettings:
     keepalive: float = DEFAULT_KEEPALIVE
     """Seconds between pings; 0 for none."""
     max_retry_count: int | None = None
-    """Failed rounds of attempts in a row that are followed by another, also after what cannot heal;
-    negative for no end.  None is for no end either, but for what cannot heal."""
+    """Failed rounds of attempts in a row after which there is another one, also after an error that
+    is fatal; negative for no end.  None: no end, except after an error that is fatal."""
     max_retry_interval: float = 300.0
     """The longest wait between two attempts, in seconds."""
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
@@ -171,12 +171,12 @@ class ClientSettings:
 
     @property
     def routes(self) -> tuple[Route, ...]:
-        """All that may be tried, in this order."""
+        """All routes that may be tried, in this order."""
         return Route(self.server, self.proxy), *self.alternatives
 
     @property
     def dialects(self) -> tuple[Dialect, ...]:
-        """What to offer to the server, in this order, until it takes one."""
+        """The dialects to offer to the server, in this order, until it takes one."""
         return {"auto": (CHISEL, COTUN), "chisel": (CHISEL,), "cotun": (COTUN,)}[self.protocol]
 
 

@@ -1,4 +1,4 @@
-"""How the process runs, whatever it does."""
+"""The settings of a process, in either role."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import attrs
 from cotun_trio.errors import UsageError
 
 MAX_WORKERS = 256
-"""More than there are processors anywhere, and what a mistyped number may do to a machine."""
+"""More than there are processors anywhere; a mistyped number must not stop a machine."""
 
 
 @attrs.frozen(kw_only=True)
 class ProcessSettings:
-    """How the process runs, whatever it does."""
+    """The settings of a process, in either role."""
 
     verbose: bool = False
     """Whether the log has a line for every single connection, too."""
@@ -22,9 +22,9 @@ class ProcessSettings:
     """Whether it has a line for every single message, too."""
     log_format: Literal["text", "json"] = "text"
     pid: str | None = None
-    """The path of a file to keep the process's number in."""
+    """The path of a file for the process's number."""
     workers: int = attrs.field(default=1)
-    """How many processes a server is; with 1, there is no other but this one."""
+    """Processes of a server; with 1, this process is the only one."""
 
     @workers.validator
     def _check_workers(self, _attribute: object, workers: int) -> None:

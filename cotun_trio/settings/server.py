@@ -1,4 +1,4 @@
-"""What ``cotun-trio server`` is told."""
+"""The settings of a server, and its limits."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def parse_listen(text: str) -> tuple[str, int]:
 
 @attrs.frozen(kw_only=True)
 class ServerSettings:
-    """What ``cotun-trio server`` is told."""
+    """The settings of a server, as ``cotun-trio server`` has them as options."""
 
     host: str = "0.0.0.0"  # noqa: S104
     """Where to listen, an address or a name.  All of IPv4, as the Go programs."""
@@ -65,41 +65,41 @@ class ServerSettings:
     keepalive: float = DEFAULT_KEEPALIVE
     """Seconds between pings; 0 for none."""
     host_key: HostKey | None = attrs.field(default=None, repr=False, eq=False)
-    """What the server proves itself with; without it, a new one for the run."""
+    """The key by which clients know the server; without it, a new one for the run."""
     tls: ServerTls | ServerAcme | None = None
     backend: ServerUrl | None = attrs.field(default=None)
-    """Where requests go that are for no tunnel; without it, there is nothing else here."""
+    """The server for all other HTTP requests; without it, they are answered here."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
-    """Whose claims about where a request has come from are believed."""
+    """Proxies whose claims about the origin of a request are believed."""
     health_listen: tuple[str, int] | None = None
-    """Where else to listen, for ``/health`` and ``/version`` only."""
+    """Another address to listen on, for ``/health`` and ``/version`` only."""
     path: str = attrs.field(default="/")
     """Only requests for this path become tunnels, with or without a query; ``/``: all of them."""
     auth: Credentials | None = attrs.field(default=None, converter=to_credentials)
-    """A user who may do everything.  The password may be a hash."""
+    """A user without an access list.  The password may be a hash."""
     authfile: str | None = None
-    """The path of a file of users; without any user, everybody is let in."""
+    """The path of a users file; without any user, everybody is let in."""
     max_auth_failures: int = attrs.field(default=MAX_AUTH_FAILURES)
-    """Failed logins per minute and source, after which that is barred for a while; 0: no limit."""
+    """Failed logins per minute, after which their source is barred for a while; 0: no limit."""
     max_startups: int = attrs.field(default=MAX_STARTUPS)
-    """Connections at a time that have not logged in; 0: no limit.  Once half of them are there,
-    more are refused at random."""
+    """Connections at a time that have not logged in; 0: no limit.  From half of this number on,
+    some are refused at random."""
     max_startups_per_source: int = attrs.field(default=MAX_STARTUPS_PER_SOURCE)
-    """Those of one source, with those that the back end has: an IPv4 address, or 64 bits of an IPv6
-    one; 0: no limit."""
+    """The same of one source, with the connections to the back end; 0: no limit.  A source is an
+    IPv4 address, or 64 bits of an IPv6 one."""
     max_user_sessions: int = attrs.field(default=MAX_USER_SESSIONS)
     """Sessions at a time of one user; 0: no limit.  Without users, there is none."""
     max_connections: int = attrs.field(default=MAX_CONNECTIONS)
     """Forwarded connections at a time, in all, each UDP source included; 0: no limit."""
     max_session_connections: int = attrs.field(default=MAX_SESSION_CONNECTIONS)
-    """Those of one session; 0: no limit."""
+    """Forwarded connections of one session; 0: no limit."""
     reverse: bool = False
     """Whether clients may have the server listen for them."""
     socks5: bool = False
-    """Whether clients may have the server dial what a SOCKS request names."""
+    """Whether clients may have the server dial the targets of SOCKS requests."""
     unix: bool = False
-    """Whether clients may name Unix sockets on the server's side: there, files decide who may
-    connect, and the server may be allowed much."""
+    """Whether clients may name Unix sockets on the server's side.  The modes of files decide about
+    access to them, and the server's user may have much."""
     timings: Timings = attrs.field(factory=Timings)
 
     @port.validator

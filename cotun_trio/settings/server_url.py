@@ -1,4 +1,4 @@
-"""Where a server is."""
+"""The URL of a server."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RIGHT = "write it like https://example.com or http://example.com:8080"
 
 @attrs.frozen
 class ServerUrl:
-    """Where a server is."""
+    """The URL of a server, taken apart."""
 
     host: str
     """A name, or an address without brackets."""
@@ -35,7 +35,7 @@ class ServerUrl:
         Raises `UsageError`.
         """
         url = text if "://" in text else f"http://{text}"
-        # What may hold a password is not shown.
+        # A text that may hold a password is not shown.
         shown = "this" if "@" in text else f"{escape(text)!r}"
         if "@" in re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]:
             raise UsageError("a server's URL holds no user: give user:password by --auth")
@@ -44,7 +44,9 @@ class ServerUrl:
         except ValueError:
             raise UsageError(f"{shown} is not a server's URL: {_RIGHT}") from None
         if not server.path.isascii():
-            raise UsageError(f"{shown}: percent-encode what is not ASCII in the path")
+            raise UsageError(
+                f"{shown}: percent-encode the characters of the path that are not ASCII"
+            )
         return server
 
     @classmethod

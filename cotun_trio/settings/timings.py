@@ -1,4 +1,4 @@
-"""How long things may take, and how many bytes."""
+"""Timeouts, and other figures from the environment."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Timings:
     backend_timeout: float = 60.0
     """The back end's answer to a request, and each further piece of it (COTUN_BACKEND_TIMEOUT)."""
     shutdown_grace: float = 5.0
-    """What is open goes on after the signal to end (COTUN_SHUTDOWN_GRACE)."""
+    """Open connections go on after the signal to end (COTUN_SHUTDOWN_GRACE)."""
     udp_deadline: float = 15.0
     """A UDP source that sends and gets nothing is forgotten (COTUN_UDP_DEADLINE)."""
     udp_max_size: int = 65_507
@@ -67,7 +67,7 @@ class Timings:
 
 
 def parse_bytes(text: str) -> int:
-    """Return the positive whole number that `text` is."""
+    """Return the positive whole number that `text` is.  Raises `UsageError`."""
     if not re.fullmatch("[0-9]{1,18}", text) or not int(text):
         raise UsageError(f"{escape(text)!r} is not a number of bytes")
     return int(text)

@@ -1,4 +1,4 @@
-"""TLS, at either end: which files, and what is checked."""
+"""The settings of TLS, at either end: files, and checks."""
 
 from __future__ import annotations
 
@@ -32,12 +32,15 @@ class ServerTls:
     cert: str
     key: str
     ca: str | None = None
-    """Who has to have issued clients' certificates, a file or a directory; without it, they need
-    none."""
+    """The authorities that issue clients' certificates, a file or a directory; without it, clients
+    need none."""
 
     @classmethod
     def choose(cls, *, cert: str | None, key: str | None, ca: str | None) -> ServerTls | None:
-        """Return what the options ask for.  Raises `UsageError` where one is missing."""
+        """Return the settings that the options give; None without any.
+
+        Raises `UsageError` where one is missing.
+        """
         _pair(cert, key)
         if cert is not None and key is not None:
             return cls(cert=cert, key=key, ca=ca)
@@ -55,19 +58,19 @@ class ServerAcme:
     directory: str = LETS_ENCRYPT
     """The authority's URL (COTUN_LE_DIRECTORY)."""
     ca: str | None = None
-    """Who has to have issued the authority's own certificate, a PEM file (COTUN_LE_CA)."""
+    """The issuers of the authority's own certificate, a PEM file (COTUN_LE_CA)."""
     email: str | None = None
     """Told to the authority (COTUN_LE_EMAIL)."""
     cache: str | None = None
     """The directory where keys and certificates are kept; None to keep none (COTUN_LE_CACHE)."""
     clients: str | None = None
-    """Who has to have issued clients' certificates; see `ServerTls.ca`."""
+    """The authorities that issue clients' certificates; see `ServerTls.ca`."""
 
     @classmethod
     def choose(
         cls, domains: Sequence[str], environment: Mapping[str, str], *, clients: str | None
     ) -> ServerAcme:
-        """Return what the options and the environment ask for.  Raises `UsageError`."""
+        """Return the settings from the options and the environment.  Raises `UsageError`."""
         return cls(
             domains=tuple(dict.fromkeys(map(_full_name, domains))),
             directory=environment.get("COTUN_LE_DIRECTORY") or LETS_ENCRYPT,
@@ -100,14 +103,14 @@ def _cache_directory(environment: Mapping[str, str]) -> str | None:
 
 @attrs.frozen(kw_only=True)
 class ClientTls:
-    """TLS on the client: paths of PEM files, and what is checked."""
+    """TLS on the client: paths of PEM files, and checks."""
 
     ca: str | None = None
-    """Who has to have issued the server's certificate, in place of those whom the system trusts."""
+    """The authorities that issue the server's certificate, in place of those of the system."""
     cert: str | None = None
     key: str | None = None
     skip_verify: bool = False
-    """Whether any certificate will do."""
+    """Whether any certificate is accepted."""
     sni: str | None = None
     """The name that the server is asked for, and that its certificate has to have."""
 

@@ -2,7 +2,7 @@
 
 * `process`: descriptors, the log, memory and the garbage collector, before anything runs.
 * `pidfile`: a file with the number of the process.
-* `systemd`: sockets that are passed to us, and what the service manager is told.
+* `systemd`: sockets that are passed to us, and messages to the service manager.
 * `task_tree`: the tasks that run, for SIGUSR2.
 * `watch`: files that change.
 * `unused_imports`: modules that libraries import and we never need.

@@ -21,7 +21,7 @@ NAME = "cotun.pid"
 
 
 MAX_SIZE = 64
-"""Bytes that are looked at: what is longer is no pid file."""
+"""Bytes that are read: a longer file is no pid file."""
 ATTEMPTS = 3
 """Others may make the file, and remove it, in the same moment."""
 
@@ -37,7 +37,7 @@ def pid_file(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        if _content(path) == str(os.getpid()):  # and not somebody else's by now
+        if _content(path) == str(os.getpid()):  # and not that of another process by now
             path.unlink(missing_ok=True)
 
 
@@ -67,7 +67,7 @@ def _create(path: Path) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    # Whoever put something else there, such as a FIFO, does not make us wait.
+    # Another kind of file in its place, such as a FIFO, must not make us wait.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         yield descriptor
@@ -76,14 +76,14 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _read(descriptor: int) -> str:
-    """Return what is in the file; nothing where it is no file."""
+    """Return the content of the file; empty where it is no regular file."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         return ""
     return os.read(descriptor, MAX_SIZE).decode("ascii", errors="replace").strip()
 
 
 def _content(path: Path) -> str:
-    """Return what is in the file; nothing where it cannot be read."""
+    """Return the content of the file; empty where it cannot be read."""
     with contextlib.suppress(OSError), _opened(path) as descriptor:
         return _read(descriptor)
     return ""
@@ -98,8 +98,8 @@ def _remove_stale(path: Path) -> None:
                 raise UsageError(f"{path} is not a pid file: it is left alone")
             if _lives(int(text)):
                 raise UsageError(f"the process {text} of the pid file {path} is running already")
-            # Two may have found the same stale file: the slower one must not remove what the other
-            # has put in its place.  So only who holds the lock does, and looks again.
+            # Two may have found the same stale file: the slower one must not remove the new file of
+            # the other.  So only the holder of the lock removes it, after another look.
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if os.path.samestat(os.fstat(descriptor), path.stat()):
                 path.unlink()

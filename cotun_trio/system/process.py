@@ -22,7 +22,7 @@ LARGE_BLOCK = 2 * 1024 * 1024
 def prepare(process: ProcessSettings, **pairs: object) -> None:
     """Make the process ready, when everything has been imported.
 
-    `pairs` are what its log lines begin with, where others write to the same stream.
+    Its log lines begin with `pairs`, where other processes write to the same stream.
     """
     _raise_descriptor_limit()
     keep_freed_blocks()
@@ -33,7 +33,7 @@ def prepare(process: ProcessSettings, **pairs: object) -> None:
         json_lines=process.log_format == "json",
         process=pairs,
     )
-    gc.freeze()  # what is imported lives as long as the process
+    gc.freeze()  # imported modules live as long as the process
     gc.set_threshold(GC_THRESHOLD, 20, 100)
 
 

@@ -1,7 +1,7 @@
-"""What systemd and we tell each other: readiness, state, the watchdog, and open sockets.
+"""Messages to systemd, and from it: readiness, state, the watchdog, and open sockets.
 
 The protocols are sd_notify(3), sd_watchdog_enabled(3) and sd_listen_fds(3): a datagram, three
-variables, and descriptors from 3 on.  Without those variables, nothing is told to anybody.
+variables, and descriptors from 3 on.  Without these variables, nothing is sent.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ HEALTH = "health"
 
 
 class Notifier:
-    """Tells the service manager how we are, where `environment` says that it wants to know.
+    """Tells the service manager our state, where `environment` says that it wants to know.
 
-    Nothing here waits or fails.  What the manager has no room for at the moment, as when many
-    services start at once, it is told together with what comes next: without READY=1, it would end
-    us.
+    Nothing here waits or fails.  A message that the manager has no room for at the moment, as when
+    many services start at once, is sent again with the next one: without READY=1, it would end us.
     """
 
     def __init__(self, environment: MutableMapping[str, str]) -> None:
@@ -63,7 +62,7 @@ class Notifier:
                 self._unheard = news
 
     def ready(self, status: str) -> None:
-        """We do what we are for; not only the first time, this can be said again."""
+        """Say that the service works.  Can be called again, with another status."""
         if not self._ready:
             self._ready = True
             self._status = status
@@ -72,18 +71,18 @@ class Notifier:
             self.status(status)
 
     def status(self, status: str) -> None:
-        """Say on one line what is going on."""
+        """Describe the state on one line."""
         if status != self._status:
             self._status = status
             self.tell(f"STATUS={status}")
 
     def stopping(self, grace: float) -> None:
-        """We are about to end, in `grace` seconds at the most."""
+        """Say that we are about to end, in `grace` seconds at the most."""
         self.tell("STOPPING=1", "STATUS=Shutting down", f"EXTEND_TIMEOUT_USEC={_micro(grace + 5)}")
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """Reload in the block.  Before `ready`, there is nothing to be said about it."""
+        """Say that we reload, in the block.  Before `ready`, nothing is said about it."""
         if self._ready:
             self.tell("RELOADING=1", f"MONOTONIC_USEC={_micro(time.monotonic())}")
         try:
@@ -116,7 +115,7 @@ def _watchdog_interval(environment: MutableMapping[str, str]) -> float | None:
 
 @attrs.frozen
 class Passed:
-    """Listening sockets that somebody has opened for us."""
+    """Listening sockets that the service manager has opened for us."""
 
     main: tuple[socket.socket, ...] = ()
     """In place of --host and --port."""
@@ -127,7 +126,7 @@ class Passed:
     def take(cls, environment: MutableMapping[str, str]) -> Passed:
         """Take the sockets that `environment` tells of, and the variables.
 
-        Raises `UsageError` for what is no listening TCP socket.
+        Raises `UsageError` for a descriptor that is no listening TCP socket.
         """
         pid = environment.pop("LISTEN_PID", "")
         count = environment.pop("LISTEN_FDS", "")

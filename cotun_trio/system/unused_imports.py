@@ -1,4 +1,4 @@
-"""What the libraries underneath import and our programs never use.
+"""Modules that libraries import and our programs never use.
 
 Only a program may call this, before it imports them: as a library we leave the process as it is.
 """

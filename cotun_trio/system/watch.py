@@ -4,8 +4,8 @@ Editors write in place or rename over, orchestrators swap a symbolic link that s
 the path (Kubernetes' ``users.json -> ..data/users.json``, ``..data -> ..2026_11_24``), others
 delete and make anew; and whole directories come and go.  So it is not the file that is watched but
 every directory in which a part of its path is looked up, links followed.  An event in one of them
-says only that it is time to look: what decides is a survey of the path, of what each part of it is
-and, for the last one, of all that changes with its content or its mode.
+says only that it is time to look.  A survey of the path decides: it holds the identity of each part
+and, for the last one, all figures that change with its content or its mode.
 
 The library behind it, watchfiles, waits in a thread and asks there ten times a second whether
 there is news: its price for working on every system.
@@ -45,12 +45,12 @@ log = get_logger("watch")
 
 @attrs.frozen
 class Survey:
-    """What some paths lead to at present."""
+    """The files that some paths lead to at present."""
 
     directories: frozenset[str]
-    """Where their parts are looked up."""
+    """The directories in which their parts are looked up."""
     parts: tuple[object, ...]
-    """What the parts are; equal as long as opening the paths has the same result."""
+    """The identities of the parts; equal as long as opening the paths has the same result."""
 
 
 def survey(paths: Sequence[Path]) -> Survey:
@@ -80,7 +80,7 @@ def survey(paths: Sequence[Path]) -> Survey:
                 left[:0] = target.parts[1:] if target.is_absolute() else target.parts
                 where = "/" if target.is_absolute() else where
             elif left:
-                # A directory: what else happens in it does not matter.
+                # A directory: other changes in it do not matter.
                 parts.append(identity)
                 where = part
             else:
@@ -97,7 +97,7 @@ async def watch_files(
     """Call `changed` whenever opening one of `paths` may have a new result, until cancelled.
 
     That is well within a second of the change; many changes in a row may give one call.  It is also
-    called at the beginning, since what was read before that may be old already.  Started when
+    called at the beginning, since the content that was read before may be old.  Started when
     nothing can be missed any more.
 
     Raises `UsageError` where the system or the installation has no means for it, before it has
@@ -132,7 +132,7 @@ async def watch_files(
                 await _pause(paths[0], error)
                 break
             if not armed_for.isdisjoint(events):
-                break  # what had this name is watched, and perhaps something else has it now
+                break  # the watched directory may have another name now, and another one its name
 
 
 async def _pause(path: Path, error: Exception) -> None:
@@ -161,7 +161,7 @@ def _may_be_watched(directory: str) -> bool:
     except PermissionError:
         return False
     except OSError:
-        pass  # the watcher says what is wrong
+        pass  # the watcher raises it, too
     return True
 
 
