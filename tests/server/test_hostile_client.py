@@ -20,13 +20,6 @@ from tests.support.frames import BINARY, CLOSE, CONTINUATION, KEY, PING, TEXT, f
 from tests.support.peer import MAX_PACKET, WINDOW, peer_of, upgrade_request
 from tests.support.targets import connect, receive_all
 
-
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.005)
-
-
 if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
 

@@ -43,12 +43,6 @@ AN_IDENTITY, ANOTHER = "ab" * 16, "cd" * 16
 ALICE = Credentials("alice", "wonderland")
 
 
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.02)
-
-
 @contextlib.asynccontextmanager
 async def logged_in(server: str, user: str = "", password: str = "") -> AsyncIterator[Peer]:
     """Connect to a server, and log in; its client says nothing that it is not told to."""
@@ -267,7 +261,7 @@ async def holding(
 
 
 async def test_the_same_client_has_its_port_at_once_from_its_half_dead_session(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     remote = reverse(quiet_port())
     async with watch_logs() as log, running_server(reverse=True, keepalive=0) as server:
@@ -282,7 +276,7 @@ async def test_the_same_client_has_its_port_at_once_from_its_half_dead_session(
 
 
 async def test_the_same_user_has_the_port_of_a_dead_session_within_a_second(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     remote = reverse(quiet_port())
     async with (
@@ -314,7 +308,7 @@ async def test_the_same_user_does_not_get_the_port_of_a_session_that_answers() -
 
 @pytest.mark.parametrize("identity", ["", ANOTHER])
 async def test_without_users_nobody_but_the_same_client_gets_a_port(
-    identity: str, autojump: trio.testing.MockClock
+    identity: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     port = quiet_port()
     async with (
@@ -327,7 +321,7 @@ async def test_without_users_nobody_but_the_same_client_gets_a_port(
 
 
 async def test_two_clients_without_an_identity_are_not_taken_for_the_same(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     port = quiet_port()
     async with (
@@ -351,7 +345,7 @@ async def test_a_port_on_one_interface_is_not_taken_by_way_of_all_of_them() -> N
 
 
 async def test_a_client_that_lost_its_wire_has_its_port_again_though_the_server_noticed_nothing(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     port, lose = quiet_port(), trio.Event()
 

@@ -51,7 +51,7 @@ async def test_one_more_is_told_that_there_are_too_many_and_others_are_not(
 
 
 async def test_our_client_tries_again_until_there_is_room(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with (
         running_server(auth=ALICE, max_user_sessions=1) as server,
@@ -78,7 +78,7 @@ async def test_our_client_tries_again_until_there_is_room(
 
 @pytest.mark.parametrize("how", ["its client goes", "a wrong config", "no config", "it is cut"])
 async def test_every_end_of_a_session_gives_its_place_back(
-    how: str, autojump: trio.testing.MockClock
+    how: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     common = Common()
     server = Server(server_settings(auth=ALICE, max_user_sessions=1), common=common)

@@ -224,7 +224,7 @@ async def test_a_client_without_tls_hurts_nobody(ca: Authority) -> None:
 
 
 async def test_a_handshake_that_does_not_end_is_cut(
-    ca: Authority, autojump: trio.testing.MockClock
+    ca: Authority, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with tls_server(ca) as server, await connect(server.addresses[0]) as stream:
         before = trio.current_time()

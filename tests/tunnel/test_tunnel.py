@@ -235,7 +235,7 @@ async def test_a_refused_target_resets_the_connection_and_both_logs_say_why() ->
 
 
 async def test_a_target_that_does_not_answer_the_dial_resets_the_connection(
-    autojump: object,
+    autojump_with_sockets: object,
 ) -> None:
     timings = Timings(dial_timeout=3)
     with trio.socket.socket() as full:
@@ -341,7 +341,7 @@ async def test_the_dialect_asked_for_is_the_one_that_is_spoken(
 
 
 async def test_auto_falls_back_to_cotun_and_remembers_it(
-    monkeypatch: pytest.MonkeyPatch, autojump: object
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: object
 ) -> None:
     monkeypatch.setattr(dialect, "DIALECTS", (COTUN,))
     async with watch_logs() as log, echo_tunnel() as both:
@@ -353,7 +353,7 @@ async def test_auto_falls_back_to_cotun_and_remembers_it(
 
 
 async def test_a_server_is_found_again_when_its_successor_speaks_the_other_dialect(
-    monkeypatch: pytest.MonkeyPatch, autojump: object
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: object
 ) -> None:
     async with echo_tunnel() as both:
         for number, spoken in enumerate((COTUN, CHISEL, COTUN), 2):
