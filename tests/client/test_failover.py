@@ -428,6 +428,7 @@ async def test_so_much_news_that_some_is_lost_is_news(monkeypatch: pytest.Monkey
             nursery.start_soon(watch_network, heard.set)
             far.send(b"x")
             await heard.wait()
+            assert heard.is_set()
 
 
 @pytest.mark.parametrize("failing", ["socket", "bind"])

@@ -159,3 +159,4 @@ def test_time_does_not_grow_with_the_number_of_flows_and_sources() -> None:
         forwards.flows.used(some[number % len(some)])
         sources.remember(1, str(number % (2 * MAX_SOURCES)), ("a", number))
     begun(forwards, 50_000)
+    assert len(forwards.flows) == 16_383

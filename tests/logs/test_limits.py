@@ -142,8 +142,10 @@ async def test_what_is_not_shown_counts_for_nothing(still_clock: trio.testing.Mo
             raise AssertionError
 
     log = get_logger("server")
-    logging.getLogger("cotun").setLevel(logging.INFO)
-    log.limited(Untouched(log).of("x")).debug("detail")
+    async with watch_logs() as watch:
+        logging.getLogger("cotun").setLevel(logging.INFO)
+        log.limited(Untouched(log).of("x")).debug("detail")
+    assert not watch.records
 
 
 async def test_a_traceback_is_many_lines(still_clock: trio.testing.MockClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 import attrs
@@ -207,6 +208,7 @@ async def test_the_peer_is_told_why(
             await log.wait_for("Disconnected: .*the server is shutting down", "client")
         else:
             await log.wait_for("closed after .*: the client is shutting down", "server")
+        assert not log.lines(level=logging.WARNING)
 
 
 @BOTH
