@@ -1,4 +1,7 @@
-"""Async tests run in a Trio run of their own; those that ask for `autojump` skip all waiting."""
+"""Async tests run in a Trio run of their own, with the clock of the fixture that they ask for.
+
+`autojump` and `autojump_with_sockets` skip all waiting; `still_clock` is moved by the test.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,33 @@ settings.load_profile("cotun")
 
 TIMEOUT = 60.0
 """Seconds of Trio's clock after which an async test has failed rather than hangs."""
+KERNEL = 0.005
+"""Seconds without any event after which nothing is on its way through the loopback interface any
+more.  Twice as long would make the tests with thousands of jumps twice as slow."""
 
 
 @pytest.fixture
 def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps to the next deadline whenever nothing else can happen."""
+    """Give a clock that jumps to the next deadline whenever nothing else can happen.
+
+    It is for tests in memory, and for pairs of Unix sockets, which hand over at once what is sent.
+    """
     return trio.testing.MockClock(autojump_threshold=0)
+
+
+@pytest.fixture
+def autojump_with_sockets() -> trio.testing.MockClock:
+    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent.
+
+    Each jump takes `KERNEL` seconds.
+    """
+    return trio.testing.MockClock(autojump_threshold=KERNEL)
+
+
+@pytest.fixture
+def still_clock() -> trio.testing.MockClock:
+    """Give a clock that stands still until the test moves it."""
+    return trio.testing.MockClock()
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -33,9 +57,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
         return None
     names = inspect.signature(function).parameters
     arguments = {name: pyfuncitem.funcargs[name] for name in names}
-    clock = arguments.get("autojump")
-    assert clock is None or isinstance(clock, trio.testing.MockClock)
-    limit = 1e6 if clock is not None else TIMEOUT
+    clocks = [each for each in arguments.values() if isinstance(each, trio.testing.MockClock)]
+    clock = clocks[0] if clocks else None
+    limit = 1e6 if clocks else TIMEOUT
 
     async def bounded() -> Any:
         with trio.fail_after(limit):

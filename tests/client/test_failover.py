@@ -57,12 +57,6 @@ if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
 
 
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.005)
-
-
 def routes(*addresses: str) -> tuple[Route, ...]:
     """Return the routes to servers."""
     return tuple(Route(ServerUrl.parse(address)) for address in addresses)
@@ -91,7 +85,7 @@ async def test_the_next_server_is_tried_at_once_and_the_reasons_are_said() -> No
 
 
 async def test_after_a_loss_the_first_server_comes_first_again(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with (
         watch_logs() as log,
@@ -108,7 +102,9 @@ async def test_after_a_loss_the_first_server_comes_first_again(
         assert len(log.find("Retrying in", "client")) == 2  # a wait for each loss, and no more
 
 
-async def test_a_server_that_is_about_to_end_comes_last(autojump: trio.testing.MockClock) -> None:
+async def test_a_server_that_is_about_to_end_comes_last(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     async with (
         running_server() as first,
         running_server() as second,
@@ -120,7 +116,9 @@ async def test_a_server_that_is_about_to_end_comes_last(autojump: trio.testing.M
         assert (await client.opened(2)).url == ServerUrl.parse(second.addresses[0])
 
 
-async def test_rounds_are_counted_and_not_servers(autojump: trio.testing.MockClock) -> None:
+async def test_rounds_are_counted_and_not_servers(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     addresses = [refused_address() for _ in range(3)]
     settings = client_settings(addresses[0], alternatives=routes(*addresses[1:]), max_retry_count=2)
     async with watch_logs() as log, nothing_left():
@@ -165,7 +163,7 @@ async def test_where_it_cannot_heal_at_any_of_them_the_first_reason_counts() -> 
 
 
 async def test_a_server_that_is_away_keeps_the_client_going_whatever_the_others_say(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with watch_logs() as log, running_server(auth=Credentials("", "right")) as server:
         settings = client_settings(
@@ -358,7 +356,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
 
 
 async def test_a_long_wait_is_cut_short_when_a_network_comes_back(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     monkeypatch.setattr("cotun_trio.client.connector.random.uniform", lambda _low, high: high)
     dialled: list[float] = []
@@ -384,7 +382,7 @@ async def test_a_long_wait_is_cut_short_when_a_network_comes_back(
 
 
 async def test_much_news_in_a_wait_shortens_it_no_more_than_the_first_does(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     # The wait, and what the news makes of it; a draw for each piece would be nearer and nearer.
     draws = iter([60.0, 2.0, *[0.1] * 1000])
@@ -430,6 +428,7 @@ async def test_so_much_news_that_some_is_lost_is_news(monkeypatch: pytest.Monkey
             nursery.start_soon(watch_network, heard.set)
             far.send(b"x")
             await heard.wait()
+            assert heard.is_set()
 
 
 @pytest.mark.parametrize("failing", ["socket", "bind"])

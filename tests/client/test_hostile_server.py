@@ -32,12 +32,6 @@ if TYPE_CHECKING:
     Script = Callable[[Peer], Awaitable[object]]
 
 
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.01)
-
-
 host_key = functools.cache(generate_host_key)
 SECRET = Credentials("alice", "open sesame")
 
@@ -137,7 +131,7 @@ async def test_an_endless_response_body_is_not_read() -> None:
 
 @pytest.mark.parametrize("stage", ["connected", "upgraded", "keyed", "in"])
 async def test_a_server_that_stalls_is_left_within_30_seconds_in_all(
-    stage: str, autojump: trio.testing.MockClock
+    stage: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async def script(peer: Peer) -> None:
         steps: list[Callable[[], Awaitable[object]]] = [

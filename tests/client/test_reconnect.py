@@ -51,12 +51,6 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.005)
-
-
-@pytest.fixture
 def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every wait as long as it can be."""
     monkeypatch.setattr("cotun_trio.client.connector.random.uniform", lambda _low, high: high)
@@ -71,7 +65,7 @@ def waits(log: LogWatch) -> list[float]:
 
 
 async def test_a_black_hole_is_noticed_on_both_sides_and_left_when_it_heals(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with (
         watch_logs() as log,
@@ -108,7 +102,7 @@ async def test_a_black_hole_is_noticed_on_both_sides_and_left_when_it_heals(
 
 
 async def test_attempts_that_are_answered_in_the_same_moment_make_one_login(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with (
         nothing_left(),
@@ -130,7 +124,9 @@ async def test_attempts_that_are_answered_in_the_same_moment_make_one_login(
             assert not log.find("Connection error", "client")
 
 
-async def test_a_quiet_session_lives_on_for_ten_minutes(autojump: trio.testing.MockClock) -> None:
+async def test_a_quiet_session_lives_on_for_ten_minutes(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     async with echo_tunnel() as both, await both.connect() as stream:
         await trio.sleep(600)
         assert await echoes(stream)
@@ -138,7 +134,7 @@ async def test_a_quiet_session_lives_on_for_ten_minutes(autojump: trio.testing.M
 
 
 async def test_without_a_keepalive_nothing_is_sent_in_a_quiet_session(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with echo_tunnel(server={"keepalive": 0}, client={"keepalive": 0}) as both:
         wire = both.client.sessions[0].wire
@@ -147,7 +143,7 @@ async def test_without_a_keepalive_nothing_is_sent_in_a_quiet_session(
         assert (wire.bytes_in, wire.bytes_out) == before
 
 
-async def test_a_slow_network_is_no_dead_one(autojump: trio.testing.MockClock) -> None:
+async def test_a_slow_network_is_no_dead_one(autojump_with_sockets: trio.testing.MockClock) -> None:
     data = random_bytes(100_000)
     async with (
         running_server() as server,
@@ -188,7 +184,7 @@ HELD_WAITS = [3, *[4] * 7]
 
 
 async def test_the_waits_are_short_for_half_a_minute_and_then_double_up_to_the_longest(
-    autojump: trio.testing.MockClock, no_jitter: None
+    autojump_with_sockets: trio.testing.MockClock, no_jitter: None
 ) -> None:
     async with (
         watch_logs() as log,
@@ -199,7 +195,7 @@ async def test_the_waits_are_short_for_half_a_minute_and_then_double_up_to_the_l
 
 
 async def test_where_rounds_are_counted_the_waits_double_from_the_first_on(
-    autojump: trio.testing.MockClock, no_jitter: None
+    autojump_with_sockets: trio.testing.MockClock, no_jitter: None
 ) -> None:
     async with watch_logs() as log:
         with pytest.raises(GaveUp):
@@ -208,7 +204,7 @@ async def test_where_rounds_are_counted_the_waits_double_from_the_first_on(
 
 
 async def test_the_waits_are_drawn_from_the_whole_interval(
-    autojump: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_with_sockets: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cotun_trio.client.connector.random.uniform", random.Random(3).uniform)
     async with watch_logs() as log, running_client(refused_address(), max_retry_interval=8):
@@ -220,7 +216,7 @@ async def test_the_waits_are_drawn_from_the_whole_interval(
 
 
 async def test_a_session_that_lasted_starts_the_waits_again(
-    autojump: trio.testing.MockClock, no_jitter: None
+    autojump_with_sockets: trio.testing.MockClock, no_jitter: None
 ) -> None:
     async with watch_logs() as log, switchable_server() as server:
         await server.stop()
@@ -236,7 +232,7 @@ async def test_a_session_that_lasted_starts_the_waits_again(
 
 
 async def test_a_session_that_is_dropped_at_once_does_not(
-    autojump: trio.testing.MockClock, no_jitter: None
+    autojump_with_sockets: trio.testing.MockClock, no_jitter: None
 ) -> None:
     async with (
         watch_logs() as log,
@@ -251,7 +247,7 @@ async def test_a_session_that_is_dropped_at_once_does_not(
 
 
 async def test_retry_now_cuts_the_wait_short(
-    autojump: trio.testing.MockClock, no_jitter: None
+    autojump_with_sockets: trio.testing.MockClock, no_jitter: None
 ) -> None:
     async with watch_logs() as log, switchable_server() as server:
         await server.stop()
@@ -265,7 +261,9 @@ async def test_retry_now_cuts_the_wait_short(
 
 
 @pytest.mark.parametrize("most", [0, 1, 4])
-async def test_retries_come_to_an_end(most: int, autojump: trio.testing.MockClock) -> None:
+async def test_retries_come_to_an_end(
+    most: int, autojump_with_sockets: trio.testing.MockClock
+) -> None:
     address = refused_address()
     async with watch_logs() as log, nothing_left():
         with pytest.raises(GaveUp, match=f"after {most + 1} attempts: .*Connection refused"):
@@ -308,7 +306,7 @@ async def test_what_cannot_heal_stops_the_client_at_once(what: str) -> None:
 
 @pytest.mark.parametrize("what", WRONG)
 async def test_what_cannot_heal_is_tried_again_where_a_count_is_given(
-    what: str, autojump: trio.testing.MockClock
+    what: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     line = WRONG[what][2]
     async with watch_logs() as log, running_server(auth=Credentials("", "right")) as server:
@@ -319,7 +317,7 @@ async def test_what_cannot_heal_is_tried_again_where_a_count_is_given(
 
 
 async def test_below_zero_a_count_has_no_end_whatever_happens(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with watch_logs() as log, running_server(auth=Credentials("", "right")) as server:
         with trio.move_on_after(1000):
@@ -331,7 +329,7 @@ async def test_below_zero_a_count_has_no_end_whatever_happens(
 
 
 async def test_a_connection_that_comes_while_the_server_is_away_is_carried_when_it_is_back(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with (
         watch_logs() as log,
@@ -351,7 +349,7 @@ async def test_a_connection_that_comes_while_the_server_is_away_is_carried_when_
 
 
 async def test_a_connection_that_waits_outlives_attempts_that_get_far_but_fail(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with (
         watch_logs() as log,
@@ -369,7 +367,9 @@ async def test_a_connection_that_waits_outlives_attempts_that_get_far_but_fail(
             assert await echoes(stream)
 
 
-async def test_a_connection_that_waits_in_vain_is_reset(autojump: trio.testing.MockClock) -> None:
+async def test_a_connection_that_waits_in_vain_is_reset(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     settings = {"timings": Timings(ssh_wait=7), "max_retry_interval": 2}
     remote = f"{LOOPBACK}:0:{LOOPBACK}:9"
     async with (
@@ -392,7 +392,7 @@ async def test_a_connection_that_is_open_when_the_session_ends_is_reset() -> Non
 
 
 async def test_the_local_port_never_refuses_while_sessions_come_and_go(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with (
         switchable_server() as server,
@@ -408,7 +408,7 @@ async def test_the_local_port_never_refuses_while_sessions_come_and_go(
 
 
 async def test_an_error_of_our_own_costs_the_client_its_session_only(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async def broken(outgoing: streams.Outgoing) -> None:
         monkeypatch.undo()
@@ -437,7 +437,7 @@ STEP = 53
 @pytest.mark.parametrize("way", ["up", "down"])
 @pytest.mark.parametrize("what", ["cut_after", "flip_at"])
 async def test_a_handshake_cut_or_garbled_at_any_byte_is_made_again_and_delivers_nothing_corrupt(
-    what: str, way: str, autojump: trio.testing.MockClock
+    what: str, way: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with (
         running_server() as server,

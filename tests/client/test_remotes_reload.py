@@ -17,7 +17,7 @@ from cotun_trio.protocol.remote import Remote
 from cotun_trio.session import CHANGE
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
-from tests.support.ends import ask, quiet_port, udp_echo, udp_socket
+from tests.support.ends import ask, udp_echo, udp_socket
 from tests.support.log_watch import watch_logs
 from tests.support.peer import peer_of
 from tests.support.programs import ours
@@ -27,6 +27,7 @@ from tests.support.targets import (
     connect,
     echo,
     echoes,
+    free_port,
     listening,
     refused_address,
 )
@@ -88,10 +89,7 @@ async def refuses(address: str) -> bool:
 
 async def test_one_of_fifty_changes_and_the_streams_of_the_others_go_on() -> None:
     async with listening(echo) as target, running_server(reverse=True) as server:
-        different: set[int] = set()
-        while len(different) < 52:
-            different.add(quiet_port())
-        ports = list(different)
+        ports = [free_port() for _ in range(52)]
         spare = [ports.pop(), ports.pop()]
         remotes = [
             f"R:{local(target, port)}" if number % 2 else local(target, port)
@@ -124,7 +122,7 @@ async def test_another_target_on_the_same_port() -> None:
     async def other(stream: trio.SocketStream) -> None:
         await stream.send_all(b"other")
 
-    port, reverse_port = quiet_port(), quiet_port()
+    port, reverse_port = free_port(), free_port()
     async with (
         listening(echo) as target,
         listening(other) as another,
@@ -152,7 +150,7 @@ async def test_datagrams_come_and_go() -> None:
         udp_socket() as (sock, _),
     ):
         await it.client.opened()
-        ports = quiet_port(), quiet_port()
+        ports = free_port(), free_port()
         with_them = f"{local(target, ports[0])}/udp", f"R:{local(target, ports[1])}/udp"
         await it.change(*with_them, said=f"Listening on {LOOPBACK}:{ports[0]}")
         for port in ports:
@@ -190,7 +188,7 @@ async def test_a_reverse_port_that_cannot_be_had_changes_nothing() -> None:
     ):
         session = await it.client.opened()
         (address,) = session.reverse_addresses
-        free = quiet_port()
+        free = free_port()
         await it.change(
             f"R:{local(target, free)}",
             f"R:{target}:{target}",  # which is taken
@@ -265,6 +263,7 @@ async def test_a_stdio_remote_cannot_come() -> None:
     async with running_server() as server, changeable(server.addresses[0]) as it:
         await it.client.opened()
         await it.change("stdio:host:22", said="stdio remote cannot come or go: the remotes stay")
+        assert not it.client.addresses
 
 
 async def test_what_changes_while_there_is_no_session_is_told_to_the_next() -> None:
@@ -342,9 +341,11 @@ async def test_an_answer_that_makes_no_sense_costs_the_server_its_session(
         await it.client.opened()
         monkeypatch.setattr(ConfigReply, "encode", lambda _self: b'{"Addresses":[]}')
         await it.change(f"R:{local(target)}", said="does not fit .*: the remotes stay")
+        assert not it.client.sessions[0].reverse_addresses
         monkeypatch.undo()
         it.client.retry_now()
-        await it.client.opened(2)
+        session = await it.client.opened(2)
+        assert session is not it.client.sessions[0]
 
 
 # ---- the server's side, with clients that ask for anything
@@ -374,7 +375,7 @@ async def test_a_program_reads_its_file_again(tmp_path: Path) -> None:
             remotes = [local(target, port) for port in ports]
             file.write_text(f'[client]\nserver = ["{server.addresses[0]}"]\nremote = {remotes}\n')
 
-        kept, gone, come = quiet_port(), quiet_port(), quiet_port()
+        kept, gone, come = free_port(), free_port(), free_port()
         write(kept, gone)
         async with ours("client", "--config", str(file)) as client:
             await client.wait_for("Connected")

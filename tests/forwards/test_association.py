@@ -33,12 +33,6 @@ host_key = functools.cache(generate_host_key)
 WAYS = pytest.mark.parametrize("reverse", [False, True], ids=["out", "reverse"])
 
 
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.02)
-
-
 @contextlib.asynccontextmanager
 async def proxy(*, reverse: bool = False, host: str = LOOPBACK) -> AsyncIterator[str]:
     """Run a tunnel with a SOCKS remote; give where it listens."""
@@ -110,7 +104,7 @@ async def test_a_name_is_looked_up_at_the_exit_and_answers_come_from_it(
 
 
 async def test_what_waits_for_a_destination_is_forgotten_when_that_is_refused(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     gc.collect()  # those of other tests
     async with watch_logs() as log, through(None) as (_, relay, _), udp_socket() as (client, _):
@@ -237,7 +231,7 @@ async def test_a_destination_too_many_is_dropped_and_the_others_go_on(
 
 
 async def test_an_idle_destination_makes_room_for_another(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     monkeypatch.setattr(association, "MAX_DESTINATIONS", 1)
     async with (
@@ -331,7 +325,7 @@ async def through(
 
 
 async def test_a_destination_that_is_refused_is_not_asked_for_with_every_datagram(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with (
         watch_logs() as log,

@@ -44,12 +44,6 @@ host_key = functools.cache(generate_host_key)
 WAYS = pytest.mark.parametrize("reverse", [False, True], ids=["out", "reverse"])
 
 
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.02)
-
-
 @contextlib.asynccontextmanager
 async def proxy(
     *, reverse: bool = False, login: str = "", timings: Timings | None = None
@@ -152,7 +146,9 @@ async def test_a_name_that_does_not_resolve_is_code_4(
         assert await code_for(address, "nowhere.invalid", 80) == 4
 
 
-async def test_a_target_that_does_not_answer_is_code_6(autojump: trio.testing.MockClock) -> None:
+async def test_a_target_that_does_not_answer_is_code_6(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     with trio.socket.socket() as full:
         # A listener whose queue is full leaves SYNs without an answer.
         await full.bind((LOOPBACK, 0))
@@ -226,7 +222,7 @@ async def test_what_is_not_socks_5_is_closed_and_the_next_one_served(rubbish: by
     "begin", [b"", b"\x05", b"\x05\x01\x00", b"\x05\x01\x00\x05\x01\x00\x03\xff"]
 )
 async def test_a_client_that_stalls_before_its_request_is_cut_after_10_seconds(
-    begin: bytes, reverse: bool, autojump: trio.testing.MockClock
+    begin: bytes, reverse: bool, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with (
         proxy(reverse=reverse) as address,
@@ -241,7 +237,7 @@ async def test_a_client_that_stalls_before_its_request_is_cut_after_10_seconds(
 
 
 async def test_an_entry_that_stalls_at_the_exit_is_cut_after_10_seconds(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with (
         tunnel(server={"socks5": True}) as both,

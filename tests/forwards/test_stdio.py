@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.support.ends import listening_unix, quiet_port
+from tests.support.ends import listening_unix
 from tests.support.faults import fault_proxy
 from tests.support.programs import PATIENCE
 from tests.support.sshd import SSH_MISSING, running_sshd
@@ -22,6 +22,7 @@ from tests.support.targets import (
     answer_after_eof,
     connect,
     echo,
+    free_port,
     listening,
     pour,
     random_bytes,
@@ -311,7 +312,7 @@ async def test_ssh_reaches_a_real_sshd_by_proxycommand(tmp_path: Path) -> None:
 
 
 async def test_a_client_with_a_stdio_remote_has_its_other_remotes_meanwhile() -> None:
-    port = quiet_port()
+    port = free_port()
     async with listening(echo) as target, running_server() as server:
         process = await trio.lowlevel.open_process(
             [*CLIENT, server.addresses[0], f"stdio:{target}", f"127.0.0.1:{port}:{target}"],

@@ -36,12 +36,6 @@ host_key = functools.cache(generate_host_key)
 DEADLINE = 15.0  # of the default timings
 
 
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.05)
-
-
 @contextlib.asynccontextmanager
 async def udp_tunnel(
     target: str, *, reverse: bool = False, host: str = LOOPBACK, timings: Timings | None = None
@@ -146,7 +140,7 @@ async def answered(sources: range, address: str, far: int) -> int:
     [pytest.param(1000, marks=pytest.mark.slow), pytest.param(8000, marks=pytest.mark.slow)],
 )
 async def test_sources_are_all_answered_and_leave_no_descriptor_when_they_are_idle(
-    size: int, autojump: trio.testing.MockClock
+    size: int, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with udp_echo() as far, udp_tunnel(far) as near, udp_socket() as (first, _):
         assert await ask(first, near, b"warm") == b"warm"
@@ -160,7 +154,9 @@ async def test_sources_are_all_answered_and_leave_no_descriptor_when_they_are_id
 
 
 @pytest.mark.slow
-async def test_a_flow_that_is_used_does_not_expire(autojump: trio.testing.MockClock) -> None:
+async def test_a_flow_that_is_used_does_not_expire(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     sources = set()
     async with udp_socket() as (target, far), udp_tunnel(far) as near, udp_socket() as (source, _):
         for _ in range(4):
@@ -244,7 +240,7 @@ async def test_a_name_that_does_not_resolve_is_a_line_of_log_and_harms_nobody(
 
 @pytest.mark.slow
 async def test_datagrams_are_dropped_while_the_server_is_away_and_pass_when_it_is_back(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with (
         udp_echo() as far,

@@ -1,4 +1,4 @@
-"""What datagrams use of a session: flows that count, queues and tables with their bounds."""
+"""UDP flows of a session: they count as connections; their queues and tables have bounds."""
 
 from __future__ import annotations
 
@@ -160,3 +160,4 @@ def test_time_does_not_grow_with_the_number_of_flows_and_sources() -> None:
         running.udp.used(some[number % len(some)])
         sources.remember(1, str(number % (2 * MAX_SOURCES)), ("a", number))
     begun(running, 50_000)
+    assert len(running.udp) == 16_383

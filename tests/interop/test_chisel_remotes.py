@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from cotun_trio.errors import ConfigRefused
-from tests.support.ends import ask, quiet_port, socks_request, udp_echo, udp_socket
+from tests.support.ends import ask, socks_request, udp_echo, udp_socket
 from tests.support.programs import PATIENCE, WITH_CHISEL, chisel, chisel_server, find_chisel
 from tests.support.targets import (
     LOOPBACK,
@@ -19,6 +19,7 @@ from tests.support.targets import (
     connect,
     echo,
     echoes,
+    free_port,
     listening,
     pour,
     random_bytes,
@@ -41,7 +42,7 @@ WAYS = pytest.mark.parametrize("reverse", [False, True], ids=["out", "reverse"])
 @contextlib.asynccontextmanager
 async def tunnel_with_chisel(ours: str, target: str, *, reverse: bool) -> AsyncIterator[str]:
     """Run a tunnel to `target` with chisel as one of its ends; give where it listens."""
-    local = f"{LOOPBACK}:{quiet_port()}"
+    local = f"{LOOPBACK}:{free_port()}"
     remote = f"{'R:' * reverse}{local}:{target}"
     if ours == "client":
         async with (
@@ -166,7 +167,7 @@ async def test_the_original_is_not_asked_for_a_unix_socket() -> None:
 async def test_a_refusal_of_reverse_by_the_original_is_final_and_said() -> None:
     async with chisel_server() as (_, url):
         with pytest.raises(BaseExceptionGroup) as caught:
-            async with running_client(url, f"R:{quiet_port()}:127.0.0.1:1"):
+            async with running_client(url, f"R:{free_port()}:127.0.0.1:1"):
                 await trio.sleep_forever()
         assert caught.group_contains(ConfigRefused, match="(?i)reverse", depth=None)
 

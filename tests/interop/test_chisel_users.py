@@ -75,6 +75,7 @@ async def test_what_is_not_in_the_list_is_refused(pair: str, remote: str, tmp_pa
         program("client", "--auth", "alice:secret", url, remote) as client,
     ):
         await client.wait_for(f"access to '{DENIED[remote]}' denied")
+        assert not client.find("Connected")
 
 
 @BETWEEN

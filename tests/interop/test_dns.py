@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import socket
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
-from tests.support.ends import quiet_port
 from tests.support.programs import running
-from tests.support.targets import LOOPBACK
+from tests.support.targets import LOOPBACK, free_port
 from tests.support.tunnel import tunnel
 
 if TYPE_CHECKING:
@@ -31,7 +29,7 @@ pytestmark = [
 async def dns_server() -> AsyncIterator[int]:
     """Run a server that knows one name; give its port."""
     assert DNSMASQ
-    port = quiet_port(socket.SOCK_DGRAM)
+    port = free_port()
     options = [f"--port={port}", "--address=/tunnel.test/192.0.2.7", "--log-facility=-"]
     options += ["--keep-in-foreground", "--conf-file=/dev/null", "--no-resolv", "--no-hosts"]
     options += ["--listen-address=127.0.0.1", "--bind-interfaces", "--user=", "--pid-file="]

@@ -216,3 +216,4 @@ async def test_an_authority_that_is_not_there_is_said_so(tmp_path: Path) -> None
     ) as program:
         await program.wait_for("warning: the authority will look for this server on port 443")
         await program.wait_for(f"no certificate: {NAME}: .*trying again in ")
+        assert not program.find("has a certificate")

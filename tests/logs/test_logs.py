@@ -138,13 +138,14 @@ def test_other_peoples_lines_are_none_of_ours(capsys: pytest.CaptureFixture[str]
     )
 
 
-def test_what_is_not_shown_is_not_even_put_together() -> None:
+def test_what_is_not_shown_is_not_even_put_together(capsys: pytest.CaptureFixture[str]) -> None:
     class Costly:
         def __str__(self) -> str:
             raise AssertionError
 
     configure(verbose=False)
     get_logger("server").within(conn=1).debug("%s", Costly())
+    assert lines(capsys) == []
 
 
 def test_a_traceback_comes_behind_its_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,13 +98,14 @@ async def test_the_count_is_written_when_there_is_room_though_nothing_more_is_lo
 
 async def test_what_was_dropped_before_it_ran_is_told_too() -> None:
     with pipes.pipe() as end, output_to(end) as output:
-        flood(output)
+        kept = flood(output)
         async with background() as nursery:
             nursery.start_soon(output.run)
             got = ""
-            while "1 missing\n" not in got:
+            while "missing\n" not in got:
                 await trio.lowlevel.wait_readable(end.descriptor)
                 got += end.read()
+    assert got.splitlines() == [*map(numbered, range(kept)), "1 missing"]
 
 
 async def test_a_line_of_another_thread_wakes_it_too() -> None:
@@ -112,11 +113,12 @@ async def test_a_line_of_another_thread_wakes_it_too() -> None:
         async with background() as nursery:
             nursery.start_soon(output.run)
             await trio.testing.wait_all_tasks_blocked()
-            await trio.to_thread.run_sync(flood, output)
+            kept = await trio.to_thread.run_sync(flood, output)
             got = ""
-            while "1 missing\n" not in got:
+            while "missing\n" not in got:
                 await trio.lowlevel.wait_readable(end.descriptor)
                 got += end.read()
+    assert got.splitlines() == [*map(numbered, range(kept)), "1 missing"]
 
 
 async def test_a_terminal_that_is_stopped_goes_on_where_it_was() -> None:
@@ -211,6 +213,7 @@ async def test_a_device_that_is_full_is_nothing_to_wait_for() -> None:
             flood(output)
             await trio.testing.wait_all_tasks_blocked()
             output.finish(1000)  # and at the end neither
+            assert output.dropped
 
 
 async def test_a_reader_that_is_gone_is_nothing_to_wait_for() -> None:
@@ -223,6 +226,7 @@ async def test_a_reader_that_is_gone_is_nothing_to_wait_for() -> None:
             output.write(["to nobody\n"])
             await trio.testing.wait_all_tasks_blocked()
             output.finish(1000)
+            assert output.dropped == 2
 
 
 def test_at_the_end_a_reader_gets_a_moment_for_the_rest() -> None:

@@ -111,6 +111,7 @@ async def test_a_socket_file_that_is_gone_already_is_no_error(path: str) -> None
     listen_unix(path).close()
     Path(path).unlink()
     remove_socket_file(path)
+    assert not Path(path).exists()
 
 
 def full_listener(path: str) -> socket.socket:

@@ -120,7 +120,8 @@ async def test_what_was_kept_and_is_damaged_is_got_anew(
     authority.in_cache[NAME] = damaged
     subject = certificates()
     await run_for(1, subject)
-    subject.tls(ClientHello(NAME))
+    assert len(authority.asked) == 1
+    assert subject.tls(ClientHello(NAME))
 
 
 @pytest.mark.parametrize(("gone", "asked"), [(50.0, False), (65.0, True), (95.0, True)])

@@ -16,6 +16,7 @@ import trio_websocket
 
 from cotun_trio.http.front import HEAD_TIMEOUT
 from cotun_trio.settings import ServerUrl
+from cotun_trio.ssh import messages
 from tests.support.certificates import Authority
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
@@ -89,7 +90,7 @@ async def test_a_tunnel_from_behind_a_trusted_proxy_has_its_clients_address() ->
         await connect(server.addresses[0]) as stream,
     ):
         await stream.send_all(upgrade_request(X_Forwarded_For="1.2.3.4").replace(b"_F", b"-F"))
-        await stream.receive_some()
+        assert (await stream.receive_some()).startswith(b"HTTP/1.1 101 ")
         await stream.aclose()
         await log.wait_for("client=1.2.3.4 session=")
 
@@ -371,6 +372,8 @@ async def test_a_tunnel_may_begin_behind_other_requests_of_its_connection() -> N
         peer = Peer(stream)
         await peer.upgrade()
         await peer.agree_keys()
+        await peer.log_in()
+        assert (await peer.send_config())[0] == messages.REQUEST_SUCCESS
 
 
 async def test_a_tunnel_behind_other_requests_needs_a_place_like_any_other() -> None:

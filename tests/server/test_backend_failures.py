@@ -38,7 +38,9 @@ async def test_a_back_end_that_makes_no_sense_is_502(response: bytes) -> None:
         assert (await asked(server, GET)).startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
 
 
-async def test_a_back_end_that_does_not_answer_is_504(autojump: trio.testing.MockClock) -> None:
+async def test_a_back_end_that_does_not_answer_is_504(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     async def handler(stream: Stream) -> None:
         await receive_all(stream)
 
@@ -107,7 +109,9 @@ async def test_a_bare_line_feed_makes_no_second_request() -> None:
     assert heads[0].count(b" HTTP/1.1\r\n") == 1
 
 
-async def test_a_body_that_trickles_is_cut_in_the_end(autojump: trio.testing.MockClock) -> None:
+async def test_a_body_that_trickles_is_cut_in_the_end(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     async def handler(stream: Stream) -> None:
         await receive_all(stream)
 
@@ -122,7 +126,7 @@ async def test_a_body_that_trickles_is_cut_in_the_end(autojump: trio.testing.Moc
 
 
 async def test_a_client_that_does_not_take_its_response_is_cut_in_the_end(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async def handler(stream: Stream) -> None:
         await Reader(stream).until(b"\r\n\r\n")

@@ -6,6 +6,7 @@ left behind, and that the log has exactly the one line that it should have (`bys
 
 from __future__ import annotations
 
+import logging
 import struct
 from typing import TYPE_CHECKING
 
@@ -17,15 +18,9 @@ from cotun_trio.ssh import messages
 from cotun_trio.ssh.messages import about_channel, channel_open, global_request, string
 from tests.support.bystander import bystander
 from tests.support.frames import BINARY, CLOSE, CONTINUATION, KEY, PING, TEXT, frame
+from tests.support.log_watch import watch_logs
 from tests.support.peer import MAX_PACKET, WINDOW, peer_of, upgrade_request
 from tests.support.targets import connect, receive_all
-
-
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.005)
-
 
 if TYPE_CHECKING:
     from _pytest.mark import ParameterSet
@@ -101,8 +96,10 @@ async def test_a_bad_upgrade_is_answered_and_hurts_nobody(
 
 
 async def test_a_connection_without_a_request_is_only_a_debug_line() -> None:
-    async with bystander() as address, await connect(address):
+    async with watch_logs() as log, bystander() as address, await connect(address):
         pass
+    (line,) = [one for one in log.lines(level=logging.DEBUG) if "without a request" in one]
+    assert line not in log.lines()
 
 
 # ---- WebSocket

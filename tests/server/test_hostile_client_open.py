@@ -42,12 +42,6 @@ NOT_OPEN = "closed before it was open: "
 TOO_LONG = NOT_OPEN + "the login took too long"
 
 
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.005)
-
-
 # ---- stalls
 
 
@@ -134,7 +128,7 @@ async def test_a_stall_before_the_config_is_cut_in_time(
     stall: Callable[[Peer], Awaitable[None]],
     seconds: float,
     lines: list[str],
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with bystander(*lines) as address, peer_of(address, stage) as peer:
         since = trio.current_time()
@@ -142,7 +136,9 @@ async def test_a_stall_before_the_config_is_cut_in_time(
         assert trio.current_time() - since == pytest.approx(seconds, abs=1.1)
 
 
-async def test_stalls_one_after_another_have_30_s_in_all(autojump: trio.testing.MockClock) -> None:
+async def test_stalls_one_after_another_have_30_s_in_all(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     async with bystander(TOO_LONG) as address, await connect(address) as stream:
         peer = Peer(stream)
         since = trio.current_time()
@@ -157,7 +153,7 @@ async def test_stalls_one_after_another_have_30_s_in_all(autojump: trio.testing.
 
 
 async def test_a_client_that_does_not_take_its_response_is_cut_off(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with bystander() as address, await connect(address) as stream:
         await stream.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")

@@ -192,7 +192,7 @@ async def test_nothing_of_a_connection_is_heard_while_its_password_is_checked() 
 
 
 async def test_who_is_barred_gets_429_with_the_time_to_wait_and_others_get_in(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with running_server(auth=ALICE, max_auth_failures=2) as server, watch_logs() as log:
         address = server.addresses[0]

@@ -168,7 +168,7 @@ async def test_a_narrowed_list_cuts_datagrams(file: UsersFile) -> None:
         await peer.open_channel("127.0.0.1:7/udp")
         file.write(alice=[])
         await reloaded(server)
-        await peer.receive_type(messages.CHANNEL_CLOSE)
+        assert await peer.receive_type(messages.CHANNEL_CLOSE)
 
 
 async def test_what_a_wider_list_allows_can_be_had_without_a_new_login(file: UsersFile) -> None:

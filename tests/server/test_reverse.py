@@ -16,7 +16,7 @@ from cotun_trio.errors import ConfigRefused, ConnectionLost
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.ssh import messages
-from tests.support.ends import is_free, listening_unix, quiet_port
+from tests.support.ends import is_free, listening_unix
 from tests.support.faults import fault_proxy
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
@@ -27,6 +27,7 @@ from tests.support.targets import (
     connect,
     echo,
     echoes,
+    free_port,
     listening,
     reset,
     split_address,
@@ -41,12 +42,6 @@ if TYPE_CHECKING:
 
 AN_IDENTITY, ANOTHER = "ab" * 16, "cd" * 16
 ALICE = Credentials("alice", "wonderland")
-
-
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.02)
 
 
 @contextlib.asynccontextmanager
@@ -84,7 +79,7 @@ def reverse(port: int, host: str = LOOPBACK) -> str:
 
 
 async def test_a_server_without_reverse_refuses_and_listens_nowhere() -> None:
-    port = quiet_port()
+    port = free_port()
     async with running_server() as server, logged_in(server.addresses[0]) as peer:
         assert "not enabled" in await refusal_of(peer, reverse(port))
         assert is_free(port)
@@ -133,7 +128,7 @@ async def test_a_client_without_an_identity_gets_the_empty_answer_that_go_takes_
 
 
 async def test_one_address_that_cannot_be_had_frees_the_others_and_is_named() -> None:
-    free, taken = quiet_port(), quiet_port()
+    free, taken = free_port(), free_port()
     with trio.socket.socket() as other:
         await other.bind((LOOPBACK, taken))
         other.listen()
@@ -149,7 +144,7 @@ async def test_one_address_that_cannot_be_had_frees_the_others_and_is_named() ->
 
 
 async def test_a_port_asked_for_twice_in_one_request_is_refused() -> None:
-    port = quiet_port()
+    port = free_port()
     async with running_server(reverse=True) as server:
         async with logged_in(server.addresses[0]) as peer:
             remotes = reverse(port), reverse(port)
@@ -203,7 +198,7 @@ async def break_a_rule(peer: Peer, log: LogWatch) -> None:
 @pytest.mark.parametrize("end", [stop_the_client, reset_the_wire, break_a_rule])
 async def test_a_port_is_free_when_the_session_ends_by(end: object) -> None:
     assert callable(end)
-    port = quiet_port()
+    port = free_port()
     async with (
         watch_logs() as log,
         running_server(reverse=True) as server,
@@ -217,7 +212,7 @@ async def test_a_port_is_free_when_the_session_ends_by(end: object) -> None:
 
 
 async def test_a_port_is_free_at_once_when_the_server_ends_the_session() -> None:
-    port = quiet_port()
+    port = free_port()
     async with (
         running_server(reverse=True) as server,
         logged_in(server.addresses[0]) as peer,
@@ -231,7 +226,7 @@ async def test_a_port_is_free_at_once_when_the_server_ends_the_session() -> None
 async def test_a_port_and_a_socket_file_are_free_when_the_client_is_cancelled(
     tmp_path: Path,
 ) -> None:
-    port, path = quiet_port(), tmp_path / "in.sock"
+    port, path = free_port(), tmp_path / "in.sock"
     async with watch_logs() as log, running_server(reverse=True, unix=True) as server:
         remotes = reverse(port), f"R:unix:{path}:1"
         async with running_client(server.addresses[0], *remotes) as client:
@@ -243,7 +238,7 @@ async def test_a_port_and_a_socket_file_are_free_when_the_client_is_cancelled(
 
 
 async def test_a_port_is_free_when_the_server_is_cancelled() -> None:
-    port = quiet_port()
+    port = free_port()
     async with contextlib.AsyncExitStack() as stack:
         async with running_server(reverse=True) as server:
             peer = await stack.enter_async_context(logged_in(server.addresses[0]))
@@ -267,9 +262,9 @@ async def holding(
 
 
 async def test_the_same_client_has_its_port_at_once_from_its_half_dead_session(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
-    remote = reverse(quiet_port())
+    remote = reverse(free_port())
     async with watch_logs() as log, running_server(reverse=True, keepalive=0) as server:
         async with (
             holding(server.addresses[0], remote, identity=AN_IDENTITY),
@@ -282,9 +277,9 @@ async def test_the_same_client_has_its_port_at_once_from_its_half_dead_session(
 
 
 async def test_the_same_user_has_the_port_of_a_dead_session_within_a_second(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
-    remote = reverse(quiet_port())
+    remote = reverse(free_port())
     async with (
         running_server(reverse=True, keepalive=0, auth=ALICE) as server,
         holding(server.addresses[0], remote, user=ALICE),
@@ -314,9 +309,9 @@ async def test_the_same_user_does_not_get_the_port_of_a_session_that_answers() -
 
 @pytest.mark.parametrize("identity", ["", ANOTHER])
 async def test_without_users_nobody_but_the_same_client_gets_a_port(
-    identity: str, autojump: trio.testing.MockClock
+    identity: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
-    port = quiet_port()
+    port = free_port()
     async with (
         running_server(reverse=True, keepalive=0) as server,
         holding(server.addresses[0], reverse(port), identity=AN_IDENTITY),
@@ -327,9 +322,9 @@ async def test_without_users_nobody_but_the_same_client_gets_a_port(
 
 
 async def test_two_clients_without_an_identity_are_not_taken_for_the_same(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
-    port = quiet_port()
+    port = free_port()
     async with (
         running_server(reverse=True, keepalive=0) as server,
         holding(server.addresses[0], reverse(port)),
@@ -339,7 +334,7 @@ async def test_two_clients_without_an_identity_are_not_taken_for_the_same(
 
 
 async def test_a_port_on_one_interface_is_not_taken_by_way_of_all_of_them() -> None:
-    port = quiet_port()
+    port = free_port()
     async with (
         running_server(reverse=True) as server,
         logged_in(server.addresses[0]) as first,
@@ -351,9 +346,9 @@ async def test_a_port_on_one_interface_is_not_taken_by_way_of_all_of_them() -> N
 
 
 async def test_a_client_that_lost_its_wire_has_its_port_again_though_the_server_noticed_nothing(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
-    port, lose = quiet_port(), trio.Event()
+    port, lose = free_port(), trio.Event()
 
     async def half_dead(near: trio.SocketStream) -> None:
         """Pass everything on; at `lose`, the client loses its wire, and the server does not."""

@@ -9,8 +9,9 @@ from cotun_trio.errors import ConfigRefused
 from cotun_trio.net.names import share_of
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.server.reverse_listeners import Listeners
-from tests.support.ends import is_free, quiet_port
+from tests.support.ends import is_free
 from tests.support.leaks import nothing_left
+from tests.support.targets import free_port
 
 
 class FakeOwner:
@@ -66,7 +67,7 @@ def remote(port: int, more: str = "") -> Remote:
 async def test_who_gets_a_port_that_is_held(
     old: tuple[str | None, str], new: tuple[str | None, str], alive: bool, gets_it: bool
 ) -> None:
-    port = quiet_port()
+    port = free_port()
     async with nothing_left():
         listeners = Listeners()
         holder = FakeOwner(listeners, *old, alive=alive)
@@ -86,7 +87,7 @@ async def test_who_gets_a_port_that_is_held(
 
 
 async def test_a_port_that_another_program_holds_costs_nobody_the_session() -> None:
-    port = quiet_port()
+    port = free_port()
     listeners = Listeners()
     holder, comer = FakeOwner(listeners, "ann"), FakeOwner(listeners, "bob")
     await listeners.open(holder, [remote(0)])
@@ -101,17 +102,19 @@ async def test_a_port_that_another_program_holds_costs_nobody_the_session() -> N
 
 
 async def test_the_same_number_of_tcp_and_of_udp_are_different_ports() -> None:
-    port = quiet_port()
+    port = free_port()
     listeners = Listeners()
     first, second = FakeOwner(listeners), FakeOwner(listeners)
     await listeners.open(first, [remote(port)])
     await listeners.open(second, [remote(port, "/udp")])
+    assert listeners.held_by(first)
+    assert listeners.held_by(second)
     listeners.free(first)
     listeners.free(second)
 
 
 async def test_an_owner_that_ends_while_it_waits_for_its_ports_gets_none() -> None:
-    first, second = quiet_port(), quiet_port()
+    first, second = free_port(), free_port()
 
     class Ending(FakeOwner):
         async def is_alive(self, timeout: float) -> bool:
@@ -134,3 +137,4 @@ async def test_freeing_twice_does_no_harm() -> None:
     await listeners.open(owner, [remote(0)])
     listeners.free(owner)
     listeners.free(owner)
+    assert not listeners.held_by(owner)

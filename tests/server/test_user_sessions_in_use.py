@@ -51,7 +51,7 @@ async def test_one_more_is_told_that_there_are_too_many_and_others_are_not(
 
 
 async def test_our_client_tries_again_until_there_is_room(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with (
         running_server(auth=ALICE, max_user_sessions=1) as server,
@@ -78,7 +78,7 @@ async def test_our_client_tries_again_until_there_is_room(
 
 @pytest.mark.parametrize("how", ["its client goes", "a wrong config", "no config", "it is cut"])
 async def test_every_end_of_a_session_gives_its_place_back(
-    how: str, autojump: trio.testing.MockClock
+    how: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     settings = server_settings(auth=ALICE, max_user_sessions=1)
     shared = SharedState.alone(settings)
@@ -114,14 +114,14 @@ async def test_without_users_there_is_no_limit() -> None:
     async with running_server(max_user_sessions=1) as server:
         address = server.addresses[0]
         async with peer_as(ALICE, address), peer_as(ALICE, address):
-            pass
+            assert len(server.sessions) == 2
 
 
 async def test_zero_is_no_limit() -> None:
     async with running_server(auth=ALICE, max_user_sessions=0) as server:
         address = server.addresses[0]
         async with peer_as(ALICE, address), peer_as(ALICE, address):
-            pass
+            assert len(server.sessions) == 2
 
 
 async def test_the_last_descriptors_are_for_one_session_of_each_user(

@@ -207,11 +207,19 @@ async def test_a_sender_waits_for_the_window_the_carrier_and_the_channel() -> No
 
 async def test_all_senders_that_wait_for_the_window_are_woken_when_it_opens() -> None:
     dialogue, channel, _ = accepted(window=0)
+    woken: list[int] = []
+
+    async def sender(number: int) -> None:
+        await channel.wait_sendable()
+        woken.append(number)
+
     async with trio.open_nursery() as nursery:
-        for _ in range(3):
-            nursery.start_soon(channel.wait_sendable)
+        for number in range(3):
+            nursery.start_soon(sender, number)
         await trio.testing.wait_all_tasks_blocked()
+        assert not woken
         dialogue.say(messages.window_adjust(0, 1))
+    assert sorted(woken) == [0, 1, 2]
 
 
 async def test_who_need_not_wait_to_send_goes_through_no_checkpoint() -> None:

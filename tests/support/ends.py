@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -43,15 +42,6 @@ async def connect_to(address: str) -> trio.SocketStream:
     if not address.startswith("unix:"):
         return await connect(address)
     return await trio.open_unix_socket(address.removeprefix("unix:"))
-
-
-def quiet_port(kind: socket.SocketKind = socket.SOCK_STREAM, host: str = LOOPBACK) -> int:
-    """Return a free port that the system gives to nobody who does not ask for it."""
-    while True:
-        port = random.randrange(20_000, 32_000)
-        with contextlib.suppress(OSError), socket.socket(socket.AF_INET, kind) as sock:
-            sock.bind((host, port))
-            return port
 
 
 def is_free(port: int, host: str = LOOPBACK) -> bool:

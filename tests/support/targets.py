@@ -91,14 +91,26 @@ async def listening(
         yield f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
-def free_port(host: str = LOOPBACK) -> int:
-    """Return a port that was free a moment ago, for programs that cannot choose one themselves."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, 0))
-        port: int = sock.getsockname()[1]
-        return port
+_PORTS = iter(random.SystemRandom().sample(range(20_000, 32_000), 12_000))
+"""Below those that the system chooses from (from 32,768 on with Linux), in any order."""
+
+
+def free_port() -> int:
+    """Return a port that is free for TCP and UDP, and that no other call has returned.
+
+    It is for programs and remotes that have to be told one.  The system does not give it to others
+    between the call and its use.
+    """
+    for port in _PORTS:
+        with (
+            contextlib.suppress(OSError),
+            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+        ):
+            tcp.bind((LOOPBACK, port))
+            udp.bind((LOOPBACK, port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def refused_address() -> str:

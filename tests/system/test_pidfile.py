@@ -59,6 +59,7 @@ def test_the_file_is_gone_after_an_error_too(path: Path) -> None:
 def test_a_file_that_somebody_removed_is_no_error(path: Path) -> None:
     with pid_file(path):
         path.unlink()
+    assert not path.exists()
 
 
 @pytest.mark.parametrize("content", [f"{INIT}\n", "no pid file\n"])

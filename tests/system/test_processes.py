@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
+from tests.support.ends import is_free
 from tests.support.programs import PATIENCE, our_client, our_server, ours, running, url_of
 from tests.support.targets import (
     LOOPBACK,
@@ -315,6 +316,7 @@ async def test_a_server_listens_where_the_environment_says() -> None:
     port = free_port()
     async with ours("server", env={"HOST": LOOPBACK, "PORT": str(port)}) as server:
         await server.wait_for(f"Listening on http://{LOOPBACK}:{port}$")
+        assert not is_free(port)
 
 
 async def test_a_stopped_server_is_noticed_within_the_time_of_the_environment() -> None:
@@ -334,6 +336,7 @@ async def test_a_stopped_server_is_noticed_within_the_time_of_the_environment() 
         await client.wait_for("Disconnected: no answer to a ping in 300ms")
         server.send_signal(signal.SIGCONT)
         await client.wait_for(r"Connected \(Latency ", times=2)
+        assert not client.find("no answer to a ping in (?!300ms)")
 
 
 async def test_a_server_that_is_out_of_descriptors_lives_and_accepts_again() -> None:

@@ -127,9 +127,11 @@ def test_what_there_is_no_room_for_is_told_with_the_next(manager: Manager) -> No
 
 @pytest.mark.parametrize("address", ["", "/nowhere/notify", "@nobody-listens-here", "x" * 200])
 def test_nobody_who_listens_is_no_trouble(address: str) -> None:
-    notifier = Notifier({"NOTIFY_SOCKET": address})
+    environment = {"NOTIFY_SOCKET": address}
+    notifier = Notifier(environment)
     notifier.ready("fine")
     notifier.stopping(1)
+    assert not environment
 
 
 async def test_the_watchdog_is_fed_twice_in_its_time(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -141,6 +142,7 @@ async def test_a_swapped_link_in_the_middle_of_the_path_is_noticed(tmp_path: Pat
         for number, content in enumerate(("new", "newer")):
             config_map(tmp_path, f"..2026_11_24.{number}", content)
             await watch.sees(content)
+        assert watch.seen[0] == "old"
         shutil.rmtree(tmp_path / "..2026_11_23")
 
 
@@ -154,6 +156,7 @@ async def test_a_link_to_another_directory_is_followed(path: Path, tmp_path: Pat
         (tmp_path / "link.tmp").symlink_to(tmp_path / "other.json")
         (tmp_path / "link.tmp").rename(link)
         await watch.sees("newer")
+    assert [content for content, _ in itertools.groupby(watch.seen)] == ["old", "new", "newer"]
 
 
 async def test_a_change_of_the_mode_is_noticed(path: Path) -> None:
@@ -163,6 +166,7 @@ async def test_a_change_of_the_mode_is_noticed(path: Path) -> None:
         with trio.fail_after(10):
             while len(watch.seen) < 2:
                 await watch._news.wait()
+    assert set(watch.seen) == {"old"}
 
 
 async def test_a_file_that_is_missing_is_noticed_when_it_goes_and_when_it_comes(
@@ -199,6 +203,7 @@ async def test_a_directory_that_is_made_anew_without_the_file_is_the_one_that_is
         await armed_again.wait()
         path.write_text("new")
         await watch.sees("new")
+    assert watch.seen[0] is None
 
 
 async def test_a_loop_of_links_is_a_missing_file(tmp_path: Path) -> None:
@@ -246,6 +251,7 @@ async def test_many_files_can_be_watched_at_once(path: Path, tmp_path: Path) -> 
         other.write_text("new")
         await news.wait()
         nursery.cancel_scope.cancel()
+    assert calls[-1] == "new"
 
 
 @pytest.mark.parametrize("failure", [OSError, RuntimeError])
@@ -268,6 +274,7 @@ async def test_what_the_system_refuses_later_is_tried_again(
         replace_the_directory(path)
         await watch.sees("new")
         await log.wait_for("cannot watch .*users.json for changes at present: no more watches")
+    assert tries > 2
 
 
 async def test_a_watcher_that_fails_while_it_waits_is_made_anew(

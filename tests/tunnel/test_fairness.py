@@ -22,12 +22,6 @@ QUESTIONS = 50
 FLOODS = 3
 
 
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.002)
-
-
 async def drop(stream: trio.SocketStream) -> None:
     """Be a target that takes everything."""
     await receive_all(stream)
@@ -42,7 +36,7 @@ async def pour(stream: trio.SocketStream) -> None:
 
 @pytest.mark.parametrize("way", ["up", "down"])
 async def test_on_a_slow_link_an_answer_does_not_wait_behind_a_flood(
-    way: str, autojump: trio.testing.MockClock
+    way: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     times = []
 

@@ -8,12 +8,12 @@ import pytest
 import trio
 
 from cotun_trio.settings import Timings
-from tests.support.ends import is_free, quiet_port
+from tests.support.ends import is_free
 from tests.support.faults import fault_proxy
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.programs import our_client, our_server
-from tests.support.targets import LOOPBACK, connect, echo, echoes, listening
+from tests.support.targets import LOOPBACK, connect, echo, echoes, free_port, listening
 from tests.support.tunnel import running_client, running_server
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ STAGES = [0, 300, 1200, 2300]
 
 @pytest.mark.parametrize("stage", [*STAGES, None])
 async def test_a_server_gives_a_frozen_client_up(stage: int | None) -> None:
-    port = quiet_port()
+    port = free_port()
     async with (
         watch_logs() as log,
         listening(echo) as target,

@@ -17,16 +17,10 @@ FIXED = SIZE / (2 * MiB) * 2 * DELAY
 """Seconds that it takes through a window of 2 MiB."""
 
 
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.005)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["up", "down"])
 async def test_a_stream_over_a_long_link_is_limited_by_the_link(
-    way: str, autojump: trio.testing.MockClock
+    way: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     data = bytes(SIZE)
     arrived = []

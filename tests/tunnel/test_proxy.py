@@ -187,7 +187,7 @@ async def test_a_proxy_that_is_not_there_is_said_so(scheme: str) -> None:
 
 @pytest.mark.parametrize("scheme", ["http", "socks5h"])
 async def test_a_proxy_that_never_answers_is_given_up_in_time(
-    scheme: str, autojump: trio.testing.MockClock
+    scheme: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with nothing_left(), running_proxy(socks=scheme != "http", stall=True) as proxy:
         before = trio.current_time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING
 
 import attrs
@@ -45,12 +46,6 @@ if TYPE_CHECKING:
     Started = trio.TaskStatus[None]
 
 GRACE = 5.0
-
-
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to hand over what was sent."""
-    return trio.testing.MockClock(autojump_threshold=0.005)
 
 
 @attrs.define
@@ -108,7 +103,7 @@ def side(run: Run, which: str) -> Server | Client:
 
 @BOTH
 async def test_with_nothing_open_the_end_comes_at_once(
-    which: str, autojump: trio.testing.MockClock
+    which: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with nothing_left(), both() as run:
         since = trio.current_time()
@@ -119,7 +114,7 @@ async def test_with_nothing_open_the_end_comes_at_once(
 
 @BOTH
 async def test_an_open_stream_goes_on_and_the_end_waits_for_it(
-    which: str, autojump: trio.testing.MockClock
+    which: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     data = random_bytes(MiB)
     async with both() as run, await connect(run.client.addresses[0]) as stream:
@@ -140,7 +135,7 @@ async def test_an_open_stream_goes_on_and_the_end_waits_for_it(
 
 @BOTH
 async def test_a_stream_that_does_not_end_is_cut_after_the_grace(
-    which: str, autojump: trio.testing.MockClock
+    which: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with nothing_left(), both() as run, await connect(run.client.addresses[0]) as stream:
         assert await echoes(stream)
@@ -153,7 +148,9 @@ async def test_a_stream_that_does_not_end_is_cut_after_the_grace(
 
 
 @BOTH
-async def test_nothing_is_accepted_any_more(which: str, autojump: trio.testing.MockClock) -> None:
+async def test_nothing_is_accepted_any_more(
+    which: str, autojump_with_sockets: trio.testing.MockClock
+) -> None:
     async with both() as run, await connect(run.client.addresses[0]) as stream:
         assert await echoes(stream)
         address = side(run, which).addresses[0]
@@ -166,7 +163,7 @@ async def test_nothing_is_accepted_any_more(which: str, autojump: trio.testing.M
 
 @BOTH
 async def test_a_reverse_port_is_closed_and_its_streams_go_on(
-    which: str, autojump: trio.testing.MockClock
+    which: str, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with both(f"R:{LOOPBACK}:0:TARGET", reverse=True) as run:
         (address,) = (await run.client.opened()).reverse_addresses
@@ -183,7 +180,9 @@ async def test_a_reverse_port_is_closed_and_its_streams_go_on(
 
 
 @BOTH
-async def test_datagrams_hold_nothing_up(which: str, autojump: trio.testing.MockClock) -> None:
+async def test_datagrams_hold_nothing_up(
+    which: str, autojump_with_sockets: trio.testing.MockClock
+) -> None:
     async with (
         udp_echo() as target,
         both(f"{LOOPBACK}:0:{target}/udp") as run,
@@ -200,17 +199,22 @@ async def test_datagrams_hold_nothing_up(which: str, autojump: trio.testing.Mock
 
 
 @BOTH
-async def test_the_peer_is_told_why(which: str, autojump: trio.testing.MockClock) -> None:
+async def test_the_peer_is_told_why(
+    which: str, autojump_with_sockets: trio.testing.MockClock
+) -> None:
     async with watch_logs() as log, both() as run:
         side(run, which).shut_down()
         if which == "server":
             await log.wait_for("Disconnected: .*the server is shutting down", "client")
         else:
             await log.wait_for("closed after .*: the client is shutting down", "server")
+        assert not log.lines(level=logging.WARNING)
 
 
 @BOTH
-async def test_a_stuck_peer_holds_nothing_up(which: str, autojump: trio.testing.MockClock) -> None:
+async def test_a_stuck_peer_holds_nothing_up(
+    which: str, autojump_with_sockets: trio.testing.MockClock
+) -> None:
     async with (
         listening(echo) as target,
         fault_proxy("nowhere") as proxy,
@@ -243,7 +247,7 @@ async def test_a_stuck_peer_holds_nothing_up(which: str, autojump: trio.testing.
 
 
 async def test_a_client_moves_on_while_its_streams_end_at_the_old_server(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     timings = Timings(shutdown_grace=60)
     async with (
@@ -274,7 +278,7 @@ async def test_a_client_moves_on_while_its_streams_end_at_the_old_server(
 
 
 async def test_servers_that_are_about_to_end_for_ever_do_not_pile_up(
-    autojump: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_with_sockets: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cotun_trio.client.connector.MAX_LEAVING", 2)
     timings = Timings(shutdown_grace=3600)
@@ -304,7 +308,7 @@ async def test_servers_that_are_about_to_end_for_ever_do_not_pile_up(
 
 
 async def test_a_connection_that_comes_in_between_waits_for_the_next_session(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     timings = Timings(shutdown_grace=60)
     async with (
@@ -326,7 +330,7 @@ async def test_a_connection_that_comes_in_between_waits_for_the_next_session(
 
 
 async def test_what_has_come_whole_is_still_delivered_to_a_slow_reader(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     data = random_bytes(8 * MiB)
 
@@ -352,7 +356,7 @@ async def test_what_has_come_whole_is_still_delivered_to_a_slow_reader(
 
 
 async def test_who_is_on_the_way_in_still_gets_there_and_is_told_to_go(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with watch_logs() as log, both() as run:
         async with await connect(run.server.addresses[0]) as late:
@@ -364,7 +368,9 @@ async def test_who_is_on_the_way_in_still_gets_there_and_is_told_to_go(
         await log.wait_for("Disconnected: ", "client")
 
 
-async def test_who_says_nothing_is_cut_after_the_grace(autojump: trio.testing.MockClock) -> None:
+async def test_who_says_nothing_is_cut_after_the_grace(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     async with both() as run, await connect(run.server.addresses[0]) as silent:
         await trio.testing.wait_all_tasks_blocked()
         since = trio.current_time()
@@ -375,7 +381,7 @@ async def test_who_says_nothing_is_cut_after_the_grace(autojump: trio.testing.Mo
 
 
 async def test_an_idle_client_of_the_back_end_is_let_go_and_a_busy_one_has_its_answer(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     asked, answer = trio.Event(), trio.Event()
 
@@ -414,7 +420,7 @@ async def test_an_idle_client_of_the_back_end_is_let_go_and_a_busy_one_has_its_a
 
 
 async def test_a_client_without_a_session_ends_at_once_and_turns_away_who_waits(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with switchable_server() as switch:
         await switch.stop()

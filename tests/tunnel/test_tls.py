@@ -197,7 +197,7 @@ async def test_the_name_to_ask_for_can_be_given(ca: Authority) -> None:
         tls_server(ca, "example.com") as server,
         running(tls_client(server, ca=ca.path, sni="example.com")),
     ):
-        pass
+        assert len(server.sessions) == 1
 
 
 async def test_any_certificate_will_do_where_none_is_checked(ca: Authority) -> None:
@@ -205,7 +205,7 @@ async def test_any_certificate_will_do_where_none_is_checked(ca: Authority) -> N
         tls_server(ca, "example.com") as server,
         running(tls_client(server, skip_verify=True)),
     ):
-        pass
+        assert len(server.sessions) == 1
 
 
 async def test_a_server_without_tls_is_said_to_have_none() -> None:
@@ -220,11 +220,11 @@ async def test_a_client_without_tls_hurts_nobody(ca: Authority) -> None:
             await receive_all(stream)
         await log.wait_for("TLS: the client speaks HTTP without TLS")
         async with running(tls_client(server, ca=ca.path)):
-            pass
+            assert len(server.sessions) == 1
 
 
 async def test_a_handshake_that_does_not_end_is_cut(
-    ca: Authority, autojump: trio.testing.MockClock
+    ca: Authority, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with tls_server(ca) as server, await connect(server.addresses[0]) as stream:
         before = trio.current_time()
@@ -345,7 +345,7 @@ async def test_a_new_certificate_is_noticed_by_itself(ca: Authority) -> None:
         ca.issue("new.example", file="server")
         await log.wait_for("TLS certificate read again")
         async with running(tls_client(server, ca=ca.path, sni="new.example")):
-            pass
+            assert len(server.sessions) == 1
 
 
 async def test_without_the_means_to_watch_it_a_signal_has_it_read_again(
@@ -358,6 +358,8 @@ async def test_without_the_means_to_watch_it_a_signal_has_it_read_again(
         ca.issue("new.example", file="server")
         server.reload()
         await log.wait_for("TLS certificate read again")
+        async with running(tls_client(server, ca=ca.path, sni="new.example")):
+            assert len(server.sessions) == 1
 
 
 # ---- the path

@@ -20,6 +20,7 @@ from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.window import WINDOW
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
+from tests.support.sockets import until
 from tests.support.targets import (
     LOOPBACK,
     MiB,
@@ -235,7 +236,7 @@ async def test_a_refused_target_resets_the_connection_and_both_logs_say_why() ->
 
 
 async def test_a_target_that_does_not_answer_the_dial_resets_the_connection(
-    autojump: object,
+    autojump_with_sockets: object,
 ) -> None:
     timings = Timings(dial_timeout=3)
     with trio.socket.socket() as full:
@@ -341,7 +342,7 @@ async def test_the_dialect_asked_for_is_the_one_that_is_spoken(
 
 
 async def test_auto_falls_back_to_cotun_and_remembers_it(
-    monkeypatch: pytest.MonkeyPatch, autojump: object
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: object
 ) -> None:
     monkeypatch.setattr(dialect, "DIALECTS", (COTUN,))
     async with watch_logs() as log, echo_tunnel() as both:
@@ -353,7 +354,7 @@ async def test_auto_falls_back_to_cotun_and_remembers_it(
 
 
 async def test_a_server_is_found_again_when_its_successor_speaks_the_other_dialect(
-    monkeypatch: pytest.MonkeyPatch, autojump: object
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: object
 ) -> None:
     async with echo_tunnel() as both:
         for number, spoken in enumerate((COTUN, CHISEL, COTUN), 2):
@@ -383,10 +384,11 @@ async def test_a_server_of_another_dialect_is_an_error_that_is_tried_again(
     async with (
         watch_logs() as log,
         running_server() as server,
-        running_client(server.addresses[0], protocol="chisel"),
+        running_client(server.addresses[0], protocol="chisel") as client,
     ):
         await log.wait_for("Connection error: the server answered HTTP 404", "client")
         await log.wait_for(r"Retrying in ", "client")
+        assert not client.sessions
 
 
 # ---- plain HTTP beside a tunnel
@@ -429,6 +431,8 @@ async def test_the_server_is_told_when_the_client_is_stopped() -> None:
         async with running_client(server.addresses[0]) as client:
             await client.opened()
         await log.wait_for("the peer disconnected: closing", "server")
+        await until(lambda: not server.sessions)
+        assert len(log.find("closed after", "server")) == 1
 
 
 async def test_the_client_is_told_when_the_server_is_stopped() -> None:

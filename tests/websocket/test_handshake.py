@@ -432,6 +432,7 @@ async def test_a_close_frame_that_is_wrong_ends_the_wire_too(client: bool, paylo
     async with established(client=client) as (wire, peer):
         await send_all(peer, frame(CLOSE, payload, key=key_for(client=client)))
         await wire.ended.wait()
+        assert wire.failure is not None
 
 
 @both_roles

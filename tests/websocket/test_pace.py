@@ -68,7 +68,7 @@ async def test_the_kernel_keeps_a_turn_and_no_more() -> None:
         assert wire.turn == lowat(sock) == 8 * START_TURN
 
 
-async def test_a_slow_peer_makes_turns_short(autojump: trio.testing.MockClock) -> None:
+async def test_a_slow_peer_makes_turns_short(autojump_with_sockets: trio.testing.MockClock) -> None:
     with tcp_pair() as (sock, peer), wire_on(sock) as wire:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -92,13 +91,9 @@ async def watched() -> AsyncIterator[Watched]:
             yield worker
 
 
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to deliver."""
-    return trio.testing.MockClock(autojump_threshold=0.02)
-
-
-async def test_one_that_answers_is_never_late(autojump: trio.testing.MockClock) -> None:
+async def test_one_that_answers_is_never_late(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     async with watched() as worker:
         for _ in range(5):
             worker.give()
@@ -110,7 +105,7 @@ async def test_one_that_answers_is_never_late(autojump: trio.testing.MockClock) 
 
 
 async def test_a_frozen_one_is_silent_a_second_after_it_was_given_something(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with watched() as worker:
         worker.frozen = True
@@ -129,7 +124,7 @@ async def test_a_frozen_one_is_silent_a_second_after_it_was_given_something(
 
 
 async def test_a_frozen_one_that_is_given_nothing_is_noticed_by_the_next_question(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with watched() as worker:
         worker.frozen = True
@@ -142,7 +137,7 @@ async def test_a_frozen_one_that_is_given_nothing_is_noticed_by_the_next_questio
 
 
 async def test_it_is_late_until_it_answers_even_if_nothing_is_left_with_it(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with watched() as worker:
         worker.frozen = True
@@ -161,7 +156,7 @@ async def test_it_is_late_until_it_answers_even_if_nothing_is_left_with_it(
 
 
 async def test_one_that_freezes_again_is_late_again_in_time(
-    autojump: trio.testing.MockClock,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async with watched() as worker:
         for _ in range(3):
@@ -176,7 +171,9 @@ async def test_one_that_freezes_again_is_late_again_in_time(
 
 
 @pytest.mark.slow
-async def test_one_that_makes_no_progress_is_killed(autojump: trio.testing.MockClock) -> None:
+async def test_one_that_makes_no_progress_is_killed(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     async with watched() as worker:
         worker.frozen = True
         began = trio.current_time()
@@ -187,7 +184,9 @@ async def test_one_that_makes_no_progress_is_killed(autojump: trio.testing.MockC
 
 
 @pytest.mark.slow
-async def test_one_that_is_busy_but_makes_progress_lives(autojump: trio.testing.MockClock) -> None:
+async def test_one_that_is_busy_but_makes_progress_lives(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     async with watched() as worker:
         worker.frozen = True
         for _ in range(2):
@@ -201,7 +200,7 @@ async def test_one_that_is_busy_but_makes_progress_lives(autojump: trio.testing.
 
 
 @pytest.mark.slow
-async def test_a_late_answer_is_one(autojump: trio.testing.MockClock) -> None:
+async def test_a_late_answer_is_one(autojump_with_sockets: trio.testing.MockClock) -> None:
     async with watched() as worker:
         for _ in range(2):
             worker.frozen = True
@@ -214,11 +213,9 @@ async def test_a_late_answer_is_one(autojump: trio.testing.MockClock) -> None:
 
 
 @pytest.mark.slow
-async def test_a_machine_that_has_slept_kills_nobody(autojump: trio.testing.MockClock) -> None:
-    autojump.autojump_threshold = math.inf
-
+async def test_a_machine_that_has_slept_kills_nobody(still_clock: trio.testing.MockClock) -> None:
     async def jump(seconds: float) -> None:
-        autojump.jump(seconds)
+        still_clock.jump(seconds)
         await trio.testing.wait_all_tasks_blocked(0.02)
 
     async with watched() as worker:

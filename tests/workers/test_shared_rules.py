@@ -28,11 +28,11 @@ from cotun_trio.workers.shared_rules import PATIENCE, SharedRules
 from cotun_trio.workers.spawn import Start
 from cotun_trio.workers.worker import Worker
 from cotun_trio.workers.worker_handle import WorkerHandle
-from tests.support.ends import is_free, quiet_port
+from tests.support.ends import is_free
 from tests.support.log_watch import watch_logs
 from tests.support.peer import Peer, upgrade_request
 from tests.support.sockets import until
-from tests.support.targets import LOOPBACK, background
+from tests.support.targets import LOOPBACK, background, free_port
 from tests.support.tunnel import server_settings
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ async def ask_for(peer: Peer, remote: str, identity: str = "") -> bool:
 
 
 async def test_a_client_that_comes_back_to_another_worker_has_its_port_at_once() -> None:
-    remote = f"R:{LOOPBACK}:{(port := quiet_port())}:127.0.0.1:1"
+    remote = f"R:{LOOPBACK}:{(port := free_port())}:127.0.0.1:1"
     async with (
         watch_logs() as log,
         workers(3, reverse=True) as crowd,
@@ -176,7 +176,7 @@ async def test_a_client_that_comes_back_to_another_worker_has_its_port_at_once()
 
 
 async def test_the_same_user_gets_it_when_the_old_session_does_not_answer() -> None:
-    remote = f"R:{LOOPBACK}:{quiet_port()}:127.0.0.1:1"
+    remote = f"R:{LOOPBACK}:{free_port()}:127.0.0.1:1"
     async with (
         workers(reverse=True, auth=ALICE) as crowd,
         crowd.peer(0) as old,
@@ -193,7 +193,7 @@ async def test_the_same_user_gets_it_when_the_old_session_does_not_answer() -> N
 async def test_datagrams_and_unix_sockets_come_back_as_well(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "socket"
     remote = {
-        "udp": f"R:{LOOPBACK}:{quiet_port()}:127.0.0.1:1/udp",
+        "udp": f"R:{LOOPBACK}:{free_port()}:127.0.0.1:1/udp",
         "unix": f"R:unix:{path}:127.0.0.1:1",
     }[kind]
     async with (
@@ -212,7 +212,7 @@ async def test_datagrams_and_unix_sockets_come_back_as_well(kind: str, tmp_path:
 
 
 async def test_a_port_that_another_program_holds_is_refused_after_all_were_asked() -> None:
-    remote = f"R:{LOOPBACK}:{(port := quiet_port())}:127.0.0.1:1"
+    remote = f"R:{LOOPBACK}:{(port := free_port())}:127.0.0.1:1"
     async with workers(reverse=True) as crowd, crowd.peer(1) as new:
         await new.log_in("", "")
         with trio.socket.socket() as other:  # no worker has it
@@ -230,7 +230,9 @@ def unheard() -> Iterator[ControlLink]:
         yield link
 
 
-async def test_a_silent_worker_is_not_waited_for(autojump: trio.testing.MockClock) -> None:
+async def test_a_silent_worker_is_not_waited_for(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     with unheard() as claimants, unheard() as frozen:
         claimant: Any = SimpleNamespace(link=claimants, is_ready=True, is_silent=False)
         silent: Any = SimpleNamespace(link=frozen, is_ready=True, is_silent=True)

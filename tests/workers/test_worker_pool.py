@@ -191,12 +191,6 @@ def heard_drain(worker: Fake) -> bool:
     return control.Drain() in worker.heard
 
 
-@pytest.fixture
-def autojump() -> trio.testing.MockClock:
-    """Give a clock that jumps, but only when the kernel has had time to deliver."""
-    return trio.testing.MockClock(autojump_threshold=0.02)
-
-
 STEP = 0.2
 """Seconds between two looks of `until`."""
 
@@ -216,7 +210,7 @@ async def stage(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
 
 
 async def test_each_worker_has_a_number_and_a_slot_and_the_same_host_key(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
         await on.run()
@@ -230,7 +224,7 @@ async def test_each_worker_has_a_number_and_a_slot_and_the_same_host_key(
 
 @pytest.mark.slow
 async def test_a_dead_worker_is_replaced_at_once_but_not_again_and_again(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with watch_logs() as log, stage(monkeypatch) as on:
         await on.run()
@@ -253,7 +247,7 @@ async def test_a_dead_worker_is_replaced_at_once_but_not_again_and_again(
 
 
 async def test_the_system_may_have_no_process_for_a_while(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with watch_logs() as log, stage(monkeypatch) as on:
         await on.run()
@@ -266,7 +260,7 @@ async def test_the_system_may_have_no_process_for_a_while(
 
 
 async def test_a_start_that_fails_is_an_error_that_says_why(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on, trio.open_nursery() as nursery:
 
@@ -285,7 +279,7 @@ async def test_a_start_that_fails_is_an_error_that_says_why(
 
 
 async def test_a_worker_ends_when_its_successor_is_ready(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on, trio.open_nursery() as nursery:
         await on.run()
@@ -301,7 +295,7 @@ async def test_a_worker_ends_when_its_successor_is_ready(
 
 
 async def test_where_no_other_gets_ready_all_stay(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with watch_logs() as log, stage(monkeypatch) as on:
         await on.run()
@@ -317,7 +311,7 @@ async def test_where_no_other_gets_ready_all_stay(
 
 
 async def test_a_worker_that_talks_nonsense_is_ended(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
         await on.run()
@@ -328,7 +322,7 @@ async def test_a_worker_that_talks_nonsense_is_ended(
 
 
 async def test_another_worker_gets_the_untaken_connections_of_a_frozen_one_once(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
         await on.run()
@@ -353,7 +347,7 @@ async def test_another_worker_gets_the_untaken_connections_of_a_frozen_one_once(
 
 
 async def test_where_all_are_frozen_accepting_pauses_until_one_answers(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
         await on.run()
@@ -376,7 +370,7 @@ async def test_where_all_are_frozen_accepting_pauses_until_one_answers(
 
 
 async def test_another_worker_gets_the_untaken_connections_of_a_dead_one(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
         await on.run()
@@ -388,7 +382,7 @@ async def test_another_worker_gets_the_untaken_connections_of_a_dead_one(
 
 
 async def test_untaken_connections_wait_for_the_next_worker(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
         await on.run()
@@ -405,7 +399,7 @@ async def test_untaken_connections_wait_for_the_next_worker(
 
 
 async def test_at_the_end_untaken_connections_are_closed(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
         await on.run()
@@ -423,7 +417,7 @@ async def test_at_the_end_untaken_connections_are_closed(
 
 @pytest.mark.slow
 async def test_one_that_dies_again_and_again_does_not_delay_another_one(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
         await on.run()
@@ -445,7 +439,7 @@ async def test_one_that_dies_again_and_again_does_not_delay_another_one(
 
 
 async def test_at_the_end_no_worker_is_replaced(
-    monkeypatch: pytest.MonkeyPatch, autojump: trio.testing.MockClock
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:
         await on.run()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from tests.support.ends import quiet_port
 from tests.support.programs import (
     PATIENCE,
     READY,
@@ -28,6 +27,7 @@ from tests.support.targets import (
     connect,
     echo,
     echoes,
+    free_port,
     listening,
     pour,
     random_bytes,
@@ -187,7 +187,7 @@ async def test_a_worker_that_is_killed_again_and_again_costs_no_other_connection
 
 
 async def test_a_reverse_port_comes_back_in_the_other_worker() -> None:
-    remote = f"R:{LOOPBACK}:{(port := quiet_port())}"
+    remote = f"R:{LOOPBACK}:{(port := free_port())}"
     async with (
         listening(echo) as target,
         our_server(*TWO, "--reverse") as (server, url),
@@ -317,6 +317,7 @@ async def test_users_are_read_again_in_all_workers(tmp_path: pytest.TempPathFact
         server.send_signal(signal.SIGHUP)
         for number in (1, 2):
             await server.wait_for(rf"worker={number} .*the user 'alice' has been removed")
+        assert not server.find("the user 'bob'")
 
 
 async def test_secrets_are_neither_arguments_nor_variables_of_a_worker() -> None:
