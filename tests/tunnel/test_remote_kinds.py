@@ -197,7 +197,7 @@ async def test_a_target_where_nobody_listens_ends_the_connection(
         target = f"unix:{tmp_path}/nobody.sock"
     else:
         host = HOSTS[pairing.target]
-        target = f"{'[::1]' if ':' in host else host}:{free_port(host)}"
+        target = f"{'[::1]' if ':' in host else host}:{free_port()}"
     refused = False
     try:
         async with (
