@@ -33,6 +33,7 @@ check: $(VENV)/installed-check
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/check_figures.py
 	$(BIN)/python scripts/check_public_types.py
 
 format: $(VENV)/installed-check

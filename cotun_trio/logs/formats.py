@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
+import traceback
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from cotun_trio.escape import escape
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from logging import _SysExcInfoType as ExceptionInfo
     from typing import Protocol
 
     class Stream(Protocol):
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_JSON = 4000
 """Bytes of a JSON line, below `cotun_trio.logs.output.MAX_LINE`, which would cut it anywhere."""
+MAX_TRACEBACK_LINE = 1000
+"""Characters of a line of a traceback."""
 _ELLIPSIS = "…"
 _COLOURS = {
     "TRACE": "2",
@@ -78,10 +84,19 @@ def shorten(text: str, excess: int) -> str:
     return head.decode(errors="ignore") + _ELLIPSIS + tail.decode(errors="ignore")
 
 
+def _show_exception(info: ExceptionInfo) -> str:
+    """Return a traceback, in which an error's own text can neither begin a line nor hide one."""
+    text = "".join(traceback.format_exception(*info)).rstrip("\n")
+    return "\n".join(f"  {escape(line, MAX_TRACEBACK_LINE)}" for line in text.split("\n"))
+
+
 class _TextFormatter(logging.Formatter):
     def __init__(self, form: str, *, colours: bool = False) -> None:
         super().__init__(form, "%Y-%m-%d %H:%M:%S")
         self._colours = _COLOURS if colours else {}
+
+    def formatException(self, ei: ExceptionInfo) -> str:  # noqa: N802
+        return _show_exception(ei)
 
     def format(self, record: logging.LogRecord) -> str:
         colour = self._colours.get(record.levelname)
@@ -108,7 +123,7 @@ class JsonFormatter(logging.Formatter):
         line |= {k: v if isinstance(v, (int, float)) else str(v) for k, v in context.items()}
         line["message"] = record.getMessage()[getattr(record, "context_size", 0) :]
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = _show_exception(record.exc_info)
         while (excess := _size(text := json.dumps(line, ensure_ascii=False)) - MAX_JSON) > 0:
             longest = max(line, key=lambda key: _size(str(line[key])))
             value = str(line[longest])

@@ -156,8 +156,8 @@ def test_a_traceback_comes_behind_its_line(capsys: pytest.CaptureFixture[str]) -
         get_logger("server").within(conn=1).debug("what happened", exc_info=True)
     first, *rest = capsys.readouterr().err.splitlines()
     assert first.endswith("server: conn=1: what happened")
-    assert rest[0].startswith("Traceback")
-    assert rest[-1] == "ZeroDivisionError: why"
+    assert rest[0] == "  Traceback (most recent call last):"
+    assert rest[-1] == "  ZeroDivisionError: why"
 
 
 # ---- forms
@@ -380,3 +380,18 @@ def test_tracebacks_of_many_places_end_at_a_bound(monkeypatch: pytest.MonkeyPatc
             get_logger("server").exception("internal error")
     assert stream.getvalue().count("Traceback") == 1
     assert stream.getvalue().count("internal error") == 2
+
+
+@pytest.mark.usefixtures("no_places")
+@pytest.mark.parametrize("json_lines", [False, True])
+def test_the_text_of_an_error_forges_no_line(json_lines: bool) -> None:
+    stream = io.StringIO()
+    configure(verbose=False, stream=stream, json_lines=json_lines)
+    try:
+        raise ValueError("a\n2026-01-01 00:00:00 INFO server: all is well\x1b[2J")
+    except ValueError:
+        get_logger("server").exception("internal error")
+    said = stream.getvalue()
+    assert "\x1b" not in said
+    assert "all is well" in said
+    assert not any(line.startswith("2026-01-01") for line in said.splitlines())

@@ -194,7 +194,7 @@ def test_of_a_long_traceback_in_json_the_end_is_there() -> None:
         (line,) = end.lines()
         found = json.loads(line)
         assert found["message"] == "what happened"
-        assert found["exception"].startswith("  + Exception Group Traceback")
+        assert found["exception"].startswith("    + Exception Group Traceback")
         assert "ZeroDivisionError: why" in found["exception"][-100:]
 
 
