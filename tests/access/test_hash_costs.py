@@ -1,4 +1,4 @@
-"""What the check of a hash costs: what is measured, what follows from it, and what is too much."""
+"""Costs of password hashes: measured, estimated and limited."""
 
 from __future__ import annotations
 

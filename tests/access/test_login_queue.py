@@ -1,4 +1,4 @@
-"""Whose password is checked next, as a table: what comes, and who gets the thread."""
+"""The queue of logins, as a table: which password is checked next."""
 
 from __future__ import annotations
 

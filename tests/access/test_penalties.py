@@ -1,4 +1,4 @@
-"""What failed logins cost."""
+"""Penalties for failed logins: answers that take longer, and sources that are barred."""
 
 from __future__ import annotations
 

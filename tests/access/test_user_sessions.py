@@ -1,4 +1,4 @@
-"""How many sessions a user may have."""
+"""The sessions of a user, counted and limited."""
 
 from __future__ import annotations
 

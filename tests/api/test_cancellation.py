@@ -1,4 +1,4 @@
-"""Cancelled at any of its checkpoints, whatever the API does ends at once and leaves nothing."""
+"""Cancellation at each checkpoint of the API: operations end at once and leave nothing."""
 
 from __future__ import annotations
 

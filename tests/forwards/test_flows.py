@@ -1,4 +1,4 @@
-"""What datagrams use of a session: flows that count, queues and tables with their bounds."""
+"""UDP flows of a session: they count as connections; their queues and tables have bounds."""
 
 from __future__ import annotations
 

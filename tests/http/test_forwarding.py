@@ -1,4 +1,4 @@
-"""What a gateway passes on in heads, what it drops, and whom it believes."""
+"""Headers that a gateway passes on, drops or adds, and the proxies that it trusts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The front: what is taken for a request, what for an upgrade, and what is answered.
+"""The front: requests, upgrades, refusals, and the answer to each.
 
 Clients are raw sockets; what we answer is read back by h11's client.
 """

@@ -1,4 +1,4 @@
-"""The reserve of descriptors: what may not use it, and what may."""
+"""The reserve of descriptors: which work may not use it, and which may."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many connections there may be: in a session, and in all of them together."""
+"""Limits on connections: in one session, and in all sessions together."""
 
 from __future__ import annotations
 

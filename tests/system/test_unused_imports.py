@@ -1,4 +1,4 @@
-"""What a program imports is what its user waits for, and pays memory for."""
+"""Imports at start: a command loads only the libraries that it uses."""
 
 from __future__ import annotations
 

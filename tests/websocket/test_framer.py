@@ -1,4 +1,4 @@
-"""`cotun_trio.websocket.frames`: what we write."""
+"""`Framer`: WebSocket frames as we write them."""
 
 from __future__ import annotations
 

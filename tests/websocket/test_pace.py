@@ -1,4 +1,4 @@
-"""Turns: as long as the link needs a moment for, learned from what it takes."""
+"""Pace: the length of a turn, learned from the speed of the link."""
 
 from __future__ import annotations
 

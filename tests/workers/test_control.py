@@ -1,4 +1,4 @@
-"""What a supervisor and its workers say to each other."""
+"""Messages between a supervisor and its workers."""
 
 from __future__ import annotations
 

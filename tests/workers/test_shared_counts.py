@@ -1,4 +1,4 @@
-"""Counts that several processes have in common."""
+"""Counts in shared memory that several processes have in common."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line's options about host keys, up to where serving or connecting would begin."""
+"""Options of the command line about host keys, without serving or connecting."""
 
 from __future__ import annotations
 

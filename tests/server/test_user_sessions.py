@@ -1,4 +1,4 @@
-"""How many sessions a user may have at a time, as its clients see it."""
+"""The limit on the sessions of a user, as clients see it."""
 
 from __future__ import annotations
 
