@@ -27,14 +27,14 @@ def test_a_place_is_given_back_once() -> None:
     assert not sessions.enter("alice")
 
 
-def test_others_count_too() -> None:
+def test_sessions_at_other_workers_count_too() -> None:
     tally = OwnTally()
     mine, theirs = UserSessions(1, tally), UserSessions(1, tally)
     assert theirs.enter("alice")
     assert not mine.enter("alice")
 
 
-def test_zero_is_no_limit() -> None:
+def test_zero_is_no_limit_on_sessions() -> None:
     tally = OwnTally()
     sessions = UserSessions(0, tally)
     assert all(sessions.enter("alice") for _ in range(1000))

@@ -62,7 +62,7 @@ async def test_an_error_passes_through_and_ends_it() -> None:
     assert forwards.idle
 
 
-async def test_who_waits_for_the_last_is_woken_by_it() -> None:
+async def test_the_last_connection_wakes_those_who_wait_for_no_more() -> None:
     forwards = Forwards(Quota(0))
     woken = trio.Event()
 

@@ -381,7 +381,7 @@ async def test_what_a_dead_worker_has_not_taken_another_one_gets(
             assert one.recv(1) == two.recv(1) == b""
 
 
-async def test_what_nobody_has_taken_waits_for_the_next_worker(
+async def test_connections_that_no_worker_has_taken_wait_for_the_next_one(
     monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:
     async with stage(monkeypatch) as on:

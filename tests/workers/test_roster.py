@@ -22,12 +22,12 @@ def roster(*workers: Someone) -> Roster[Someone]:
     return result
 
 
-def test_who_has_fewest() -> None:
+def test_the_worker_with_the_fewest_sessions_is_chosen() -> None:
     one, two, three = Someone(3), Someone(1), Someone(2)
     assert roster(one, two, three).choose() is two
 
 
-def test_equals_take_turns() -> None:
+def test_workers_with_equal_load_take_turns() -> None:
     workers = [Someone(), Someone(), Someone()]
     everybody = roster(*workers)
     assert [everybody.choose() for _ in range(6)] == workers * 2
@@ -73,7 +73,7 @@ def test_one_that_is_silent_or_full_gets_nothing() -> None:
     assert both.choose() is silent
 
 
-def test_there_may_be_nobody() -> None:
+def test_without_workers_nobody_is_chosen() -> None:
     worker = Someone()
     everybody = roster(worker)
     everybody.remove(worker)

@@ -54,7 +54,7 @@ def test_everybody_counts_for_himself_and_sees_the_sum(
     assert two.total == two.own == 2**40
 
 
-def test_who_is_dead_counts_no_more(both: tuple[SharedCounts, SharedCounts]) -> None:
+def test_counts_of_a_dead_worker_are_taken_away(both: tuple[SharedCounts, SharedCounts]) -> None:
     one, two = both[0].count(FORWARDS, 0), both[1].count(FORWARDS, 1)
     one.own, two.own = 3, 4
     both[0].tally(0, SOURCES).change("a", 1)
@@ -64,7 +64,7 @@ def test_who_is_dead_counts_no_more(both: tuple[SharedCounts, SharedCounts]) -> 
     assert both[0].tally(0, SOURCES).of("a") == 1
 
 
-def test_a_quota_is_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
+def test_a_quota_holds_for_all_workers_together(both: tuple[SharedCounts, SharedCounts]) -> None:
     one = Quota(3, both[0].count(FORWARDS, 0))
     two = Quota(3, both[1].count(FORWARDS, 1))
     one.count.own += 2
@@ -76,7 +76,9 @@ def test_a_quota_is_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
     assert not two.used_up
 
 
-def test_startups_are_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
+def test_limits_on_startups_hold_for_all_workers_together(
+    both: tuple[SharedCounts, SharedCounts],
+) -> None:
     said: list[str] = []
     one, two = (
         Startups(
