@@ -61,7 +61,7 @@ def test_the_readme_has_every_limit_with_its_default() -> None:
         assert int(found[1].replace(",", "")) == default
 
 
-def test_there_are_few_names_and_each_leads_somewhere() -> None:
+def test_the_package_has_few_names_and_each_can_be_imported() -> None:
     assert len(cotun_trio.__all__) <= 16
     for name in cotun_trio.__all__:
         assert getattr(cotun_trio, name)

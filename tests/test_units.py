@@ -92,7 +92,7 @@ def test_rounding_up_carries_into_the_next_unit(seconds: float, text: str) -> No
 
 
 @given(st.floats(0, LONGEST))
-def test_what_is_printed_reads_as_what_it_was(seconds: float) -> None:
+def test_a_duration_that_is_printed_can_be_read_back(seconds: float) -> None:
     rounding = max(0.5e-9, seconds * 0.005) if seconds < 1 else 0.0005
     assert parse_duration(format_duration(seconds)) == pytest.approx(
         seconds, rel=1e-9, abs=rounding

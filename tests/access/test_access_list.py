@@ -190,5 +190,5 @@ def test_lists_are_the_same_when_their_patterns_are() -> None:
         ("^socks", False),
     ],
 )
-def test_what_is_not_anchored_is_seen(pattern: str, anchored: bool) -> None:
+def test_patterns_without_anchors_are_found(pattern: str, anchored: bool) -> None:
     assert is_anchored(pattern) is anchored

@@ -39,7 +39,7 @@ def test_both_forms_are_those_of_chisel(vector: dict[str, str]) -> None:
 
 
 @given(st.binary())
-def test_what_is_shown_can_be_given(blob: bytes) -> None:
+def test_a_fingerprint_that_is_shown_can_be_given_as_an_option(blob: bytes) -> None:
     assert len(fingerprint(blob)) == LENGTH
     for shown in (fingerprint(blob), legacy_fingerprint(blob)):
         assert check_form(shown) == shown

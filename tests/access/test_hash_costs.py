@@ -1,4 +1,4 @@
-"""What the check of a hash costs: what is measured, what follows from it, and what is too much."""
+"""Costs of password hashes: measured, estimated and limited."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_small_one_of_the_kind_is_computed_and_the_rest_follows(
     assert machine.computed == [sample]
 
 
-def test_what_is_known_is_not_measured_again(machine: Machine) -> None:
+def test_a_cost_that_is_known_is_not_measured_again(machine: Machine) -> None:
     cost, other = argon2(1024, 1), argon2(2048, 1)
     assert measure({cost: "", other: ""}, {cost: 5.0}, machine.clock) == {
         cost: 5.0,
@@ -98,7 +98,7 @@ def test_where_there_is_no_memory_nothing_is_known(machine: Machine) -> None:
     assert machine.measure(argon2(1024, 1), ("bcrypt", "04")) == {}
 
 
-def test_real_ones_take_their_time() -> None:
+def test_real_hashes_are_timed_by_the_clock() -> None:
     ticks = iter(range(100))
     found = measure({argon2(64, 1): "", ("bcrypt", "04"): ""}, {}, lambda: float(next(ticks)))
     assert found == {argon2(64, 1): 1.0, ("bcrypt", "04"): 1.0}

@@ -79,13 +79,13 @@ def test_a_key_file_wins_over_a_seed_with_a_warning(given: Mapping[str, str], wa
     assert warnings[0].startswith(warning)
 
 
-def test_without_any_of_them_every_run_has_its_own_key() -> None:
+def test_without_an_option_or_variable_every_run_has_its_own_key() -> None:
     (first, warnings), (second, _) = choose(), choose()
     assert first != second
     assert warnings == []
 
 
-def test_what_is_empty_is_not_given() -> None:
+def test_an_empty_option_or_variable_counts_as_not_given() -> None:
     first, second = (choose(seed="", keyfile="", COTUN_KEY="", COTUN_KEY_FILE="") for _ in range(2))
     assert first[0] != second[0]
     assert choose(seed="", COTUN_KEY="foobar")[0] == FOOBAR["fingerprint_sha256"]

@@ -1,4 +1,4 @@
-"""Whose password is checked next, as a table: what comes, and who gets the thread."""
+"""The queue of logins, as a table: which password is checked next."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_among_equals_the_last_is_first() -> None:
     assert door.rest() == [*"acb"]
 
 
-def test_there_are_so_many_threads() -> None:
+def test_no_more_logins_are_checked_at_a_time_than_there_are_threads() -> None:
     door = Door(threads=2)
     door.wait(*"abcd")
     assert door.served == [*"ab"]
@@ -96,7 +96,7 @@ def test_wrong_passwords_are_forgotten(later: float, order: str) -> None:
     assert door.rest() == ["busy", *order]
 
 
-def test_what_was_not_checked_is_not_wrong() -> None:
+def test_a_login_that_was_not_checked_does_not_count_as_wrong() -> None:
     door = Door()
     door.wait("a")
     door.done("a", right=None)

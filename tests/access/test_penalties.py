@@ -1,4 +1,4 @@
-"""What failed logins cost."""
+"""Penalties for failed logins: answers that take longer, and sources that are barred."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_after_a_bar_the_count_begins_again() -> None:
     assert not penalties.failed("a", 60.0).barred_for
 
 
-def test_zero_switches_it_off() -> None:
+def test_zero_failures_switch_penalties_off() -> None:
     penalties = Penalties(0)
     assert all(penalties.failed("a", 0.0) == Verdict(0.0) for _ in range(100))
     assert not penalties.barred("a", 0.0)

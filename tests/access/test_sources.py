@@ -1,4 +1,4 @@
-"""What a connection counts as."""
+"""Sources: the address or network that a connection counts for."""
 
 from __future__ import annotations
 

@@ -77,12 +77,12 @@ def test_a_place_is_given_back_once() -> None:
     assert not door.enter("a")
 
 
-def test_zero_is_no_limit() -> None:
+def test_zero_is_no_limit_on_startups() -> None:
     door = Door(0, 0)
     assert all(door.enter("a") for _ in range(1000))
 
 
-def test_one_that_stands_for_many_has_the_limit_for_all_only() -> None:
+def test_a_trusted_proxy_has_only_the_limit_for_all_sources() -> None:
     door = Door(3, 1)
     assert all(door.enter(None) for _ in range(3))
     assert not door.enter(None)
@@ -101,7 +101,7 @@ def test_a_client_of_the_back_ends_leaves_the_crowd_and_keeps_its_place_for_its_
     assert door.enter("b")
 
 
-def test_it_needs_room_to_come_back_into_the_crowd() -> None:
+def test_a_connection_that_counts_again_needs_room() -> None:
     door = Door(1, 0)
     first = door.place("a")
     assert first.come_back()
@@ -168,7 +168,7 @@ def test_of_one_source_all_places_can_be_had() -> None:
     assert all(door.enter("a") for _ in range(10))
 
 
-def test_who_comes_back_into_the_crowd_takes_the_same_chance() -> None:
+def test_a_connection_that_counts_again_may_be_refused_by_chance_like_a_new_one() -> None:
     door = Door(10, 0)
     place = door.place("a")
     place.step_aside()

@@ -1,4 +1,4 @@
-"""How many sessions a user may have."""
+"""The sessions of a user, counted and limited."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def test_a_place_is_given_back_once() -> None:
     assert not sessions.enter("alice")
 
 
-def test_others_count_too() -> None:
+def test_sessions_at_other_workers_count_too() -> None:
     counts = OwnSourceCounts()
     mine, theirs = UserSessions(1, counts), UserSessions(1, counts)
     assert theirs.enter("alice")
     assert not mine.enter("alice")
 
 
-def test_zero_is_no_limit() -> None:
+def test_zero_is_no_limit_on_sessions() -> None:
     counts = OwnSourceCounts()
     sessions = UserSessions(0, counts)
     assert all(sessions.enter("alice") for _ in range(1000))

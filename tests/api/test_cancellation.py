@@ -1,4 +1,4 @@
-"""Cancelled at any of its checkpoints, whatever the API does ends at once and leaves nothing."""
+"""Cancellation at each checkpoint of the API: operations end at once and leave nothing."""
 
 from __future__ import annotations
 
@@ -134,7 +134,9 @@ async def everything_at_each_step(operation: Callable[[], Awaitable[None]]) -> i
 
 
 @pytest.mark.slow
-async def test_a_tunnel_that_is_opened_and_left(autojump: trio.testing.MockClock) -> None:
+async def test_a_cancelled_opening_of_a_tunnel_leaves_nothing(
+    autojump: trio.testing.MockClock,
+) -> None:
     assert await everything_at_each_step(open_and_leave) > 30
 
 
@@ -143,7 +145,7 @@ OPERATIONS = [forward, forward_reverse, open_tcp_stream, listen_and_accept, reco
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.__name__)
-async def test_with_both_ends(
+async def test_a_cancelled_operation_ends_with_its_tunnel_and_leaves_nothing(
     autojump: trio.testing.MockClock,
     operation: Callable[[MemoryServer, MemoryClient], Awaitable[None]],
 ) -> None:
@@ -159,7 +161,7 @@ async def test_with_both_ends(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("operation", OPERATIONS[:-1], ids=lambda operation: operation.__name__)
-async def test_within_a_tunnel_that_goes_on(
+async def test_a_cancelled_operation_leaves_nothing_in_a_tunnel_that_goes_on(
     autojump: trio.testing.MockClock,
     operation: Callable[[MemoryServer, MemoryClient], Awaitable[None]],
 ) -> None:

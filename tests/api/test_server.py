@@ -34,7 +34,7 @@ async def test_it_says_who_is_connected(autojump: trio.testing.MockClock) -> Non
         assert session.bytes_out > 0
 
 
-async def test_over_a_real_network_it_is_the_same() -> None:
+async def test_over_real_sockets_forwards_and_listeners_work_as_in_memory() -> None:
     async with nothing_left(), listening(echo) as target:
         settings = ServerSettings(host=LOOPBACK, port=0, reverse=True)
         async with open_server(settings) as server:

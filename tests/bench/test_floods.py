@@ -136,7 +136,7 @@ def test_a_client_that_is_flooded_has_neither_health_nor_logins(line: Line) -> N
 # ---- the kinds
 
 
-def test_kinds_have_names_of_their_own() -> None:
+def test_each_kind_of_flood_has_a_name_of_its_own() -> None:
     names = [kind.name for kind in ALL_KINDS]
     assert len(set(names)) == len(names)
 
@@ -179,7 +179,7 @@ def served(serve: Callable[[socket.socket], None]) -> Iterator[int]:
         thread.join()
 
 
-def test_what_has_no_answer_has_waited_until_it_was_given_up() -> None:
+def test_a_trip_without_an_answer_counts_with_the_time_until_it_was_given_up() -> None:
     def swallow(sock: socket.socket) -> None:
         while sock.recv(4096):
             pass

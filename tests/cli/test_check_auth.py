@@ -98,7 +98,7 @@ def test_a_question_that_makes_no_sense_is_status_2(
 
 
 @pytest.mark.parametrize("argv", [["alice", "a:1"], [], ["alice"], ["--authfile", "users.json"]])
-def test_what_is_missing_is_said(argv: list[str]) -> None:
+def test_a_missing_argument_is_an_error(argv: list[str]) -> None:
     assert check(*argv) != 0
 
 

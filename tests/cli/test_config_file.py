@@ -119,7 +119,7 @@ def test_the_command_line_comes_before_the_environment_and_that_before_the_file(
     assert file.server("--keepalive", "1s").keepalive == 1
 
 
-def test_what_has_no_name_puts_the_options_of_the_file_aside(written: Any) -> None:
+def test_arguments_of_the_command_line_replace_those_of_the_file(written: Any) -> None:
     file = written(BOTH)
     client = file.client("https://c.example")
     assert client.routes == (Route(ServerUrl.parse("https://c.example")),)

@@ -155,7 +155,7 @@ async def wait(seconds: float) -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
-async def test_another_begins_beside_those_that_hear_nothing_for_three_seconds(
+async def test_another_attempt_begins_beside_those_that_hear_nothing_for_three_seconds(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
     async with background() as nursery:
@@ -164,7 +164,7 @@ async def test_another_begins_beside_those_that_hear_nothing_for_three_seconds(
         assert [dial.began for dial in network.dials] == [0, 3, 6, 9, 12, 15, 18]
 
 
-async def test_there_are_two_at_a_time_and_the_first_stays(
+async def test_there_are_two_attempts_at_a_time_and_the_first_stays(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
     async with background() as nursery:
@@ -177,7 +177,7 @@ async def test_there_are_two_at_a_time_and_the_first_stays(
         assert network.given_up == [1, 2, 3, 4, 5]
 
 
-async def test_one_to_which_bytes_come_has_none_beside_it(
+async def test_an_attempt_to_which_bytes_come_has_no_other_beside_it(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
     async with background() as nursery:

@@ -49,7 +49,7 @@ def test_meanwhile_the_time_that_an_attempt_took_is_part_of_the_wait(
     assert draws[1:] == [HELD, HELD]
 
 
-def test_from_then_on_the_waits_double_up_to_the_users_limit(
+def test_after_the_first_half_minute_the_waits_double_up_to_the_users_limit(
     draws: list[tuple[float, float]],
 ) -> None:
     backoff = Backoff(LONGEST, hold=True)

@@ -1,4 +1,4 @@
-"""Coming back when a network was dark for some seconds, and no link tells that it is healed.
+"""Reconnecting after a network was dark for seconds, without any news from the system.
 
 For a client that knows that its session is lost.  How it comes to know is in `test_reconnect`.
 """

@@ -315,7 +315,9 @@ ADDRESS, NO_ADDRESS, ROUTE, NO_ROUTE = (netlink(kind) for kind in (20, 21, 24, 2
         (HEAD.pack(2**32 - 1, 0, 0, 0, 0), False),
     ],
 )
-def test_what_comes_is_news_and_what_goes_is_not(data: bytes, news: bool) -> None:
+def test_addresses_and_links_that_come_are_news_and_those_that_go_are_not(
+    data: bytes, news: bool
+) -> None:
     assert is_news(data) is news
 
 
@@ -407,7 +409,9 @@ async def test_much_news_in_a_wait_shortens_it_no_more_than_the_first_does(
         assert dialled[:2] == [0, 12]
 
 
-async def test_so_much_news_that_some_is_lost_is_news(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_overrun_of_the_news_socket_counts_as_news(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
 
     class Overrun(socket.socket):
@@ -432,7 +436,7 @@ async def test_so_much_news_that_some_is_lost_is_news(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("failing", ["socket", "bind"])
-async def test_where_nothing_tells_nothing_is_noticed(
+async def test_where_the_system_refuses_the_socket_no_news_is_heard(
     failing: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Refused(socket.socket):

@@ -118,7 +118,7 @@ async def test_one_of_fifty_changes_and_the_streams_of_the_others_go_on() -> Non
             assert len(it.client.sessions) == 1
 
 
-async def test_another_target_on_the_same_port() -> None:
+async def test_a_remote_on_the_same_port_gets_its_new_target() -> None:
     async def other(stream: trio.SocketStream) -> None:
         await stream.send_all(b"other")
 

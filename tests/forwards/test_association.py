@@ -285,7 +285,7 @@ async def test_it_ends_with_the_session() -> None:
             assert await receive_all(stream) == b""
 
 
-async def test_there_is_none_on_a_unix_socket(tmp_path: Path) -> None:
+async def test_an_association_on_a_unix_socket_is_refused(tmp_path: Path) -> None:
     async with (
         tunnel(remotes=(f"unix:{tmp_path}/s:socks",), server={"socks5": True}),
         await trio.open_unix_socket(str(tmp_path / "s")) as stream,

@@ -1,4 +1,4 @@
-"""Datagrams on a channel: so many in a turn, in their order, and the end after the last one."""
+"""Datagrams on a channel: a bounded number in a turn, in their order, the end after the last."""
 
 from __future__ import annotations
 

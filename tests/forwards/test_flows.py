@@ -63,7 +63,7 @@ async def test_an_error_passes_through_and_ends_it() -> None:
     assert flows.idle
 
 
-async def test_who_waits_for_the_last_is_woken_by_it() -> None:
+async def test_the_end_of_the_last_flow_wakes_tasks_that_wait_for_no_flow() -> None:
     flows = Flows(Quota(0))
     woken = trio.Event()
 

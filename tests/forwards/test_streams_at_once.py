@@ -1,4 +1,4 @@
-"""What the two ends of a stream do before any task has had its turn."""
+"""Both ends of a stream: the steps that are made before any other task runs."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ def test_without_flows_a_used_up_quota_has_no_room() -> None:
 # ---- queues and tables
 
 
-def test_parts_are_taken_as_long_as_there_are_some() -> None:
+def test_slots_are_taken_as_long_as_there_are_enough() -> None:
     slots = Slots(3)
     assert slots.take(2)
     assert not slots.take(2)

@@ -1,4 +1,4 @@
-"""What the targets check with: parsers with one fault each are caught, and those without pass."""
+"""The checks of the fuzz targets: parsers with one fault each are caught, correct ones pass."""
 
 from __future__ import annotations
 

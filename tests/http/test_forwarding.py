@@ -1,4 +1,4 @@
-"""What a gateway passes on in heads, what it drops, and whom it believes."""
+"""Headers that a gateway passes on, drops or adds, and the proxies that it trusts."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_what_is_about_one_connection_only_is_not_passed_on() -> None:
 
 
 @pytest.mark.parametrize("name", [b"content-length", b"host", b"transfer-encoding"])
-def test_what_makes_a_message_what_it_is_cannot_be_named_away(name: bytes) -> None:
+def test_headers_that_frame_a_message_cannot_be_dropped_by_connection(name: bytes) -> None:
     got = passed((b"connection", name), (b"content-length", b"5"))
     assert got[b"content-length"] == b"5"
     assert got[b"host"] == b"inside:8080"

@@ -1,4 +1,4 @@
-"""The front: what is taken for a request, what for an upgrade, and what is answered.
+"""The front: requests, upgrades, refusals, and the answer to each.
 
 Clients are raw sockets; what we answer is read back by h11's client.
 """
@@ -306,7 +306,7 @@ async def test_head_is_answered_without_the_body(target: bytes, size: int) -> No
     assert dict(response.headers)[b"content-length"] == str(size).encode()
 
 
-async def test_what_cannot_be_taken_is_answered_too() -> None:
+async def test_a_request_that_cannot_be_parsed_gets_a_400() -> None:
     (response, body), _ = await exchange(b"GET / HTTP/1.1\r\n\r\n")
     assert (response.status_code, body) == (400, b"Bad Request\n")
 

@@ -175,7 +175,7 @@ async def test_64_mib_each_way_at_once_arrive_unchanged(pair: str) -> None:
 
 
 @BOTH
-async def test_they_do_so_while_we_ask_for_new_keys_after_every_mib(
+async def test_64_mib_each_way_at_once_arrive_unchanged_with_new_keys_after_every_mib(
     pair: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exchanges = 0

@@ -1,4 +1,4 @@
-"""What a peer can have us log: fifty lines a second and a number."""
+"""Limits on the log lines that a peer causes: fifty lines a second, and then a number."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def test_a_traceback_is_a_part_of_its_json_line(capsys: pytest.CaptureFixture[st
     assert json.loads(line)["message"] == "what happened"
 
 
-def test_what_surrounds_a_thing_is_said_once_and_the_nearest_counts() -> None:
+def test_a_context_says_each_name_once_and_the_innermost_value() -> None:
     log = get_logger("server").within(target="a", conn=1).within(target="b")
     assert log.pairs == {"target": "b", "conn": 1}
 

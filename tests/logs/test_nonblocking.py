@@ -78,7 +78,9 @@ def test_others_who_have_the_descriptor_still_wait(unread: AbstractContextManage
         assert not fcntl.fcntl(end.stream, fcntl.F_GETFL) & os.O_NONBLOCK
 
 
-def test_what_can_be_waited_for_is_the_same_thing(unread: AbstractContextManager[Unread]) -> None:
+def test_waiting_for_the_descriptor_tells_when_a_write_has_room(
+    unread: AbstractContextManager[Unread],
+) -> None:
     with unread as end, closing(open_nonblocking(end.stream.fileno())) as way:
         poll = select.poll()
         poll.register(way.descriptor, select.POLLOUT)

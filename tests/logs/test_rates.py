@@ -46,7 +46,7 @@ def test_the_next_second_is_another_one(start: float) -> None:
     assert counters.turn(end + 1001) == {}
 
 
-def test_who_stays_below_is_not_told_of() -> None:
+def test_a_source_below_its_rate_is_not_reported() -> None:
     counters = rates()
     assert admitted(counters, "a", 3) == 3
     assert counters.turn(1.0) == {}

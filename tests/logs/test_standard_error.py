@@ -73,7 +73,7 @@ def test_pieces_of_a_line_are_written_together() -> None:
         assert end.read() == "Password: "
 
 
-def test_it_says_of_itself_what_the_other_would() -> None:
+def test_the_stream_describes_itself_as_the_original_does() -> None:
     with pipes.terminal() as end, line_stream(end) as stream:
         assert stream.isatty()
         assert stream.fileno() == end.stream.fileno()

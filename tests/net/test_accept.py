@@ -1,4 +1,4 @@
-"""Accepting for ever: whatever `accept` may answer."""
+"""The accept loop: it goes on after every error that `accept` can return."""
 
 from __future__ import annotations
 

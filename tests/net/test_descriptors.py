@@ -1,4 +1,4 @@
-"""The reserve of descriptors: what may not use it, and what may."""
+"""The reserve of descriptors: which work may not use it, and which may."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ async def test_clients_connect_and_health_is_answered(run_short: Callable[[], No
         listener.close()
 
 
-async def test_what_is_short_is_not_short_for_ever(
+async def test_connections_are_taken_again_when_descriptors_are_free_again(
     run_short: Callable[[], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with echo_tunnel() as both:

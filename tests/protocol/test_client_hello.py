@@ -56,7 +56,7 @@ def test_the_name_and_the_protocols_are_read(
     assert read(hello(name, protocols)) == expected
 
 
-def test_as_long_as_it_is_not_whole_there_is_none() -> None:
+def test_a_client_hello_is_read_only_when_it_is_whole() -> None:
     data = hello("example.com", ["x"])
     assert all(read(data[:size]) is None for size in range(len(data)))
     assert read(data + b"more") == ClientHello("example.com", (b"x",))
@@ -82,7 +82,7 @@ def test_it_may_be_spread_over_many_records(size: int) -> None:
         b"\x16\x03\x01\x00\x05\x01\x00\x00\x01x",  # cut short inside
     ],
 )
-def test_what_is_none_is_refused(data: bytes) -> None:
+def test_bytes_that_are_no_client_hello_are_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError, match=r"^TLS: "):
         read(data)
 

@@ -47,7 +47,7 @@ def test_a_proxy_is_read_as_a_url(text: str, expected: ProxyUrl) -> None:
         "http://exa mple",
     ],
 )
-def test_what_is_none_is_the_users_error_which_shows_no_password(text: str) -> None:
+def test_a_text_that_is_no_proxy_url_is_the_users_error_which_shows_no_password(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         ProxyUrl.parse(text)
     assert "hunter2" not in str(caught.value)

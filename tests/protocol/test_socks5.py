@@ -87,7 +87,7 @@ def test_what_comes_behind_the_request_is_kept() -> None:
     assert server.rest == b"\x05GET /"
 
 
-def test_there_is_one_request_only() -> None:
+def test_a_connection_has_only_one_request() -> None:
     server = ServerHandshake()
     assert server.feed(HELLO + CONNECT)
     with pytest.raises(RuntimeError):

@@ -1,4 +1,4 @@
-"""What users may do at a server, and what they may not: at config time, and for every channel."""
+"""Rights of users at a server: checked for the config and for every channel."""
 
 from __future__ import annotations
 

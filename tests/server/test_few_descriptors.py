@@ -1,4 +1,4 @@
-"""A server with few descriptors, and somebody whose datagrams come from very many sources."""
+"""A server with few descriptors, and one client with datagrams from very many sources."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many connections there may be: in a session, and in all of them together."""
+"""Limits on connections: in one session, and in all sessions together."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def test_a_client_carries_so_many_and_no_more() -> None:
         assert await echoes(one)
 
 
-async def test_all_sessions_together_have_so_many() -> None:
+async def test_all_sessions_together_have_a_limit_of_connections() -> None:
     async with (
         watch_logs() as log,
         listening(echo) as target,
@@ -158,7 +158,7 @@ async def test_udp_sources_leave_no_more_of_the_quota_than_they_were_given() -> 
         assert await echoes(stream)
 
 
-async def test_none_is_no_limit() -> None:
+async def test_zero_is_no_limit_on_connections() -> None:
     limits = {"max_connections": 0, "max_session_connections": 0}
     async with (
         echo_tunnel(server=limits, client={"max_connections": 0}) as both,

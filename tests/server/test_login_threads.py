@@ -1,4 +1,4 @@
-"""Threads that check passwords, and what becomes of them when nobody waits any more."""
+"""Threads that check passwords, also after the client that waited for them has gone."""
 
 from __future__ import annotations
 

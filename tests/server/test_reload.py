@@ -1,4 +1,4 @@
-"""What a change of the users file does to those who are in: what it has to, and nothing else."""
+"""A change of the users file: what it forbids is cut, and everything else goes on."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def connected(uses: str | Remote, *, by_socks: str | None = None) -> Flow:
     )
 
 
-def test_nobody_has_anything_before_the_login() -> None:
+def test_before_the_login_there_are_no_rights() -> None:
     rights = Rights(ServerSettings(**ALL_ON), "192.0.2.1", None)
     rights.accept()
     assert rights.user is None
@@ -86,7 +86,7 @@ def test_no_channel_comes_before_the_remotes_are_accepted() -> None:
         ("unix:/run/here:web:80", None, None),
     ],
 )
-def test_what_is_off_by_default_takes_its_option(
+def test_a_remote_that_is_off_by_default_takes_its_option(
     remote: str, option: str | None, refusal: str | None
 ) -> None:
     asked = [Remote.parse(remote)]
@@ -104,7 +104,9 @@ def test_what_is_off_by_default_takes_its_option(
         ("unix:/run/a", "unix", "Unix sockets are not enabled"),
     ],
 )
-def test_so_does_a_target(target: str, option: str, refusal: str) -> None:
+def test_a_target_that_is_off_by_default_takes_its_option(
+    target: str, option: str, refusal: str
+) -> None:
     asked = parse_target(target.encode())
     assert rights_of("").refuses(asked) == refusal
     assert rights_of("", **{option: True}).refuses(asked) is None

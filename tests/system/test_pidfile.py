@@ -177,7 +177,7 @@ def test_a_place_that_does_not_exist_is_an_error(path: Path) -> None:
     assert "No such file" in refused(path.parent / "nowhere" / "cotun.pid")
 
 
-def test_what_would_make_a_reader_wait_is_left_alone(path: Path) -> None:
+def test_a_fifo_in_the_place_of_the_pid_file_is_left_alone(path: Path) -> None:
     os.mkfifo(path)
     assert "is not a pid file" in refused(path)
     assert path.is_fifo()

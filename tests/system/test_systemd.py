@@ -75,7 +75,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Manager]
         yield Manager(sock, address)
 
 
-def test_who_wants_to_know_is_told(manager: Manager) -> None:
+def test_a_service_manager_is_told_each_state_once(manager: Manager) -> None:
     environment = {"NOTIFY_SOCKET": manager.address, "A": "b"}
     notifier = Notifier(environment)
     assert environment == {"A": "b"}  # no child of ours speaks for us
@@ -126,7 +126,7 @@ def test_what_there_is_no_room_for_is_told_with_the_next(manager: Manager) -> No
 
 
 @pytest.mark.parametrize("address", ["", "/nowhere/notify", "@nobody-listens-here", "x" * 200])
-def test_nobody_who_listens_is_no_trouble(address: str) -> None:
+def test_a_notify_socket_without_a_listener_is_no_error(address: str) -> None:
     environment = {"NOTIFY_SOCKET": address}
     notifier = Notifier(environment)
     notifier.ready("fine")

@@ -1,4 +1,4 @@
-"""What a program imports is what its user waits for, and pays memory for."""
+"""Imports at start: a command loads only the libraries that it uses."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ def imported(*arguments: str) -> set[str]:
         (["server", "--host=127.0.0.1", "--port=none"], "cli.server"),
     ],
 )
-def test_a_program_does_without_what_it_never_uses(arguments: list[str], needed: str) -> None:
+def test_a_program_does_not_import_what_it_never_uses(arguments: list[str], needed: str) -> None:
     modules = imported("-m", "cotun_trio", *arguments)
     assert f"cotun_trio.{needed}" in modules
     assert not HEAVY & modules
 
 
 @pytest.mark.slow
-def test_so_does_a_worker() -> None:
+def test_a_worker_does_not_import_what_it_never_uses() -> None:
     modules = imported("-m", "cotun_trio.workers")
     assert "cotun_trio.workers.worker" in modules
     assert not HEAVY - {"cryptography.x509"} & modules
 
 
-def test_what_is_there_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_is_imported_already_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "invoke", sys)
     unused_imports.leave_out()
     assert sys.modules["invoke"] is sys
 
 
-def test_without_them_the_program_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_that_is_left_out_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "invoke", raising=False)
     unused_imports.leave_out()
     with pytest.raises(ImportError):

@@ -1,4 +1,4 @@
-"""The end that was asked for: what is open has its time, peers hear why, nothing holds it up."""
+"""Graceful shutdown: open streams have their time, peers are told why, nothing delays the end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`cotun_trio.websocket.frames`: what we write."""
+"""`Framer`: WebSocket frames as we write them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_what_is_sent_at_once_is_one_frame_as_far_as_a_peer_takes_it(mask: bool)
         assert event.message_finished
 
 
-def test_nothing_takes_no_frame() -> None:
+def test_an_empty_payload_makes_no_frame() -> None:
     assert Framer(mask=True).frames(bytearray()) == []
 
 

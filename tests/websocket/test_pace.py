@@ -1,4 +1,4 @@
-"""Turns: as long as the link needs a moment for, learned from what it takes."""
+"""Pace: the length of a turn, learned from the speed of the link."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_a_slow_peer_makes_turns_short(autojump_with_sockets: trio.testing
             nursery.cancel_scope.cancel()
 
 
-async def test_who_is_urgent_goes_first() -> None:
+async def test_an_urgent_sender_goes_first() -> None:
     with tcp_pair() as (sock, peer), wire_on(sock) as wire:
         order: list[str] = []
 

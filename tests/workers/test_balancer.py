@@ -27,7 +27,7 @@ def test_the_worker_with_the_fewest_is_chosen() -> None:
     assert balancer(one, two, three).choose() is two
 
 
-def test_equals_take_turns() -> None:
+def test_workers_with_equal_load_take_turns() -> None:
     workers = [Someone(), Someone(), Someone()]
     three = balancer(*workers)
     assert [three.choose() for _ in range(6)] == workers * 2

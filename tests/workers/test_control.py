@@ -44,14 +44,14 @@ def test_all_that_is_said_is_understood() -> None:
     assert Decoder().feed(BYTES) == CONVERSATION
 
 
-def test_byte_by_byte() -> None:
+def test_messages_are_read_byte_by_byte() -> None:
     decoder = Decoder()
     heard = [pair for byte in BYTES for pair in decoder.feed(bytes([byte]))]
     assert heard == CONVERSATION
 
 
 @given(st.lists(st.integers(0, len(BYTES))))
-def test_however_it_is_cut(cuts: list[int]) -> None:
+def test_messages_are_read_however_they_are_cut(cuts: list[int]) -> None:
     decoder, ends = Decoder(), [0, *sorted(cuts), len(BYTES)]
     heard = [
         pair for begin, end in itertools.pairwise(ends) for pair in decoder.feed(BYTES[begin:end])

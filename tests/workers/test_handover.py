@@ -196,7 +196,7 @@ def no_descriptors() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_one_without_room_for_its_descriptor_is_lost_but_counted(ends: Ends) -> None:
+async def test_a_connection_without_room_for_its_descriptor_is_lost_but_counted(ends: Ends) -> None:
     ends.give(1)
     ends.give(2)
     with no_descriptors():
@@ -208,7 +208,7 @@ async def test_one_without_room_for_its_descriptor_is_lost_but_counted(ends: End
     assert ends.outgoing.untaken == 0
 
 
-async def test_so_is_one_that_is_taken_back(ends: Ends) -> None:
+async def test_a_connection_that_is_taken_back_without_room_is_lost_but_counted(ends: Ends) -> None:
     ends.give(1)
     async with watch_logs() as log:
         with no_descriptors():

@@ -1,4 +1,4 @@
-"""A worker that does not get to a question shows that it makes progress."""
+"""Progress of workers: a busy one shows that it runs, before it answers a question."""
 
 from __future__ import annotations
 

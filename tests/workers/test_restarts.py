@@ -1,4 +1,4 @@
-"""When a worker is started again."""
+"""Restarts: the delay before a worker is started again."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def test_the_counts_of_a_dead_process_are_gone(both: tuple[SharedCounts, SharedC
     assert both[0].source_counts(0, SOURCES).of("a") == 1
 
 
-def test_a_quota_is_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
+def test_a_quota_holds_for_all_workers_together(both: tuple[SharedCounts, SharedCounts]) -> None:
     one = Quota(3, both[0].count(FORWARDS, 0))
     two = Quota(3, both[1].count(FORWARDS, 1))
     one.count.add(2)
@@ -77,7 +77,9 @@ def test_a_quota_is_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
     assert not two.used_up
 
 
-def test_startups_are_for_all(both: tuple[SharedCounts, SharedCounts]) -> None:
+def test_limits_on_startups_hold_for_all_workers_together(
+    both: tuple[SharedCounts, SharedCounts],
+) -> None:
     said: list[str] = []
     one, two = (
         Startups(

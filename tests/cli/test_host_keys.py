@@ -1,4 +1,4 @@
-"""The command line's options about host keys, up to where serving or connecting would begin."""
+"""Options of the command line about host keys, without serving or connecting."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_the_client_takes_both_forms_of_a_fingerprint(form: str, ran: Ran) -> No
     "text",
     ["", FOOBAR["fingerprint_sha256"][:-1], FOOBAR["fingerprint_md5_legacy"][:-3], "ed:f2", "x"],
 )
-def test_anything_shorter_ends_with_a_line_and_status_2(
+def test_a_fingerprint_that_is_cut_short_ends_with_a_line_and_status_2(
     text: str, ran: Ran, capsys: Capture
 ) -> None:
     assert ran.main("client", "--fingerprint", text, "localhost", "3000") == 2

@@ -1,4 +1,4 @@
-"""Names that nobody answers, asked for by one session: what becomes of it, and of the others."""
+"""Names that nobody answers, asked for by one session, and the other sessions meanwhile."""
 
 from __future__ import annotations
 

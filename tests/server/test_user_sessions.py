@@ -1,4 +1,4 @@
-"""How many sessions a user may have at a time, as its clients see it."""
+"""The limit on the sessions of a user, as clients see it."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ async def test_without_users_there_is_no_limit() -> None:
             assert len(server.sessions) == 2
 
 
-async def test_zero_is_no_limit() -> None:
+async def test_zero_is_no_limit_on_sessions() -> None:
     async with running_server(auth=ALICE, max_user_sessions=0) as server:
         address = server.addresses[0]
         async with peer_as(ALICE, address), peer_as(ALICE, address):
@@ -138,7 +138,7 @@ async def test_the_last_descriptors_are_for_one_session_of_each_user(
                 pass
 
 
-async def test_and_of_each_source_where_there_are_no_users(
+async def test_without_users_the_last_descriptors_are_for_one_session_of_each_source(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with running_server(max_user_sessions=1) as server:

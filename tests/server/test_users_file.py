@@ -1,4 +1,4 @@
-"""The users file with processes: start, reload by itself and by SIGHUP, a transfer that is cut."""
+"""The users file with processes: at start, read again by itself and on SIGHUP, transfers cut."""
 
 from __future__ import annotations
 
