@@ -396,7 +396,7 @@ class Session(abc.ABC):
             return
         self._measure_link()
         forward = self.forwards.begin(target, endless=target.udp)
-        opening.opened = forward.carries
+        opening.notify(forward.carries)
         rest = None if self.rights.asks_first else self._begin_in(opening, forward, target, log)
         self.start_soon(self._carry_in, opening, forward, target, log, rest)
 
