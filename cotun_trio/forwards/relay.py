@@ -77,7 +77,12 @@ class Relay:
                 self.channel.attach(self)
             elif self._owes_drain:
                 self.backlog_waits()
-            await self._move_outwards()
+            try:
+                await self._move_outwards()
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                # The socket was reset, or the channel closed: the other direction's end decides.
+                if not self.channel.close_received:
+                    self._break()
             if not self._inward_ended.is_set():
                 await self._inward_ended.wait()
             clean = True
@@ -91,14 +96,10 @@ class Relay:
     # ---- outwards: from the socket to the channel
 
     async def _move_outwards(self) -> None:
-        try:
-            await self._send_turns()
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            # The socket was reset, or the channel closed: the end of the other direction decides.
-            if not self.channel.close_received:
-                self._break()
+        """Send until the socket's end of file, or until nobody takes it.
 
-    async def _send_turns(self) -> None:
+        Raises `OSError`, `trio.BrokenResourceError` or `trio.ClosedResourceError`.
+        """
         channel, sock, turns = self.channel, self._sock, TurnLength()
         sender, carrier = channel.sender, channel.sender.carrier
         while not (self._stopped or self._outward_ended):
