@@ -95,8 +95,8 @@ class RawPeer:
         self._record = address.record
         self._mask = None if server else MASK
         self._frames = FrameFilter(from_client=server)
-        self._frames.budget = self.engine.packetizer.budget
-        self._frames.max_message = 2**20
+        self._frames.use_budget(self.engine.packetizer.budget)
+        self._frames.trust_peer()
         self._events: deque[Event | bytes] = deque()
         self._early = b""
         self._tls: ssl.SSLObject | None = None

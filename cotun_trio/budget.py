@@ -49,24 +49,31 @@ BURST = 4 * TURN
 
 
 class Budget:
-    """The work of one connection: in the present turn, and in all."""
+    """The work of one connection: in the present turn, and in all.
 
-    __slots__ = ("before", "busy", "left", "wasted")
+    Each frame and each packet counts its own work down from `left`, in place: a call for each would
+    cost as much as some of them.
+    """
+
+    __slots__ = ("before", "busy", "left", "turn", "wasted")
 
     def __init__(self) -> None:
         self.left = TURN
         """Units that are left in this turn.  Below zero, the last message has cost more."""
         self.busy = 0
-        """Units that went into small messages, or into openings, since this was last taken."""
+        """Units that went into small messages, or into openings, since `take` was called last."""
         self.wasted = 0
-        """Units that went into messages that carry nothing, since this was last taken."""
+        """Units that went into messages that carry nothing, since `take` was called last."""
         self.before = 0
         """Units of all turns before this one."""
+        self.turn = 0
+        """The number of this turn."""
 
     def begin(self) -> None:
         """Begin a turn."""
         self.before += TURN - self.left
         self.left = TURN
+        self.turn += 1
 
     @property
     def spent(self) -> int:
@@ -86,6 +93,27 @@ class Budget:
         """Note work for a message that carries nothing."""
         self.left -= units
         self.wasted += units
+
+    def note_waste(self, units: int) -> None:
+        """Note that work which is counted already was for a message that carries nothing."""
+        self.wasted += units
+
+    def note_tiny(self, size: int) -> None:
+        """Note that a packet, which is counted already, carried only `size` bytes of its kind.
+
+        None at all are waste.  A few are a person who types, or a program that sends many short
+        commands.
+        """
+        if size:
+            self.busy += PACKET
+        else:
+            self.wasted += PACKET
+
+    def take(self) -> tuple[int, int]:
+        """Return `busy` and `wasted`, and count them from zero again."""
+        taken = self.busy, self.wasted
+        self.busy = self.wasted = 0
+        return taken
 
 
 class Allowance:

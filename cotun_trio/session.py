@@ -86,7 +86,7 @@ class Session(abc.ABC):
     ) -> None:
         self.connection = Connection(
             engine,
-            wire,
+            wire.carrier,
             self,
             channel_type=dialect.channel_type,
             max_channels=max_connections or NO_LIMIT,

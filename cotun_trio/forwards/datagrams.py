@@ -98,8 +98,8 @@ class Datagrams:
 
     def write(self, views: Sequence[memoryview]) -> int:
         """Pass on the first datagrams, as many as the turn has left."""
-        turns, budget = self._turns, self._channel.connection.budget
-        turns.note_batch(self._channel.connection.batch)
+        turns, budget = self._turns, self._channel.budget
+        turns.note_batch(budget.turn)
         taken = 0
         for view in views:
             rest = view

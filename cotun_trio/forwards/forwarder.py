@@ -128,7 +128,7 @@ class Forwarder:
             return
         self._measure_link()
         flow = session.flows.begin(target, endless=target.udp)
-        opening.opened = flow.carries
+        opening.notify(flow.carries)
         rest = None if self._rights.asks_first else self._begin_in(opening, flow, target, log)
         session.start_soon(self._carry_in, opening, flow, target, log, rest)
 

@@ -2,15 +2,13 @@
 
 Each direction ends by itself: the socket's end of file becomes the channel's EOF, and the channel's
 EOF shuts the socket down for writing, after the last byte.  The relay is over when both have ended.
-What is not an end but a break (a reset, a lost session, a cancelled task) resets the socket, so
-that nobody takes half a file for a whole one.
+A break (a reset, a lost session, a cancelled task) is no end: it resets the socket, so that nobody
+takes half a file for a whole one.
 
 Outwards, from the socket, a task waits for the socket, and then for the channel where it has to.
-Inwards there is no task at all as long as the socket takes what comes: the connection's reader
-writes to it directly (`Relay.write`).  Only while the socket is full does a second task wait.
-
-Bulk goes out in long turns, since each has its price, but in short ones beside a neighbour that
-sends little at a time and may be waiting for an answer.
+Its turns have the length that `cotun_trio.forwards.turn_length` says.  Inwards there is no task at
+all as long as the socket takes the bytes that come: the connection's reader writes to it directly
+(`Relay.write`).  Only while the socket is full does a second task wait.
 """
 
 from __future__ import annotations
@@ -22,24 +20,18 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import notify_closing, wait_readable, wait_writable
 
+from cotun_trio.forwards.turn_length import TurnLength
 from cotun_trio.net.sockets import close
-from cotun_trio.ssh.scratch import MAX_PACKET, SLOTS
+from cotun_trio.ssh.scratch import MAX_PACKET
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cotun_trio.ssh.channel import Channel
 
-LONG_TURN = SLOTS * MAX_PACKET
-"""Bytes that are sent before other tasks have their turn, where nobody seems to mind."""
-SHORT_TURN = 64 * 1024
-"""The same beside channels on which somebody may wait for an answer."""
-CALM = 8
-"""Turns without such a neighbour after which they are long."""
-
 
 class Relay:
-    """Carries one connection.  Owns the channel and the socket, and closes both at its end."""
+    """Carries one connection.  It owns the channel and the socket, and closes both at its end."""
 
     def __init__(self, channel: Channel, sock: socket.socket) -> None:
         self.channel = channel
@@ -54,10 +46,11 @@ class Relay:
         self._draining: trio.CancelScope | None = None
 
     def begin(self) -> None:
-        """Take the channel, and send what has come on the socket by now; `run` has to follow.
+        """Take the channel, and send the bytes that have come on the socket; `run` has to follow.
 
-        Who connects to us and speaks first has spoken by the time that there is a channel.  Called
-        in the read that brings it, this saves a turn of Trio's loop, 3 % of a short connection.
+        A program that connects to us and speaks first has spoken by the time that there is a
+        channel.  Called in the read that brings the channel, this saves a turn of Trio's loop, 3 %
+        of a short connection.
         """
         self._begun = True
         channel = self.channel
@@ -84,7 +77,12 @@ class Relay:
                 self.channel.attach(self)
             elif self._owes_drain:
                 self.backlog_waits()
-            await self._move_outwards()
+            try:
+                await self._move_outwards()
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                # The socket was reset, or the channel closed: the other direction's end decides.
+                if not self.channel.close_received:
+                    self._break()
             if not self._inward_ended.is_set():
                 await self._inward_ended.wait()
             clean = True
@@ -98,35 +96,30 @@ class Relay:
     # ---- outwards: from the socket to the channel
 
     async def _move_outwards(self) -> None:
-        channel, sock = self.channel, self._sock
-        connection, carrier = channel.connection, channel.connection.carrier
-        limit, calm, small_sends = MAX_PACKET, 0, 0
-        try:
-            while not (self._stopped or self._outward_ended):
-                await wait_readable(sock)
-                if not channel.sendable:
-                    await channel.wait_sendable()
-                    continue  # the socket may have been reset meanwhile
-                if limit > carrier.turn:
-                    limit = carrier.turn
-                try:
-                    count = channel.send_from(self._fill, limit)
-                except BlockingIOError:
-                    continue
-                if not count:
-                    self._pass_end_on()
-                    return
-                if count < limit and count < MAX_PACKET:
-                    limit = MAX_PACKET
-                    continue
-                # Whoever fills a packet, or its turn, has more to send.
-                calm = calm + 1 if connection.small_sends == small_sends else 0
-                small_sends = connection.small_sends
-                limit = LONG_TURN if calm >= CALM else SHORT_TURN
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            # The socket was reset, or the channel closed: what still comes inwards decides.
-            if not channel.close_received:
-                self._break()
+        """Send until the socket's end of file, or until nobody takes it.
+
+        Raises `OSError`, `trio.BrokenResourceError` or `trio.ClosedResourceError`.
+        """
+        channel, sock, turns = self.channel, self._sock, TurnLength()
+        sender, carrier = channel.sender, channel.sender.carrier
+        while not (self._stopped or self._outward_ended):
+            await wait_readable(sock)
+            if not channel.sendable:
+                await channel.wait_sendable()
+                continue  # the socket may have been reset meanwhile
+            limit, allowed = turns.limit, carrier.turn
+            if limit > allowed:
+                limit = allowed
+            try:
+                count = channel.send_from(self._fill, limit)
+            except BlockingIOError:
+                continue
+            if count >= limit or count >= MAX_PACKET:
+                turns.filled(sender.small_sends)
+            elif not count:
+                self._pass_end_on()
+            elif turns.limit != MAX_PACKET:  # asked first: a call for each small send adds up
+                turns.not_filled()
 
     def _pass_end_on(self) -> None:
         self._outward_ended = True
@@ -140,14 +133,14 @@ class Relay:
     # ---- inwards: from the channel to the socket (a channel's Sink)
 
     def write(self, views: Sequence[memoryview]) -> int:
-        """Write to the socket as much as it takes at once."""
+        """Write to the socket as many bytes as it takes at once."""
         try:
             return self._sock.send(views[0]) if len(views) == 1 else self._sock.sendmsg(views)
         except BlockingIOError:
             return 0
         except OSError:
             self._break()
-            return sum(map(len, views))  # nobody will read it
+            return sum(map(len, views))  # nobody will read them
 
     def backlog_waits(self) -> None:
         """Wait for the socket to take more, in a task of its own."""
@@ -170,7 +163,7 @@ class Relay:
 
     def end(self) -> None:
         """Pass the channel's EOF on."""
-        if not self._outward_ended:  # or else the socket is closed in a moment, which says as much
+        if not self._outward_ended:  # if it has: the socket is closed at once, which says as much
             try:
                 self._sock.shutdown(socket.SHUT_WR)
             except OSError:
@@ -187,10 +180,10 @@ class Relay:
         if not (self._stopped or self._outward_ended):
             self._stopped = True
             if self._siblings is not None:
-                notify_closing(self._sock)  # wakes who waits for it
+                notify_closing(self._sock)  # wakes the tasks that wait for it
 
     def _break(self) -> None:
         self._broken = True
         self._stop()
-        self.channel.close()  # wakes who waits to send
+        self.channel.close()  # wakes the task that waits to send
         self._inward_ended.set()

@@ -4,13 +4,18 @@ From the bottom up:
 
 * `scratch`: the large buffers, one set for all connections of a Trio run.
 * `packetizer`: SSH packets (RFC 4253 section 6): bytes in, payloads out, and the way back.
+* `messages`: the messages of the connection protocol (RFC 4254), read with exact lengths.
+* `key_exchange`: the form of a peer's key exchange messages, checked before paramiko reads them.
 * `engine`: one end of an SSH transport up to a finished login, sans-I/O: a paramiko Transport whose
   thread never starts.
-* `messages`: the messages of the connection protocol (RFC 4254), read with exact lengths.
-* `channel`: one stream through the connection.  `window`: how much its peer may send.
-* `openings`: channels that are asked for.  `global_requests`: other requests.
+* `protocols`: the carrier that a connection needs below, and the sink of a channel.
+* `sender`: the sending half of a connection: what may go out now, and what has to wait.
+* `window`: how much a peer may send on a channel, and when that grows.
+* `channel`: one stream through the connection, with its two windows.
 * `stream`: a channel as a Trio stream.
+* `openings`: channels that one end asks for, until the other has answered.
+* `channel_table`: the channels of a connection: their numbers, their opening, their messages.
+* `global_requests`: the requests that the two ends make of each other beside channels.
 * `trace`: messages in the log, for -vv.
-* `protocols`: the carrier below a connection, and the handler above.
-* `connection`: all of them together: channels, requests, re-keying, and the carrier.
+* `connection`: joins them all: engine, sender, channels, requests, and the carrier underneath.
 """

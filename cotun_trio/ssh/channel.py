@@ -1,12 +1,12 @@
 """One stream through a connection: an SSH channel (RFC 4254 section 5), with its two windows.
 
-A channel moves bytes between the connection and whatever it was opened for, without copying them
-and without awaiting anything on the way:
+A channel moves bytes between the connection and its user here, without copying them and without
+awaiting anything on the way:
 
 * outwards, `Channel.send_from` lends its caller the very memory that is going to be encrypted,
   once `wait_sendable` says that the window, the carrier and the keys allow it;
 * inwards, a `Sink` is given the decrypted bytes of a batch while they are still in the receive
-  buffer.  What it does not take at once is copied into the backlog, and the sink is told.
+  buffer.  The part that it does not take at once is copied into the backlog, and the sink is told.
 
 The peer's window is opened again only by as much as was really taken, so a reader that stalls costs
 one window here and one at the peer, and nobody else notices.
@@ -14,14 +14,15 @@ one window here and one at the peer, and nobody else notices.
 Closing: EOF ends one direction, CLOSE both.  A channel's number is free when CLOSE has gone both
 ways; after our own CLOSE not a byte more may be sent for it (Go drops the whole connection
 otherwise).  A CLOSE with no EOF before it is a good end from a Go program, which sends no other;
-from one of us it means that the stream broke off, and its end here has to break off as well.
+from a program of ours it means that the stream broke off, and its end here has to break off as
+well.
 
 `cotun_trio.ssh.stream` makes a `trio.abc.HalfCloseableStream` of a channel.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import trio
 
@@ -29,36 +30,38 @@ from cotun_trio.backlog import MAX_VIEWS, Backlog
 from cotun_trio.errors import ProtocolError
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.scratch import MAX_PACKET, SLOTS
+from cotun_trio.ssh.sender import SMALL
 from cotun_trio.ssh.window import STEPS, WINDOW, Growth
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from cotun_trio.ssh.connection import Connection
+    from cotun_trio.budget import Budget
+    from cotun_trio.ssh.protocols import Sink
+    from cotun_trio.ssh.sender import Sender
+    from cotun_trio.ssh.window import SharedGrowth
 
 MAX_WINDOW = 2**32 - 1
 """RFC 4254 section 5.2."""
-SMALL = 4096
-"""Bytes below which what is sent at once is a keystroke, a question, an answer; not bulk."""
 
 
-class Sink(Protocol):
-    """Where a channel's bytes go."""
+class _NoSink:
+    """Takes nothing: the sink of a channel that has none yet, whose bytes wait in the backlog."""
 
-    def write(self, views: Sequence[memoryview]) -> int:
-        """Take bytes from the front of `views`, `MAX_VIEWS` at the most, without blocking.
-
-        Return how many.
-        """
+    def write(self, views: Sequence[memoryview]) -> int:  # noqa: ARG002
+        return 0
 
     def backlog_waits(self) -> None:
-        """Some were left: `Channel.flush_backlog` wants to be called when there is room."""
+        pass
 
     def end(self) -> None:
-        """The peer's EOF: all that it sent has been taken."""
+        pass
 
     def closed(self) -> None:
-        """Nothing can be sent any more.  There may still be a backlog to take."""
+        pass
+
+
+_NO_SINK = _NoSink()
 
 
 class Channel:
@@ -73,14 +76,16 @@ class Channel:
         "_end_told",
         "_growth",
         "_senders",
+        "_shared_growth",
         "_sink",
+        "_touched",
         "_urgent",
         "_views",
+        "budget",
         "bytes_in",
         "bytes_out",
         "close_received",
         "close_sent",
-        "connection",
         "eof_received",
         "eof_sent",
         "lost",
@@ -88,12 +93,17 @@ class Channel:
         "out_max",
         "out_window",
         "peer_number",
-        "pending",
+        "sender",
         "window",
     )
 
-    def __init__(self, connection: Connection, number: int) -> None:
-        self.connection = connection
+    def __init__(
+        self, sender: Sender, budget: Budget, shared_growth: SharedGrowth, number: int
+    ) -> None:
+        self.sender = sender
+        """The sending half of the connection."""
+        self.budget = budget
+        """The work that the peer causes here."""
         self.number = number
         self.peer_number = 0
         """The peer's number for this channel."""
@@ -108,14 +118,14 @@ class Channel:
         """Whether it broke off: at the peer, or with the connection."""
         self.bytes_in = self.bytes_out = 0
         """Bytes received from the peer and sent to it."""
-        self.pending = False
-        """Whether this batch brought something that `deliver` has to pass on."""
+        self._touched = False  # this batch brought something that `deliver` has to pass on
         self._consumed = 0  # taken by the sink, but not yet given back to the peer's window
         self._credit_step = WINDOW // STEPS  # as much of that is worth a message
+        self._shared_growth = shared_growth
         self._growth: Growth | None = None  # of a channel that carries more than a little
         self._views: list[memoryview] = []  # received in this batch
         self._backlog = Backlog()
-        self._sink: Sink | None = None
+        self._sink: Sink = _NO_SINK
         self._senders = trio.lowlevel.ParkingLot()
         self._urgent = True  # it has not sent much at once, and goes before those that have
         self._end_told = self._closed_told = False
@@ -128,14 +138,14 @@ class Channel:
 
         Raises `trio.BrokenResourceError` once the channel cannot send any more.
         """
-        connection = self.connection
+        sender = self.sender
         while True:
             if self.close_received or self.close_sent:
                 raise trio.BrokenResourceError("the channel is closed")
             if not self.out_window:
                 await self._senders.park()
-            elif not connection.can_send:
-                await connection.wait_can_send(urgent=self._urgent)
+            elif not sender.can_send:
+                await sender.wait_can_send(urgent=self._urgent)
             else:
                 return
 
@@ -143,7 +153,7 @@ class Channel:
     def sendable(self) -> bool:
         """Whether `wait_sendable` would return at once."""
         closed = self.close_received or self.close_sent
-        return self.out_window > 0 and self.connection.can_send and not closed
+        return self.out_window > 0 and self.sender.can_send and not closed
 
     def send_from(self, fill: Callable[[list[memoryview]], int], limit: int) -> int:
         """Send what `fill` puts into the buffers it is given, up to `limit` bytes.
@@ -151,16 +161,14 @@ class Channel:
         `fill` returns how many bytes it wrote, filling the buffers in order; 0 sends nothing.  What
         it raises passes through, with nothing sent.  Only to be called while `sendable`.
         """
-        connection = self.connection
+        sender = self.sender
         window = self.out_window
-        count = fill(connection.data_slots(limit if limit < window else window, self.out_max))
+        count = fill(sender.data_slots(limit if limit < window else window, self.out_max))
         if count:
             self.out_window = window - count
             self.bytes_out += count
             self._urgent = count < SMALL
-            if self._urgent:
-                connection.small_sends += 1
-            connection.send_data(self.peer_number, count)
+            sender.send_data(self.peer_number, count)
         return count
 
     def room(self, size: int) -> bool:
@@ -191,8 +199,9 @@ class Channel:
             self._tell(eof)
 
     def close(self) -> None:
-        """End both directions and drop what was not taken.  Can be called again."""
+        """End both directions, and drop the bytes that nobody took.  Can be called again."""
         self._discard = True
+        self._views = []
         self._backlog.clear()
         if self._growth is not None:
             self._growth.give_back()
@@ -202,15 +211,15 @@ class Channel:
                 self._tell(messages.about_channel(messages.CHANNEL_CLOSE, self.peer_number))
             self._senders.unpark_all()
 
-    def _tell(self, *messages: bytes) -> None:
-        self.connection.send_control(*messages)
+    def _tell(self, *payloads: bytes) -> None:
+        self.sender.send_control(*payloads)
 
     # ---- inwards
 
     def attach(self, sink: Sink) -> None:
         """Give all that nobody has taken yet, and all that is still to come, to `sink`.
 
-        There can be another one before: a handshake, whose work is done.
+        It takes the place of an earlier one: that of a handshake, whose work is done.
         """
         self._sink = sink
         self._end_told = self._closed_told = False
@@ -222,7 +231,6 @@ class Channel:
     def flush_backlog(self) -> bool:
         """Offer the backlog to the sink; return whether all of it was taken."""
         sink, backlog = self._sink, self._backlog
-        assert sink is not None
         while backlog:
             views = backlog.views()
             size = sum(map(len, views))
@@ -253,39 +261,44 @@ class Channel:
 
     def _grow(self, taken: int) -> int:
         """Return by how many bytes the peer's window should be wider than it is."""
-        link = self.connection.link
-        if link.round_trip is None:
+        shared = self._shared_growth
+        if shared.round_trip.shortest is None:
             return 0
         now = trio.current_time()
         if self._growth is None:
-            self._growth = Growth(link, now)
+            self._growth = Growth(shared, now)
             return 0
         more = self._growth.taken(taken, now)
         self._credit_step = self._growth.size // STEPS
         return more
 
     def _tell_end(self) -> None:
-        if self.eof_received and not self._backlog and not self._end_told and self._sink:
+        if self.eof_received and not self._backlog and not self._end_told:
             self._end_told = True
             self._sink.end()
 
-    # ---- called by the connection
+    # ---- called by the channel table
 
     def set_peer(self, number: int, window: int, max_packet: int) -> None:
-        """Note what the peer said when the channel was opened."""
+        """Note the peer's number, window and packet size for this channel."""
         if not max_packet:
             raise ProtocolError("a channel with a maximum packet size of 0")
         self.peer_number, self.out_window, self.out_max = number, window, max_packet
 
-    def on_data(self, view: memoryview) -> None:
-        """Take data of this batch; it is passed on by `deliver`."""
+    def on_data(self, view: memoryview) -> bool:
+        """Take data of this batch; it is passed on by `deliver`.
+
+        Return whether `deliver` has to be called, and nobody knows that yet.
+        """
         if self.eof_received:
             raise ProtocolError("channel data after EOF")
         self.window -= len(view)
         if self.window < 0:
             raise ProtocolError("channel data beyond the window")
-        if view:
+        if view and not self._discard:
             self._views.append(view)
+        first, self._touched = not self._touched, True
+        return first
 
     def on_extended_data(self, size: int) -> None:
         """Pass over data of a second stream, which nobody here has a use for."""
@@ -301,8 +314,17 @@ class Channel:
             raise ProtocolError("a channel window of more than 2³² - 1 bytes")
         self._senders.unpark_all()
 
-    def on_close(self, *, broken: bool) -> None:
-        """Note the peer's CLOSE, and answer it.  `broken` says that it was no good end."""
+    def on_eof(self) -> bool:
+        """Note the peer's EOF; return as `on_data`."""
+        self.eof_received = True
+        first, self._touched = not self._touched, True
+        return first
+
+    def on_close(self, *, broken: bool) -> bool:
+        """Note the peer's CLOSE, and answer it; return as `on_data`.
+
+        `broken` says that the stream did not come to its end before.
+        """
         self.lost = broken
         self.eof_received = self.eof_received or not broken
         self.close_received = True
@@ -310,44 +332,45 @@ class Channel:
             self._tell(messages.about_channel(messages.CHANNEL_CLOSE, self.peer_number))
             self.close_sent = True
         self._senders.unpark_all()
+        first, self._touched = not self._touched, True
+        return first
 
     def on_lost(self) -> None:
-        """The connection is gone."""
+        """Break off: the connection is gone."""
         self.lost = self.close_received = True
         self._senders.unpark_all()
         self._tell_closed()
 
     def deliver(self) -> None:
         """Pass on what the batch brought, at the end of the batch."""
-        self.pending = False
-        views, sink, backlog = self._views, self._sink, self._backlog
+        self._touched = False
+        views, sink = self._views, self._sink
         if views:
             self._views = []
-        if views and not self._discard:
             size = len(views[0]) if len(views) == 1 else sum(map(len, views))
             self.bytes_in += size
             if len(views) > MAX_VIEWS:
                 # A byte in each packet: the system would not take so many at once.
                 views = [memoryview(b"".join(views))]
-            taken = sink.write(views) if sink is not None and not backlog else 0
+            taken = 0 if self._backlog else sink.write(views)
             if taken:
                 self._credit(taken)
             if taken < size:
-                backlog.append_rest(views, taken)
-                if sink is not None:
-                    sink.backlog_waits()
-        self._tell_end()
+                self._backlog.append_rest(views, taken)
+                sink.backlog_waits()
+        if self.eof_received:
+            self._tell_end()
         if self.close_received:
             self._tell_closed()
 
     def _tell_closed(self) -> None:
-        if self._sink is not None and not self._closed_told:
+        if not self._closed_told:
             self._closed_told = True
             self._sink.closed()
 
 
 def copier(data: memoryview) -> Callable[[list[memoryview]], int]:
-    """Return what fills the buffers of `Channel.send_from` from `data`."""
+    """Return a function that fills the buffers of `Channel.send_from` with `data`."""
 
     def fill(slots: list[memoryview]) -> int:
         done = 0

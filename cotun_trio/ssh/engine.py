@@ -24,6 +24,7 @@ nowhere else.  The attributes of paramiko's that this module relies on are named
 from __future__ import annotations
 
 import struct
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -35,9 +36,14 @@ from cotun_trio.budget import KEY_EXCHANGE, PACKET, REQUEST
 from cotun_trio.errors import AuthenticationFailed, ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.ssh import messages
+from cotun_trio.ssh.key_exchange import (
+    check_kex_init,
+    check_kex_reply,
+    check_kex_request,
+    check_new_keys,
+)
 from cotun_trio.ssh.messages import Reader
 from cotun_trio.ssh.packetizer import Packetizer, RekeyLimit
-from cotun_trio.ssh.scratch import MAX_PACKET_IN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,8 +52,6 @@ if TYPE_CHECKING:
 
 MAX_VERSION_LINE = 255
 """Bytes, RFC 4253 section 4.2, the line's end included."""
-MAX_KEY = 4096
-"""Bytes of a host key or a signature: twice what RSA with 16,384 bits takes."""
 KEYS_ARE_FOR = 512 * 1024
 """Bytes that one set of keys carries at least, if the peer means well: for each exchange of keys,
 we compute as long as for as many bytes of data."""
@@ -165,6 +169,7 @@ class Engine:
         self.may_send = False
         """Whether the connection protocol may send: logged in, and no key exchange under way."""
         self._server = host_key is not None
+        self._login_kinds = self._SERVER_LOGIN if self._server else self._CLIENT_LOGIN
         self._line = bytearray()  # the peer's version line while it is incomplete
         self._exchanging = True  # a key exchange is under way, whoever began it
         self._peer_began = False  # the peer's KEXINIT for it has come
@@ -229,27 +234,32 @@ class Engine:
 
     def _on_message(self, kind: int, payload: memoryview) -> Iterator[Event]:
         """Handle a message below the connection protocol."""
-        transport = self._transport
         if kind == messages.DISCONNECT:
             reader = Reader(payload)
             code, reason = reader.u32(), reader.string()
             raise ConnectionLost(f"the peer disconnected: {escape(bytes(reason[:1024]))} ({code})")
-        if kind in (messages.IGNORE, messages.DEBUG, messages.UNIMPLEMENTED, messages.EXT_INFO):
-            if transport.agreed_on_strict_kex and not transport.initial_kex_done:
-                raise ProtocolError(f"SSH message {kind} in a strict key exchange")
-            self.packetizer.budget.wasted += PACKET
+        if kind in self._IGNORED:
+            self._ignore(kind)
         elif messages.KEXINIT <= kind < messages.USERAUTH_REQUEST:
             yield from self._on_key_exchange(kind, payload)
-        elif self._peer_began or not transport.initial_kex_done:
+        elif self._peer_began or not self._transport.initial_kex_done:
             raise ProtocolError(f"SSH message {kind} in a key exchange")
         elif self.authenticated and kind == messages.USERAUTH_REQUEST:
             pass  # RFC 4252 section 5.1: ignored silently once the login is done
-        elif not self.authenticated and kind in (
-            self._SERVER_LOGIN if self._server else self._CLIENT_LOGIN
-        ):
+        elif not self.authenticated and kind in self._login_kinds:
             yield from self._on_login(kind, Reader(payload))
         else:
             self.answer_unimplemented()
+
+    _IGNORED = frozenset(
+        {messages.IGNORE, messages.DEBUG, messages.UNIMPLEMENTED, messages.EXT_INFO}
+    )
+
+    def _ignore(self, kind: int) -> None:
+        transport = self._transport
+        if transport.agreed_on_strict_kex and not transport.initial_kex_done:
+            raise ProtocolError(f"SSH message {kind} in a strict key exchange")
+        self.packetizer.budget.note_waste(PACKET)
 
     def answer_unimplemented(self) -> None:
         """Tell the peer that we do not know the message just received (RFC 4253 section 11.4)."""
@@ -262,6 +272,10 @@ class Engine:
         """Return the number of the packet just received."""
         return (self.packetizer.sequence_in - 1) & 0xFFFFFFFF
 
+    def stop(self) -> None:
+        """Let nothing more of the connection protocol be sent: the connection is lost."""
+        self.may_send = False
+
     # ---- key exchange
 
     def start_rekey(self) -> None:
@@ -272,33 +286,16 @@ class Engine:
             self._transport._send_kex_init()
 
     def _on_key_exchange(self, kind: int, payload: memoryview) -> Iterator[Event]:
-        if kind == messages.KEXINIT:
-            # Begun by the peer, and for nothing: a good one asks after gigabytes.
-            carried = self.packetizer.carried
-            self._exchange_is_waste = not self._exchanging and carried < KEYS_ARE_FOR
-        if kind != messages.NEWKEYS:  # which costs next to nothing
-            budget = self.packetizer.budget
-            (budget.waste if self._exchange_is_waste else budget.spend)(KEY_EXCHANGE)
+        self._count_key_exchange(kind)
         transport = self._transport
-        reader = Reader(payload)
-        handle: Callable[[paramiko.Message], None]
         if kind == messages.KEXINIT and not self._peer_began:
-            _check_kex_init(reader)
+            check_kex_init(payload)
             self._exchanging = self._peer_began = True
             self.may_send = False
             handle = transport._negotiate_keys
         elif kind in transport._expected_packet:
             transport._expected_packet = ()
-            if kind == messages.NEWKEYS:
-                handle = transport._parse_newkeys
-            else:
-                # Of the same form in every method that we offer.
-                if self._server:
-                    reader.string()  # the client's public value
-                else:
-                    _check_kex_reply(reader)
-                handle = lambda message: transport.kex_engine.parse_next(kind, message)  # noqa: E731
-            reader.end()
+            handle = self._exchange_step(kind, payload)
         else:
             raise ProtocolError(f"SSH message {kind} out of turn")
         message = paramiko.Message(bytes(payload[1:]))
@@ -309,6 +306,30 @@ class Engine:
             raise ProtocolError(f"key exchange failed: {escape(str(error))}") from error
         if kind == messages.NEWKEYS:
             yield self._finish_key_exchange()
+
+    def _count_key_exchange(self, kind: int) -> None:
+        """Count the work of a message, as waste where the peer began an exchange for nothing."""
+        if kind == messages.NEWKEYS:  # which costs next to nothing
+            return
+        if kind == messages.KEXINIT:
+            # A peer that means well asks for new keys after gigabytes.
+            carried = self.packetizer.carried
+            self._exchange_is_waste = not self._exchanging and carried < KEYS_ARE_FOR
+        budget = self.packetizer.budget
+        (budget.waste if self._exchange_is_waste else budget.spend)(KEY_EXCHANGE)
+
+    def _exchange_step(self, kind: int, payload: memoryview) -> Callable[[paramiko.Message], None]:
+        """Check a message that paramiko expects; return the function of paramiko that takes it."""
+        transport = self._transport
+        if kind == messages.NEWKEYS:
+            check_new_keys(payload)
+            handle: Callable[[paramiko.Message], None] = transport._parse_newkeys
+            return handle
+        if self._server:
+            check_kex_request(payload)
+        else:
+            check_kex_reply(payload)
+        return partial(transport.kex_engine.parse_next, kind)
 
     def _finish_key_exchange(self) -> KeysAgreed | KeysRenewed:
         self._exchanging = self._peer_began = False
@@ -356,7 +377,7 @@ class Engine:
 
         Raises `AuthenticationFailed` where that was the last try.
         """
-        self.packetizer.held = False
+        self.packetizer.go_on()
         if accepted:
             self.packetizer.send_payload(bytes((messages.USERAUTH_SUCCESS,)))
             self._begin_connection()
@@ -375,7 +396,7 @@ class Engine:
     def _begin_connection(self) -> None:
         self.authenticated = True
         self.may_send = not self._exchanging
-        self.packetizer.max_packet_in = MAX_PACKET_IN
+        self.packetizer.trust_peer()
 
     def _on_login(self, kind: int, reader: Reader) -> Iterator[Event]:
         self.packetizer.budget.spend(REQUEST)
@@ -408,44 +429,5 @@ class Engine:
         password = reader.text()
         reader.end()
         self.user = user
-        self.packetizer.held = True
+        self.packetizer.hold()
         yield LoginRequested(user, password)
-
-
-def _check_kex_init(reader: Reader) -> None:
-    """Check the form of a KEXINIT (RFC 4253 section 7.1), whose fields paramiko will trust."""
-    reader.skip(16)
-    for _ in range(10):
-        if not bytes(reader.string()).isascii():
-            raise ProtocolError("a list of algorithms is not ASCII")
-    if reader.boolean():
-        raise ProtocolError("a guessed key exchange packet is announced, which we do not take")
-    reader.u32()
-    reader.end()
-
-
-def _check_kex_reply(reader: Reader) -> None:
-    """Check the form of a server's answer: host key, public value, signature.
-
-    paramiko fills what is cut short inside the first and the last with zeros, up to a megabyte,
-    and then takes the better part of a minute to make a number of it.
-    """
-    host_key, _, signature = reader.string(), reader.string(), reader.string()
-    if max(len(host_key), len(signature)) > MAX_KEY:
-        raise ProtocolError(f"a host key or a signature of over {MAX_KEY} bytes")
-    _strings(host_key)
-    algorithm, *values = _strings(signature)
-    if bytes(algorithm).startswith(b"ecdsa-"):
-        for value in values:
-            _strings(value)  # RFC 5656 section 3.1.2: two numbers
-
-
-def _strings(data: memoryview) -> list[memoryview]:
-    """Split `data`, which has to be one or more SSH strings and nothing else."""
-    reader = Reader(memoryview(bytes((messages.KEX_REPLY,)) + data))
-    strings = [reader.string()]
-    left = len(data) - 4 - len(strings[0])
-    while left:
-        strings.append(reader.string())
-        left -= 4 + len(strings[-1])
-    return strings

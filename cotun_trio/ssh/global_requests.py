@@ -1,4 +1,4 @@
-"""Global requests (RFC 4254 section 4): what the two ends ask of each other beside channels.
+"""Global requests (RFC 4254 section 4): those of both ends, until they are answered.
 
 Answers carry no number: each belongs to the oldest request that has none yet.
 """
@@ -6,7 +6,7 @@ Answers carry no number: each belongs to the oldest request that has none yet.
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import trio
@@ -20,10 +20,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cotun_trio.budget import Budget
-    from cotun_trio.ssh.protocols import Handler
 
 MAX_UNANSWERED = 64
 """Global requests that a peer may have waiting for our answer; ours have one or two."""
+
+
+class RequestHandler(Protocol):
+    """Answers the global requests of a peer."""
+
+    def request_received(self, request: GlobalRequest) -> None:
+        """The peer made a global request and wants an answer."""
 
 
 @attrs.define(eq=False)
@@ -52,14 +58,26 @@ class PendingRequest:
     success: bool = False
     payload: bytes = b""
 
+    def take_answer(self, payload: memoryview) -> None:
+        """Note the peer's answer, and wake the task that waits for it."""
+        self.success = payload[0] == messages.REQUEST_SUCCESS
+        self.payload = bytes(payload[1:])
+        self.answered.set()
+
+    def give_up(self) -> None:
+        """Wake the task that waits: there will be no answer."""
+        self.answered.set()
+
 
 class GlobalRequests:
-    """Those of both ends of a connection that are not answered yet.
+    """The global requests of a connection that are not answered yet.
 
-    `send` sends a message, `handler` is told of what the peer asks, and `budget` of the work.
+    `send` sends a message; `handler` is given the peer's requests, and `budget` their work.
     """
 
-    def __init__(self, send: Callable[[bytes], None], handler: Handler, budget: Budget) -> None:
+    def __init__(
+        self, send: Callable[[bytes], None], handler: RequestHandler, budget: Budget
+    ) -> None:
         self._send = send
         self._budget = budget
         self._handler = handler
@@ -74,16 +92,13 @@ class GlobalRequests:
         return pending
 
     def on_answer(self, payload: memoryview) -> None:
-        """Take an answer of the peer's.  Raises `ProtocolError` where nothing was asked."""
+        """Take an answer of the peer.  Raises `ProtocolError` where nothing was asked."""
         if not self._ours:
             raise ProtocolError("an answer to a request that nobody made")
-        pending = self._ours.popleft()
-        pending.success = payload[0] == messages.REQUEST_SUCCESS
-        pending.payload = bytes(payload[1:])
-        pending.answered.set()
+        self._ours.popleft().take_answer(payload)
 
     def on_request(self, payload: memoryview) -> None:
-        """Take a request of the peer's.  Raises `ProtocolError` where too many wait already."""
+        """Take a request of the peer.  Raises `ProtocolError` where too many wait already."""
         self._budget.be_busy(REQUEST)
         reader = Reader(payload)
         kind, want_reply, rest = reader.text(), reader.boolean(), reader.rest()
@@ -98,16 +113,16 @@ class GlobalRequests:
 
     def note_waste(self) -> None:
         """Note a request that was of no use, or a ping: a good peer has few of either."""
-        self._budget.wasted += REQUEST
+        self._budget.note_waste(REQUEST)
 
     def send_answers(self) -> None:
-        """Send the answers that are next in turn, however long each took."""
+        """Send the answers that are next in turn; later ones wait for an earlier one."""
         peers = self._peers
         while peers and peers[0].answer is not None:
             self._send(peers[0].answer)
             peers.popleft()
 
     def on_lost(self) -> None:
-        """Wake whoever waits for an answer: the connection is gone."""
+        """Wake the tasks that wait for an answer: the connection is gone."""
         for pending in self._ours:
-            pending.answered.set()
+            pending.give_up()

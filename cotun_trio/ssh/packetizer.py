@@ -102,6 +102,18 @@ class Packetizer:
         self._plain_used = 0
         self.budget.begin()
 
+    def hold(self) -> None:
+        """Split nothing more until `go_on`."""
+        self.held = True
+
+    def go_on(self) -> None:
+        """Split again: the next `packets` begins with the bytes that were kept."""
+        self.held = False
+
+    def trust_peer(self) -> None:
+        """Take larger packets: the peer has logged in."""
+        self.max_packet_in = MAX_PACKET_IN
+
     @property
     def unfinished(self) -> bool:
         """Whether there is a rest for the next `packets`, which needs no more data then."""

@@ -1,17 +1,18 @@
-"""A connection's neighbours: the carrier below it, and the handler above."""
+"""The protocols of the objects around a connection: the carrier below it, and a channel's sink.
+
+`cotun_trio.ssh.connection.Handler` is the third: the session, which a connection tells of its news.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from cotun_trio.errors import CotunError
-    from cotun_trio.ssh.global_requests import GlobalRequest
-    from cotun_trio.ssh.openings import IncomingOpen
+    from collections.abc import Sequence
 
 
 class Carrier(Protocol):
-    """What a connection travels on."""
+    """Carries the bytes of a connection to the peer."""
 
     @property
     def busy(self) -> bool:
@@ -22,7 +23,7 @@ class Carrier(Protocol):
         """How many bytes one sender may send before others have their turn."""
 
     async def wait_idle(self, *, urgent: bool = False) -> None:
-        """Wait until it has; who is `urgent` goes first.
+        """Wait until the network has taken all; `urgent` senders go first.
 
         Raises `trio.BrokenResourceError` when it never will.
         """
@@ -31,17 +32,20 @@ class Carrier(Protocol):
         """Send `data`, or keep a copy: the caller uses the memory again at once."""
 
 
-class Handler(Protocol):
-    """What a connection tells its session.  Called in the middle of a read: nothing may block."""
+class Sink(Protocol):
+    """Takes the bytes that come on a channel."""
 
-    def login_requested(self, user: str, password: str) -> None:
-        """A client wants in: `Connection.answer_login` has to follow, and nothing else does."""
+    def write(self, views: Sequence[memoryview]) -> int:
+        """Take bytes from the front of `views`, `MAX_VIEWS` at the most, without blocking.
 
-    def channel_requested(self, opening: IncomingOpen) -> None:
-        """The peer wants to open a channel."""
+        Return how many.
+        """
 
-    def request_received(self, request: GlobalRequest) -> None:
-        """The peer made a global request and wants an answer."""
+    def backlog_waits(self) -> None:
+        """Some were left: `Channel.flush_backlog` has to be called when there is room."""
 
-    def fail(self, failure: CotunError) -> None:
-        """End the session."""
+    def end(self) -> None:
+        """The peer's EOF: all that it sent has been taken."""
+
+    def closed(self) -> None:
+        """Nothing can be sent any more.  There may still be a backlog to take."""

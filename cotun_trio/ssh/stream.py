@@ -1,4 +1,4 @@
-"""A channel as a Trio stream, for whoever wants bytes rather than a socket at its end."""
+"""A channel as a Trio stream, for a user that wants bytes rather than a socket at its end."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _SEND_LIMIT = 256 * 1024
 class ChannelStream(trio.abc.HalfCloseableStream):
     """A `trio.abc.HalfCloseableStream` over a `Channel`, which it owns.
 
-    Closing it closes the channel in both directions at once; `send_eof` ends only ours.  What was
-    not received is at most a window.  Cancelling a `send_all` leaves an unknown part of the data
-    sent; cancelling `receive_some` loses nothing.
+    Closing it closes the channel in both directions at once; `send_eof` ends only ours.  At most a
+    window of bytes waits to be received.  Cancelling a `send_all` leaves an unknown part of the
+    data sent; cancelling `receive_some` loses nothing.
     """
 
     def __init__(self, channel: Channel) -> None:
         self.peer_closed = trio.Event()
-        """Set when the peer takes nothing any more."""
+        """Set when the peer takes no more data."""
         self.over = trio.Event()
-        """Set when nothing can be sent any more, for whatever reason, and when it is closed."""
+        """Set when nothing can be sent any more, and when it is closed."""
         self._channel = channel
         self._readable = trio.lowlevel.ParkingLot()
         self._sending = self._receiving = False
@@ -41,7 +41,7 @@ class ChannelStream(trio.abc.HalfCloseableStream):
     # ---- the sink of the channel: everything waits in the channel's backlog
 
     def write(self, views: Sequence[memoryview]) -> int:  # noqa: ARG002
-        """Take nothing here: `receive_some` does."""
+        """Take nothing: `receive_some` takes it from the backlog."""
         return 0
 
     def backlog_waits(self) -> None:
@@ -107,28 +107,32 @@ class ChannelStream(trio.abc.HalfCloseableStream):
         self._receiving = True
         try:
             await trio.lowlevel.checkpoint()
-            while True:
-                if self._closed:
-                    raise trio.ClosedResourceError("this stream is closed")
-                if data := self._channel.take(max_bytes or DEFAULT_RECEIVE):
-                    return data
-                if self._ended:
-                    return b""
-                if self._channel.lost or self._broken:
-                    raise trio.BrokenResourceError("the stream broke off")
+            # Nothing can be taken of a stream that was closed or broken off here.
+            while not (data := self._channel.take(max_bytes or DEFAULT_RECEIVE)):
+                if self._nothing_follows():
+                    break
                 await self._readable.park()
+            return data
         finally:
             self._receiving = False
 
+    def _nothing_follows(self) -> bool:
+        """Return whether the peer's EOF has come.  Raises where the stream is over without one."""
+        if self._closed:
+            raise trio.ClosedResourceError("this stream is closed")
+        if not self._ended and (self._channel.lost or self._broken):
+            raise trio.BrokenResourceError("the stream broke off")
+        return self._ended
+
     async def aclose(self) -> None:
-        """Close both directions.  The peer is told; nothing is awaited but a checkpoint."""
+        """Close both directions, and tell the peer, without waiting for it."""
         if not self._closed:
             self._closed = True
             self._end()
         await trio.lowlevel.checkpoint()
 
     def break_off(self) -> None:
-        """End it from outside: whoever uses it sees that, as does the peer."""
+        """End it from outside: its user and the peer see a stream that broke off."""
         self._broken = True
         self._end()
 

@@ -7,7 +7,7 @@ receiving side.  The round trip is the shortest that was ever measured in the se
 times delay decides, and not how long bytes wait in queues.  So nothing grows on a short link, and
 no queue becomes longer for others.
 
-What windows have grown by is memory that stalled readers could cost, so all of a session together
+A stalled reader costs as much memory as its window is wide, so all windows of a session together
 grow by `MAX_GROWTH` at the most.
 """
 
@@ -18,54 +18,74 @@ WINDOW = 2 * 1024 * 1024
 MAX_GROWTH = 64 * 1024 * 1024
 """Bytes by which the windows of one connection may grow, all together: 300 MB/s at 200 ms."""
 STEPS = 4
-"""Into how many parts the opening of a window again is divided: few adjustments, and it never runs
-dry."""
+"""A window is opened again in so many parts: few adjustments, and it never runs dry."""
 
 
-class Link:
-    """What is known of a connection's link, and what its windows may still grow by."""
+class RoundTrip:
+    """The round trip of a connection: the shortest one that was ever measured."""
 
-    __slots__ = ("growth_left", "round_trip")
+    __slots__ = ("shortest",)
 
     def __init__(self) -> None:
-        self.round_trip: float | None = None
-        """Seconds: the shortest that was measured."""
-        self.growth_left = MAX_GROWTH
+        self.shortest: float | None = None
+        """Seconds; None before the first measurement."""
 
-    def measured(self, round_trip: float) -> None:
+    def measured(self, seconds: float) -> None:
         """Note a round trip, in seconds."""
-        if self.round_trip is None or round_trip < self.round_trip:
-            self.round_trip = round_trip
+        if self.shortest is None or seconds < self.shortest:
+            self.shortest = seconds
+
+
+class SharedGrowth:
+    """The bytes by which the windows of one connection may still grow, all together."""
+
+    __slots__ = ("left", "round_trip")
+
+    def __init__(self, round_trip: RoundTrip) -> None:
+        self.left = MAX_GROWTH
+        self.round_trip = round_trip
+
+    def take(self, wanted: int) -> int:
+        """Take up to `wanted` bytes; return how many there were."""
+        taken = min(wanted, self.left)
+        self.left -= taken
+        return taken
+
+    def give_back(self, count: int) -> None:
+        """Leave `count` bytes to others again."""
+        self.left += count
 
 
 class Growth:
     """Makes the window of one channel grow, from `now` on, a time of a clock in seconds."""
 
-    __slots__ = ("_link", "_since", "_taken", "size")
+    __slots__ = ("_shared", "_since", "_taken", "size")
 
-    def __init__(self, link: Link, now: float) -> None:
+    def __init__(self, shared: SharedGrowth, now: float) -> None:
         self.size = WINDOW
         """Bytes of the whole window."""
-        self._link = link
+        self._shared = shared
         self._since = now
         self._taken = 0
 
     def taken(self, count: int, now: float) -> int:
         """Note that `count` bytes were taken; return by how many the window grows."""
         self._taken += count
-        elapsed, round_trip = now - self._since, self._link.round_trip
+        elapsed, round_trip = now - self._since, self._shared.round_trip.shortest
         if round_trip is None or elapsed < round_trip:
             return 0
         in_a_round_trip = self._taken * round_trip / elapsed if elapsed else 0
         self._since, self._taken = now, 0
         if in_a_round_trip <= self.size / 2:
             return 0
-        more = min(self.size, self._link.growth_left)
-        self._link.growth_left -= more
+        more = self._shared.take(self.size)
         self.size += more
         return more
 
     def give_back(self) -> None:
-        """The channel is closed: others may grow instead.  Can be called again."""
-        self._link.growth_left += self.size - WINDOW
+        """Leave what the window has grown by to others: the channel is closed.
+
+        Can be called again.
+        """
+        self._shared.give_back(self.size - WINDOW)
         self.size = WINDOW

@@ -12,7 +12,7 @@ from cotun_trio.ssh.scratch import READ
 from cotun_trio.websocket.pace import MAX_TURN
 
 if TYPE_CHECKING:
-    from cotun_trio.websocket.wire import Receiver
+    from cotun_trio.websocket.wire_protocol import Carrier, Receiver
 
 CAPACITY = 1024 * 1024
 """Bytes on the way beyond which the sender has to wait, as for the kernel's buffers."""
@@ -98,24 +98,29 @@ class MemoryWire:
     # ---- sending
 
     @property
+    def carrier(self) -> Carrier:
+        """See `cotun_trio.websocket.wire_protocol.WireProtocol`."""
+        return self
+
+    @property
     def busy(self) -> bool:
-        """See `cotun_trio.ssh.protocols.Carrier`."""
+        """See `cotun_trio.websocket.wire_protocol.Carrier`."""
         return len(self.peer._data) > CAPACITY  # noqa: SLF001
 
     @property
     def turn(self) -> int:
-        """See `cotun_trio.ssh.protocols.Carrier`."""
+        """See `cotun_trio.websocket.wire_protocol.Carrier`."""
         return MAX_TURN
 
     async def wait_idle(self, *, urgent: bool = False) -> None:  # noqa: ARG002
-        """See `cotun_trio.ssh.protocols.Carrier`."""
+        """See `cotun_trio.websocket.wire_protocol.Carrier`."""
         while self.busy and not self.ended.is_set():
             await self._idle.park()
         if self.ended.is_set():
             raise trio.BrokenResourceError("the connection is lost")
 
     def send(self, data: memoryview | bytearray) -> None:
-        """See `cotun_trio.ssh.protocols.Carrier`."""
+        """See `cotun_trio.websocket.wire_protocol.Carrier`."""
         if not self.ended.is_set():
             self.bytes_out += len(data)
             self.peer._data += data  # noqa: SLF001

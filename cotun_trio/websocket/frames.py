@@ -1,19 +1,19 @@
 """WebSocket data frames (RFC 6455 section 5), sans-I/O.
 
 `FrameFilter` takes the payload of data frames out of a byte stream and returns the control frames
-that need an answer, whole and unchanged, for somebody else to handle: the last ping (section
-5.5.3 allows to answer only that) and the close frame.  We send no pings, so that every pong is an
+that need an answer, whole and unchanged, for its caller to handle: the last ping (section 5.5.3
+allows to answer only that) and the close frame.  We send no pings, so that every pong is an
 unsolicited one, which needs none.  It is a full receiver for data frames: masking rule, reserved
 bits and opcodes, shortest length encodings, fragments with control frames between them, and a limit
-on the size of a message.  Whatever is wrong raises `FrameError`, which carries the close code that
-RFC 6455 section 7.4.1 has for it.
+on the size of a message.  Each error raises `FrameError`, which carries the close code that RFC
+6455 section 7.4.1 has for it.
 
-Frames are work, however little is in them: the filter stops where the budget of the turn is spent,
+Frames are work, even empty ones: the filter stops where the budget of the turn is spent,
 and keeps the rest for the next call.
 
 A design note: handing malformed frames on to trio-websocket, so that it fails the connection, was
-tried on paper and dropped.  It has not seen the fragments before them, so it would take some for
-well-formed.
+tried on paper and dropped.  It has not seen the fragments before them, so it would take some
+malformed frames for well-formed ones.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MAX_MESSAGE_BEFORE_LOGIN = 512 * 1024
-"""Bytes of payload in a message from a peer we know nothing of."""
+"""Bytes of payload in a message of a peer that has not logged in."""
 MAX_MESSAGE = 1024 * 1024
 """The same after the login."""
 FRAMES = (MAX_MESSAGE,)
 """Bytes of payload in the frames that we send, in turn: all of what is sent at once is one frame.
 Frames of 64 KiB cost a tenth of the throughput upwards, and a fifth downwards."""
 GO_FRAMES = (4096, 28_708)
-"""The same for a Go peer: a full SSH packet in two frames, cut where its own buffer ends.  Whatever
-of a message it does not want at once it copies, so that this saves it 15 % of its time."""
+"""The same for a Go peer: a full SSH packet in two frames, cut where its own buffer ends.  It
+copies the part of a message that it does not want at once: this saves it 15 % of its time."""
 
 PROTOCOL_ERROR = 1002
 UNSUPPORTED_DATA = 1003
@@ -51,7 +51,9 @@ POLICY_VIOLATION = 1008
 TOO_BIG = 1009
 
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = _OPCODES = (0, 1, 2, 8, 9, 10)
-_FIN, _RESERVED, _OPCODE, _MASKED, _LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
+_FIN, _OPCODE, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
+_FIRST_BYTES = frozenset(fin | opcode for fin in (0, _FIN) for opcode in _OPCODES)
+"""First bytes of a frame without a reserved bit or opcode."""
 _LONGEST_CONTROL = 125
 """Bytes of payload in a control frame; also the longest length that fits its first field."""
 _LONGEST_HEAD = 14
@@ -65,7 +67,7 @@ _U64 = struct.Struct(">Q")
 
 
 class FrameError(ProtocolError):
-    """The peer broke RFC 6455; `code` is the close code that says how."""
+    """An error of the peer by RFC 6455; `code` is its close code."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"WebSocket: {reason}")
@@ -74,13 +76,13 @@ class FrameError(ProtocolError):
 
 
 class FrameFilter:
-    """Splits what one peer sends.  `from_client` says which of the two it is."""
+    """Splits the bytes of one peer; `from_client` says that it is a client."""
 
     def __init__(self, *, from_client: bool) -> None:
         self.max_message = MAX_MESSAGE_BEFORE_LOGIN
         """Bytes of payload that one message may have, all of its fragments together."""
         self.budget = Budget()
-        """What a call of `feed` may do; somebody else begins its turns."""
+        """The work that a call of `feed` may do; the receiver of the payload begins its turns."""
         self.unfinished = False
         """Whether there is a rest for the next `feed`, which needs no more data then."""
         self._from_client = from_client
@@ -91,32 +93,37 @@ class FrameFilter:
         self.closed = False
         """Whether a close frame has come.  Nothing behind it counts (RFC 6455 section 5.5.1)."""
 
+    def use_budget(self, budget: Budget) -> None:
+        """Share the budget of the payload's receiver, which begins its turns."""
+        self.budget = budget
+
+    def trust_peer(self) -> None:
+        """Take larger messages: the peer has logged in."""
+        self.max_message = MAX_MESSAGE
+
     def feed(self, data: memoryview, sink: Callable[[memoryview], None]) -> bytes:
         """Pass the payload in `data` to `sink`, and return the control frames that need an answer.
 
-        `sink` may be called several times; what it gets is valid during the call, and longer if
-        `data` is.  Raises `FrameError`; nothing can follow that.
+        `sink` may be called several times; the memory that it gets is valid during the call, and
+        longer if `data` is.  Raises `FrameError`; nothing can follow that.
         """
         kept = self._kept
         if kept:
             data = memoryview(b"".join((kept, data))) if data else kept
             self._kept = _NOTHING
-        elif len(data) <= _LONGEST_CONTROL and self._is_one_frame(data):
-            # A keystroke, a small request: 1.5 µs less than the long way.
-            self.budget.left -= FRAME
-            if self._from_client:
-                sink(memoryview(apply_mask(data[_SMALL_HEAD:], bytes(data[2:_SMALL_HEAD]))))
-            else:
-                sink(data[2:])
+        elif len(data) <= _LONGEST_CONTROL and self._pass_one_frame(data, sink):
             return b""
+        self.unfinished = False
         at, ping, close = self._split(data, sink)
-        self.unfinished = self.budget.left <= 0 and at < len(data) and not self.closed
         if at < len(data) and not self.closed:
+            self.unfinished = self.budget.left <= 0
             # What was kept before is ours already, and not copied again.
             self._kept = data[at:] if kept else memoryview(bytes(data[at:]))
+        if not (ping or close):
+            return b""
         if ping:
             self.budget.waste(REQUEST)
-        return bytes(ping) + close if ping or close else b""
+        return bytes(ping) + close
 
     def _split(
         self, data: memoryview, sink: Callable[[memoryview], None]
@@ -136,30 +143,40 @@ class FrameFilter:
             if not size or (is_control and end - at < size):
                 break
             budget.left -= FRAME
-            if is_control or not self._remaining:
-                budget.wasted += FRAME
             if is_control:
+                budget.wasted += FRAME
                 opcode = data[at] & _OPCODE
                 if opcode == _PING:
                     ping = data[at : at + size]
                 elif opcode == _CLOSE:
                     close = data[at : at + size]
                     self.closed = True
+            elif not self._remaining:
+                budget.wasted += FRAME
             at += size
         return at, ping, close
 
-    def _is_one_frame(self, data: memoryview) -> bool:
-        """Return whether `data` is one short binary message, in one frame and no more."""
+    def _pass_one_frame(self, data: memoryview, sink: Callable[[memoryview], None]) -> bool:
+        """Pass on the payload of one short binary message, if `data` is that and no more.
+
+        It may be a keystroke or a small request: 1.5 µs less than the long way.
+        """
         size = len(data)
-        return (
-            size > _SMALL_HEAD
-            and data[0] == _FIN | _BINARY
-            and data[1]
-            == (len(data) - _SMALL_HEAD | _MASKED if self._from_client else len(data) - 2)
-            and not self._remaining
-            and self._message_size is None
-            and not self.closed
-        )
+        if (
+            size <= _SMALL_HEAD
+            or data[0] != _FIN | _BINARY
+            or data[1] != (size - _SMALL_HEAD | _MASKED if self._from_client else size - 2)
+            or self._remaining
+            or self._message_size is not None
+            or self.closed
+        ):
+            return False
+        self.budget.left -= FRAME
+        if self._from_client:
+            sink(memoryview(apply_mask(data[_SMALL_HEAD:], bytes(data[2:_SMALL_HEAD]))))
+        else:
+            sink(data[2:])
+        return True
 
     def _pass_payload(self, chunk: memoryview, sink: Callable[[memoryview], None]) -> int:
         """Pass `chunk` of the present frame's payload on, unmasked; return its size."""
@@ -183,7 +200,7 @@ class FrameFilter:
             return 0, False
         opcode, length, size = head[0] & _OPCODE, head[1] & _LENGTH, 2
         is_control = opcode >= _CLOSE
-        if head[0] & _RESERVED or opcode not in _OPCODES:
+        if head[0] not in _FIRST_BYTES:
             raise FrameError(PROTOCOL_ERROR, "a reserved bit or opcode")
         if bool(head[1] & _MASKED) != self._from_client:
             raise FrameError(PROTOCOL_ERROR, "a client must mask its frames and a server must not")
@@ -235,13 +252,17 @@ def frame_head(size: int, key: bytes | None) -> bytes:
 
 
 class Framer:
-    """Makes frames of what one end sends.  `mask` says that it is a client."""
+    """Makes the frames of one end; `mask` says that it is a client."""
 
     def __init__(self, *, mask: bool) -> None:
         self.sizes: Sequence[int] = FRAMES
         """Bytes of payload in the frames of one piece, in turn."""
         self._mask = mask
         self._drawn = b""  # for masks to come
+
+    def cut_for_go(self) -> None:
+        """Make frames as a Go peer reads them best."""
+        self.sizes = GO_FRAMES
 
     def small(self, data: memoryview | bytearray) -> bytes:
         """Return `data`, which fits one frame, as one binary message."""
@@ -268,7 +289,7 @@ class Framer:
         return parts
 
     def _new_key(self) -> bytes:
-        """Return a mask that nobody could foretell (RFC 6455 section 5.3)."""
+        """Return a mask that nobody can predict (RFC 6455 section 5.3)."""
         drawn = self._drawn or os.urandom(_DRAWN)
         self._drawn = drawn[4:]
         return drawn[:4]

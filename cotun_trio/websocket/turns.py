@@ -76,6 +76,10 @@ class Turns:
         self.slow = True
         """Whether the next turn has to be waited for."""
 
+    def use_budget(self, budget: Budget) -> None:
+        """Follow this budget from now on."""
+        self.budget = budget
+
     def logged_in(self) -> None:
         """Trust the peer more from now on."""
         now = trio.current_time()
@@ -104,17 +108,23 @@ class Turns:
         budget = self.budget
         if unfinished:
             self.read_size = SMALL_READ
-        if (budget.busy or budget.wasted or self.late) and self._busy and self._wasting:
-            now = trio.current_time()
-            others = resting()
-            rest = self._wasting.take(budget.wasted, now, others.count(now) + 1)
-            too_busy = self._busy.take(budget.busy, now) > 0
-            self.late = too_busy or rest > 0 or budget.wasted >= TURN // 2
-            self._rest_until = now + rest if rest else 0.0
-            if rest:
-                others.rest(now + rest)
-            budget.busy = budget.wasted = 0
+        if budget.busy or budget.wasted or self.late:
+            self._take_from_allowances()
         self.slow = self.late or unfinished
+
+    def _take_from_allowances(self) -> None:
+        """Decide whether a session has to wait for others, or to rest."""
+        if self._busy is None or self._wasting is None:
+            return
+        now = trio.current_time()
+        others = resting()
+        busy, wasted = self.budget.take()
+        rest = self._wasting.take(wasted, now, others.count(now) + 1)
+        too_busy = self._busy.take(busy, now) > 0
+        self.late = too_busy or rest > 0 or wasted >= TURN // 2
+        self._rest_until = now + rest if rest else 0.0
+        if rest:
+            others.rest(now + rest)
 
     def read(self, size: int, most: int) -> None:
         """Note that the network gave `size` bytes: if all that was asked for, ask for more."""

@@ -15,7 +15,8 @@ import trio
 import trio.testing
 
 from cotun_trio.errors import ConnectionLost
-from cotun_trio.forwards.relay import SHORT_TURN, Relay
+from cotun_trio.forwards.relay import Relay
+from cotun_trio.forwards.turn_length import SHORT_TURN
 from cotun_trio.net.sockets import close
 from cotun_trio.ssh.window import WINDOW
 from tests.support.leaks import descriptors

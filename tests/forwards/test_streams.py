@@ -143,13 +143,13 @@ async def test_a_target_that_refuses_is_a_refusal_that_says_so(
             nursery.start_soon(streams.Outgoing(link(pair), sock, b"x", LOG).run)
             opening = await next_opening(pair)
             codes = []
-            refuse = pair.server.refuse
+            refuse = pair.server._table.refuse
 
             def noting(opening: IncomingOpen, code: int, reason: str) -> None:
                 codes.append(code)
                 refuse(opening, code, reason)
 
-            pair.server.refuse = noting  # type: ignore[method-assign]
+            pair.server._table.refuse = noting  # type: ignore[method-assign]
             await streams.Incoming(
                 opening,
                 Target("127.0.0.1", port),
@@ -224,8 +224,7 @@ async def test_a_connection_for_a_session_that_is_lost_already_is_reset() -> Non
 
 
 async def test_a_connection_beyond_the_limit_of_channels_is_reset() -> None:
-    pair = ConnectionPair()
-    pair.client.max_channels = 0
+    pair = ConnectionPair(max_channels=0)
     with tcp_pair() as (sock, app):
         await streams.Outgoing(link(pair), sock, b"x", LOG).run()
         await check_reset(app)

@@ -13,8 +13,9 @@ from cotun_trio.errors import ConnectionLost, CotunError
 from cotun_trio.protocol.dialect import MARK
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.channel import copier
-from cotun_trio.ssh.connection import MAX_HELD_BYTES, Connection
+from cotun_trio.ssh.connection import Connection
 from cotun_trio.ssh.global_requests import MAX_UNANSWERED
+from cotun_trio.ssh.sender import MAX_HELD_BYTES
 from cotun_trio.ssh.window import WINDOW
 from tests.fuzz import turns
 from tests.fuzz.engines import engine_and_peer
@@ -137,12 +138,12 @@ class Conversation:
 
     def _check(self) -> None:
         """Check what has to hold between two reads."""
-        connection = self.connection
-        places = len(connection.channels) + len(connection._opens) + connection._openings
+        connection, table = self.connection, self.connection._table
+        places = len(connection.channels) + len(table._opens) + table._incoming
         assert places <= MAX_CHANNELS
         assert len(connection._requests._peers) <= MAX_UNANSWERED
-        assert connection._held_size <= MAX_HELD_BYTES
-        assert not connection._touched
+        assert connection.sender._held_size <= MAX_HELD_BYTES
+        assert not table._touched
         for channel in connection.channels.values():
             assert channel.window >= 0
             assert 0 <= channel.out_window < 2**32

@@ -365,7 +365,9 @@ async def test_1000_refused_opens_are_answered_and_nothing_is_kept(
             await peer.send(*opens)
             for _ in opens:
                 assert (await peer.receive())[0] == messages.CHANNEL_OPEN_FAILURE
-            counts.append(sum(len(c.channels) + len(c._opens) + c._openings for c in ours))
+            counts.append(
+                sum(len(c.channels) + len(c._table._opens) + c._table._incoming for c in ours)
+            )
     # The bystander has a channel, at both ends.
     assert counts == [2] * 10
 

@@ -228,12 +228,12 @@ def test_adjustments_requests_and_eof_that_cross_our_close_are_harmless() -> Non
 
 def test_a_number_is_free_only_when_both_have_closed() -> None:
     dialogue, channel, _ = accepted()
-    dialogue.connection._next_number = 0
+    dialogue.connection._table._next_number = 0
     channel.close()
     assert dialogue.connection.channels == {0: channel}
     assert dialogue.accept(number=8).number == 1
     dialogue.say(CLOSE)
-    dialogue.connection._next_number = 0
+    dialogue.connection._table._next_number = 0
     again = dialogue.accept(number=9)
     assert again.number == 0
     dialogue.say(channel_data(0, b"to the new one"))

@@ -59,8 +59,8 @@ async def test_a_client_gets_from_the_first_byte_to_the_login() -> None:
         assert not pair.client.logged_in.is_set()
         pair.pump()
     assert steps == ["keys", "in"]
-    assert pair.client.can_send
-    assert pair.server.can_send
+    assert pair.client.sender.can_send
+    assert pair.server.sender.can_send
 
 
 async def test_a_client_that_is_refused_learns_it_as_what_it_is() -> None:
@@ -78,7 +78,7 @@ async def test_a_client_that_is_refused_learns_it_as_what_it_is() -> None:
         pair.server.answer_login(accepted=False)
         with pytest.raises(AuthenticationFailed):
             pair.pump()
-    assert not pair.client.can_send
+    assert not pair.client.sender.can_send
 
 
 async def test_starting_sends_the_version_line_and_the_offer_of_keys_in_one_piece() -> None:
@@ -245,7 +245,7 @@ async def test_everything_at_once_is_woken_by_the_end() -> None:
         for i in range(4):
             nursery.start_soon(expect, asked.wait_sendable(), trio.BrokenResourceError)
             nursery.start_soon(
-                expect, pair.client.wait_can_send(urgent=False), trio.BrokenResourceError
+                expect, pair.client.sender.wait_can_send(urgent=False), trio.BrokenResourceError
             )
             nursery.start_soon(expect, pair.client.request(f"{i}"), ConnectionLost)
             nursery.start_soon(expect, pair.client.open_channel(b"x"), ConnectionLost)
@@ -267,10 +267,10 @@ def test_nothing_is_said_after_the_end() -> None:
     channel.send_eof()
     dialogue.handler.requests[0].reply(success=True)
     dialogue.handler.openings[0].refuse(1, "no")
-    dialogue.connection.send_control(PING)
+    dialogue.connection.sender.send_control(PING)
     dialogue.connection.disconnect(11, "bye")
     assert dialogue.carrier.kernel == b""
-    assert not dialogue.connection.can_send
+    assert not dialogue.connection.sender.can_send
 
 
 def test_the_login_is_the_engines() -> None:

@@ -93,7 +93,7 @@ async def test_a_refusal_has_its_code_and_its_reason_escaped() -> None:
     assert isinstance(error, OpenRefused)
     assert error.code == messages.OPEN_CONNECT_FAILED
     assert str(error) == error.reason == r"no\n\x1b[31mway"
-    assert dialogue.connection._opens == {}
+    assert dialogue.connection._table._opens == {}
 
 
 async def test_a_refusal_without_a_reason_still_says_something() -> None:
@@ -189,7 +189,7 @@ async def test_a_channel_given_up_is_closed_as_soon_as_it_opens() -> None:
     assert dialogue.heard() == [messages.about_channel(messages.CHANNEL_CLOSE, 7)]
     dialogue.say(messages.about_channel(messages.CHANNEL_CLOSE, 0))
     assert dialogue.connection.channels == {}
-    assert dialogue.connection._opens == {}
+    assert dialogue.connection._table._opens == {}
 
 
 async def test_a_channel_given_up_and_then_refused_leaves_nothing() -> None:
@@ -199,14 +199,14 @@ async def test_a_channel_given_up_and_then_refused_leaves_nothing() -> None:
     dialogue.heard()
     dialogue.say(REFUSE)
     assert dialogue.heard() == []
-    assert dialogue.connection._opens == {}
+    assert dialogue.connection._table._opens == {}
 
 
 async def test_a_number_given_up_is_not_used_again_before_the_answer() -> None:
     dialogue = Dialogue()
     with trio.move_on_after(0):
         await dialogue.connection.open_channel(b"host:80")
-    dialogue.connection._next_number = 0
+    dialogue.connection._table._next_number = 0
     assert dialogue.accept(number=9).number == 1
 
 
@@ -301,10 +301,10 @@ async def test_each_side_counts_its_own_numbers() -> None:
 async def test_channel_numbers_wrap_past_those_in_use() -> None:
     pair = ConnectionPair()
     await pair.open()
-    pair.client._next_number = 2**32 - 1
+    pair.client._table._next_number = 2**32 - 1
     numbers = [(await pair.open())[0].number for _ in range(3)]
     assert numbers == [2**32 - 1, 1, 2]
-    pair.client._next_number = 2**32 - 1
+    pair.client._table._next_number = 2**32 - 1
     assert (await pair.open())[0].number == 3
 
 
@@ -312,8 +312,7 @@ async def test_channel_numbers_wrap_past_those_in_use() -> None:
 
 
 async def test_openings_beyond_the_limit_are_refused_on_both_sides() -> None:
-    dialogue = Dialogue()
-    dialogue.connection.max_channels = 4
+    dialogue = Dialogue(max_channels=4)
     first = dialogue.accept(number=1)  # an open channel
     dialogue.say(OPEN)  # one that the handler is thinking about
     with trio.move_on_after(0):
@@ -360,8 +359,8 @@ def test_thousands_of_refused_openings_of_the_peers_leave_nothing() -> None:
     refuse(10_000)
     gc.collect()
     assert len(gc.get_objects()) - before < 100
-    assert dialogue.connection._openings == 0
-    assert dialogue.connection.channels == dialogue.connection._opens == {}
+    assert dialogue.connection._table._incoming == 0
+    assert dialogue.connection.channels == dialogue.connection._table._opens == {}
 
 
 @pytest.mark.slow
@@ -369,7 +368,7 @@ async def test_thousands_of_our_openings_refused_leave_nothing() -> None:
     dialogue = Dialogue()
 
     async def be_refused(count: int) -> None:
-        for number in range(dialogue.connection._next_number, count):
+        for number in range(dialogue.connection._table._next_number, count):
             async with trio.open_nursery() as nursery:
 
                 async def ask() -> None:
@@ -388,7 +387,7 @@ async def test_thousands_of_our_openings_refused_leave_nothing() -> None:
     await be_refused(3000)
     gc.collect()
     assert len(gc.get_objects()) - before < 100
-    assert dialogue.connection.channels == dialogue.connection._opens == {}
+    assert dialogue.connection.channels == dialogue.connection._table._opens == {}
 
 
 async def test_thousands_of_channels_opened_and_closed_leave_nothing() -> None:
@@ -399,9 +398,9 @@ async def test_thousands_of_channels_opened_and_closed_leave_nothing() -> None:
         (asked if i % 2 else given).close()
         pair.pump()
     for connection in (pair.client, pair.server):
-        assert connection.channels == connection._opens == {}
-        assert connection._openings == 0
-        assert connection._touched == []
+        assert connection.channels == connection._table._opens == {}
+        assert connection._table._incoming == 0
+        assert connection._table._touched == []
 
 
 # ---- after the end

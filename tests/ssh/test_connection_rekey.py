@@ -10,8 +10,8 @@ import trio
 import trio.testing
 
 from cotun_trio.errors import ConnectionLost, ProtocolError
-from cotun_trio.ssh import connection as connection_module
 from cotun_trio.ssh import messages
+from cotun_trio.ssh import sender as sender_module
 from cotun_trio.ssh.packetizer import RekeyLimit
 from cotun_trio.ssh.stream import ChannelStream
 from tests.support.ssh import OTHER, channel_data, tap
@@ -90,7 +90,7 @@ def test_data_waits_for_the_new_keys(side: Side) -> None:
     dialogue = Dialogue(side)
     channel = dialogue.accept(number=1)
     begin(dialogue)
-    assert not dialogue.connection.can_send
+    assert not dialogue.connection.sender.can_send
     assert not channel.sendable
     assert not channel.room(1)
     finish(dialogue)
@@ -140,13 +140,13 @@ async def test_all_who_wait_to_send_are_woken_by_the_new_keys() -> None:
 async def test_waiting_to_send_is_over_when_both_the_keys_and_the_carrier_allow_it() -> None:
     dialogue = Dialogue()
     with trio.testing.assert_no_checkpoints():
-        await dialogue.connection.wait_can_send(urgent=False)
+        await dialogue.connection.sender.wait_can_send(urgent=False)
     begin(dialogue)
     steps = []
 
     async def wait() -> None:
-        await dialogue.connection.wait_can_send(urgent=False)
-        steps.append(dialogue.connection.can_send)
+        await dialogue.connection.sender.wait_can_send(urgent=False)
+        steps.append(dialogue.connection.sender.can_send)
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(wait)
@@ -173,7 +173,7 @@ async def test_who_waits_for_new_keys_learns_that_they_never_come() -> None:
             with pytest.raises(trio.BrokenResourceError):
                 await channel.wait_sendable()
             with pytest.raises(trio.BrokenResourceError):
-                await dialogue.connection.wait_can_send(urgent=False)
+                await dialogue.connection.sender.wait_can_send(urgent=False)
 
         nursery.start_soon(wait)
         await trio.testing.wait_all_tasks_blocked()
@@ -181,24 +181,24 @@ async def test_who_waits_for_new_keys_learns_that_they_never_come() -> None:
 
 
 def test_what_waits_for_the_new_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "MAX_HELD_BYTES", 100)
+    monkeypatch.setattr(sender_module, "MAX_HELD_BYTES", 100)
     dialogue = Dialogue()
     begin(dialogue)
-    dialogue.connection.send_control(b"\x50" + bytes(49))
-    dialogue.connection.send_control(b"\x50" + bytes(49))
+    dialogue.connection.sender.send_control(b"\x50" + bytes(49))
+    dialogue.connection.sender.send_control(b"\x50" + bytes(49))
     assert not dialogue.handler.failures
-    dialogue.connection.send_control(b"\x50")
+    dialogue.connection.sender.send_control(b"\x50")
     assert [type(failure) for failure in dialogue.handler.failures] == [ProtocolError]
 
 
 def test_what_waits_for_the_new_keys_is_counted_anew_each_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_module, "MAX_HELD_BYTES", 100)
+    monkeypatch.setattr(sender_module, "MAX_HELD_BYTES", 100)
     dialogue = Dialogue()
     for _ in range(5):
         begin(dialogue)
-        dialogue.connection.send_control(b"\xc8" + bytes(89))
+        dialogue.connection.sender.send_control(b"\xc8" + bytes(89))
         assert b"\xc8" + bytes(89) in finish(dialogue)
 
 
@@ -218,7 +218,7 @@ def test_new_keys_are_asked_for_when_they_are_due(way: str) -> None:
         if way == "data out":
             send(channel, b"x")
         elif way == "control out":
-            dialogue.connection.send_control(messages.window_adjust(1, 1))
+            dialogue.connection.sender.send_control(messages.window_adjust(1, 1))
         else:
             dialogue.say(channel_data(0, b"x") if way == "data in" else b"\x02")
         heard += dialogue.heard()
@@ -226,7 +226,7 @@ def test_new_keys_are_asked_for_when_they_are_due(way: str) -> None:
     assert heard[-1][0] == messages.KEXINIT
     heard += finish(dialogue)
     assert check_silence(heard) == 1
-    assert dialogue.connection.can_send
+    assert dialogue.connection.sender.can_send
 
 
 @pytest.mark.parametrize("limited", [("client",), ("server",), ("client", "server")])
@@ -272,5 +272,5 @@ def test_new_keys_do_not_depend_on_anybody_sending_data() -> None:
             pair.connections[side].engine.start_rekey()
             pair.connections[side].start()
             pair.pump(size=17)
-            assert pair.client.can_send
-            assert pair.server.can_send
+            assert pair.client.sender.can_send
+            assert pair.server.sender.can_send

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from cotun_trio.errors import ProtocolError
 from cotun_trio.ssh import messages
-from cotun_trio.ssh.engine import MAX_KEY, KeysAgreed
+from cotun_trio.ssh.engine import KeysAgreed
+from cotun_trio.ssh.key_exchange import MAX_KEY
 from tests.support.ssh import HOST_KEYS, EnginePair, host_key, lists_of, make_engine, rewriting
 
 if TYPE_CHECKING:

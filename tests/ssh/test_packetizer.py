@@ -95,7 +95,7 @@ def test_a_packet_of_the_largest_size_is_taken_and_one_block_more_is_not(secure:
 
 def test_larger_packets_are_taken_once_the_limit_is_raised_to_that_of_a_logged_in_peer() -> None:
     packetizer = make()
-    packetizer.max_packet_in = MAX_PACKET_IN
+    packetizer.trust_peer()
     payload = b"x" * (MAX_PACKET_IN - 5)
     assert unpack(pack([payload]), into=packetizer) == [payload]
     with pytest.raises(ProtocolError):
@@ -199,9 +199,10 @@ def test_held_keeps_all_that_arrives_and_loses_nothing(secure: bool, step: int) 
     for at in range(0, len(stream), step):
         for view in packetizer.packets(memoryview(stream[at : at + step])):
             got.append(bytes(view))
-            packetizer.held = got[-1] == stop
+            if got[-1] == stop:
+                packetizer.hold()
     assert got == [*before, stop]
-    packetizer.held = False
+    packetizer.go_on()
     got = [bytes(view) for view in packetizer.packets(memoryview(b""))]
     assert got == after
 
@@ -209,14 +210,14 @@ def test_held_keeps_all_that_arrives_and_loses_nothing(secure: bool, step: int) 
 def test_held_can_be_set_by_each_packet_that_was_kept() -> None:
     payloads = [b"one", b"two", b"three"]
     packetizer = make()
-    packetizer.held = True
+    packetizer.hold()
     assert unpack(pack(payloads), into=packetizer) == []
     got = []
     for _ in payloads:
-        packetizer.held = False
+        packetizer.go_on()
         for view in packetizer.packets(memoryview(b"")):
             got.append(bytes(view))
-            packetizer.held = True
+            packetizer.hold()
         assert packetizer.held
     assert got == payloads
 
@@ -227,9 +228,9 @@ def test_what_follows_is_joined_to_a_packet_that_was_kept_incomplete(secure: boo
     stream = pack(payloads, secure=secure)
     for cut in range(1, len(stream)):
         packetizer = make(secure=secure)
-        packetizer.held = True
+        packetizer.hold()
         assert unpack(stream[:cut], into=packetizer) == []
-        packetizer.held = False
+        packetizer.go_on()
         assert unpack(stream[cut:], into=packetizer) == payloads
 
 
@@ -326,7 +327,7 @@ def test_payloads_stay_valid_until_the_next_batch_begins() -> None:
 
 def test_the_largest_read_behind_the_largest_carried_packet_fits_the_area() -> None:
     packetizer = make()
-    packetizer.max_packet_in = MAX_PACKET_IN
+    packetizer.trust_peer()
     sizes = [MAX_PACKET_IN - 5, 100_000, 100_000]
     stream = pack([b"x" * size for size in sizes])
     assert unpack(stream[: MAX_PACKET_IN + 19], into=packetizer) == []

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from cotun_trio.ssh.scratch import MAX_PACKET
-from cotun_trio.ssh.window import MAX_GROWTH, WINDOW, Growth, Link
+from cotun_trio.ssh.window import MAX_GROWTH, WINDOW, Growth, RoundTrip, SharedGrowth
 from tests.support.ssh import OTHER, channel_data
 from tests.support.ssh_connection import ConnectionPair, Dialogue, RecordingSink
 
@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 MiB = 1024 * 1024
 
 
-def link(round_trip: float) -> Link:
-    known = Link()
-    known.measured(round_trip)
-    return known
+def link(seconds: float | None) -> SharedGrowth:
+    """Return what the windows of a connection with such a round trip may grow by."""
+    round_trip = RoundTrip()
+    if seconds is not None:
+        round_trip.measured(seconds)
+    return SharedGrowth(round_trip)
 
 
 # ---- the rule
@@ -56,14 +58,14 @@ def test_a_fast_stream_on_a_short_link_keeps_its_window() -> None:
 
 
 def test_the_shortest_round_trip_counts() -> None:
-    known = link(0.3)
-    known.measured(0.2)
-    known.measured(5.0)
-    assert known.round_trip == 0.2
+    round_trip = RoundTrip()
+    for seconds in (0.3, 0.2, 5.0):
+        round_trip.measured(seconds)
+    assert round_trip.shortest == 0.2
 
 
 def test_without_a_known_round_trip_or_any_time_nothing_grows() -> None:
-    assert Growth(Link(), now=0.0).taken(2**30, now=1.0) == 0
+    assert Growth(link(None), now=0.0).taken(2**30, now=1.0) == 0
     assert Growth(link(0.0), now=1.0).taken(2**30, now=1.0) == 0
 
 
@@ -77,7 +79,7 @@ def test_all_windows_together_grow_up_to_a_limit_and_one_that_is_closed_leaves_i
     one.give_back()
     one.give_back()
     assert two.taken(WINDOW, now=2.0) == WINDOW
-    assert shared.growth_left == MAX_GROWTH - WINDOW
+    assert shared.left == MAX_GROWTH - WINDOW
 
 
 # ---- in a channel
@@ -87,7 +89,7 @@ async def test_what_a_window_grows_by_is_part_of_an_adjustment(
     autojump: trio.testing.MockClock,
 ) -> None:
     dialogue = Dialogue()
-    dialogue.connection.link.measured(0.2)
+    dialogue.connection.round_trip.measured(0.2)
     channel = dialogue.accept()
     channel.attach(RecordingSink())
     opened = []
@@ -97,11 +99,11 @@ async def test_what_a_window_grows_by_is_part_of_an_adjustment(
         await trio.sleep(0.2)
         opened += [int.from_bytes(message[5:], "big") for message in dialogue.heard()]
     # A window in each round trip: it grows once, and is wide enough then.
-    assert dialogue.connection.link.growth_left == MAX_GROWTH - WINDOW
+    assert dialogue.connection._table._growth.left == MAX_GROWTH - WINDOW
     assert channel.window == WINDOW + sum(opened) - 4 * WINDOW
     assert 5 * WINDOW - MiB < sum(opened) <= 5 * WINDOW
     channel.close()
-    assert dialogue.connection.link.growth_left == MAX_GROWTH
+    assert dialogue.connection._table._growth.left == MAX_GROWTH
 
 
 @pytest.mark.slow
@@ -109,7 +111,7 @@ async def test_a_stalled_reader_does_not_make_its_window_grow(
     autojump: trio.testing.MockClock,
 ) -> None:
     dialogue = Dialogue()
-    dialogue.connection.link.measured(0.2)
+    dialogue.connection.round_trip.measured(0.2)
     channel = dialogue.accept()
     channel.attach(RecordingSink(room=MAX_PACKET))
     for _ in range(WINDOW // MAX_PACKET):
@@ -131,4 +133,4 @@ async def test_a_ping_measures_the_link(side: Side, autojump: trio.testing.MockC
         request.reply(b"pong", success=True)
         await trio.sleep(0.05)
         pair.pump()
-    assert connection.link.round_trip == pytest.approx(0.2)
+    assert connection.round_trip.shortest == pytest.approx(0.2)

@@ -91,8 +91,8 @@ class Peer:
         version = CHISEL.server_version if self.server else CHISEL.client_version
         self.engine = Engine(version, Scratch(), host_key=host_key)
         self._frames = FrameFilter(from_client=self.server)
-        self._frames.max_message = 2**20
-        self._frames.budget = self.engine.packetizer.budget
+        self._frames.trust_peer()
+        self._frames.use_budget(self.engine.packetizer.budget)
         self._early = b""
         self._events: deque[Event | bytes] = deque()
 

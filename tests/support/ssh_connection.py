@@ -192,6 +192,7 @@ class ConnectionPair:
         capacity: int = KERNEL,
         rekey_limit: RekeyLimit | None = None,
         log_in: bool = True,
+        max_channels: int = MAX_CHANNELS,
     ) -> None:
         self.carriers: dict[Side, MemoryCarrier] = {}
         self.handlers: dict[Side, Recorder] = {}
@@ -205,7 +206,7 @@ class ConnectionPair:
                 self.carriers[side],
                 self.handlers[side],
                 channel_type=b"chisel",
-                max_channels=MAX_CHANNELS,
+                max_channels=max_channels,
             )
             self.connections[side].start()
         self.client, self.server = self.connections["client"], self.connections["server"]
@@ -288,6 +289,7 @@ class Dialogue:
         *,
         rekey_limit: RekeyLimit | None = None,
         log_in: bool = True,
+        max_channels: int = MAX_CHANNELS,
     ) -> None:
         limits: dict[Side, RekeyLimit | None] = {side: rekey_limit, OTHER[side]: None}
         pair = EnginePair(
@@ -303,7 +305,7 @@ class Dialogue:
             self.carrier,
             self.handler,
             channel_type=b"chisel",
-            max_channels=MAX_CHANNELS,
+            max_channels=max_channels,
         )
         self._heard = tap(self.peer)
 

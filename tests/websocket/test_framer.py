@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import wsproto.events
 
-from cotun_trio.forwards.relay import LONG_TURN
+from cotun_trio.forwards.turn_length import LONG_TURN
 from cotun_trio.ssh.scratch import OVERHEAD, SLOTS
 from cotun_trio.websocket.frames import (
     GO_FRAMES,

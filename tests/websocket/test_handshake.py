@@ -100,8 +100,8 @@ async def test_our_two_ends_understand_each_other(pair: Pair, protocol: str) -> 
                 await handshake.accept(nursery, server, protocol=protocol)
                 client.attach(at_client)
                 server.attach(at_server)
-                server.send(bytearray(b"to the client"))
-                client.send(bytearray(b"to the server"))
+                server.carrier.send(bytearray(b"to the client"))
+                client.carrier.send(bytearray(b"to the server"))
                 await until(lambda: at_client.data and at_server.data)
                 assert at_client.data == b"to the client"
                 assert at_server.data == b"to the server"

@@ -60,12 +60,12 @@ def lowat(sock: socket.socket) -> int:
 
 async def test_the_kernel_keeps_a_turn_and_no_more() -> None:
     with tcp_pair() as (sock, peer), wire_on(sock) as wire:
-        assert lowat(sock) == wire.turn == START_TURN
+        assert lowat(sock) == wire.carrier.turn == START_TURN
         for _ in range(3):
-            size = wire.turn
-            wire.send(bytearray(size))
+            size = wire.carrier.turn
+            wire.carrier.send(bytearray(size))
             await receive_exactly(peer, size)
-        assert wire.turn == lowat(sock) == 8 * START_TURN
+        assert wire.carrier.turn == lowat(sock) == 8 * START_TURN
 
 
 async def test_a_slow_peer_makes_turns_short(autojump_with_sockets: trio.testing.MockClock) -> None:
@@ -75,12 +75,12 @@ async def test_a_slow_peer_makes_turns_short(autojump_with_sockets: trio.testing
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wire.run_writer)
             for _ in range(12):
-                wire.send(bytearray(MIN_TURN))
-                while wire.busy:
+                wire.carrier.send(bytearray(MIN_TURN))
+                while wire.carrier.busy:
                     await trio.sleep(1)
                     with contextlib.suppress(BlockingIOError):
                         peer.recv(1024)
-            assert wire.turn == lowat(sock) <= 2 * MIN_TURN
+            assert wire.carrier.turn == lowat(sock) <= 2 * MIN_TURN
             nursery.cancel_scope.cancel()
 
 
@@ -89,11 +89,11 @@ async def test_an_urgent_sender_goes_first() -> None:
         order: list[str] = []
 
         async def producer(name: str) -> None:
-            await wire.wait_idle(urgent=name == "urgent")
+            await wire.carrier.wait_idle(urgent=name == "urgent")
             order.append(name)
 
-        while not wire.busy:
-            wire.send(bytearray(1 << 20))
+        while not wire.carrier.busy:
+            wire.carrier.send(bytearray(1 << 20))
         async with trio.open_nursery() as nursery:
             for name in ("bulk", "bulk", "urgent", "bulk"):
                 nursery.start_soon(producer, name)
@@ -103,7 +103,7 @@ async def test_an_urgent_sender_goes_first() -> None:
                 await trio.lowlevel.wait_readable(peer)
                 peer.recv(1 << 20)
                 await trio.lowlevel.checkpoint()
-                if not wire.busy:
+                if not wire.carrier.busy:
                     await trio.testing.wait_all_tasks_blocked()
                     break
             nursery.cancel_scope.cancel()

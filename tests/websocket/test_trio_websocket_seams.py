@@ -327,7 +327,7 @@ async def test_a_message_that_nobody_fetches_would_stop_the_reader() -> None:
     ],
 )
 def test_h11_sees_the_end_of_a_response_where_the_wire_does(head: bytes) -> None:
-    """`Wire._receive_response` splits the frames off there, and has to know a 101 by itself."""
+    """`Wire._receive_head` splits the frames off there, and has to know a 101 by itself."""
     parser = h11.Connection(h11.CLIENT)
     upgrade = [("Host", "h"), ("Upgrade", "websocket"), ("Connection", "Upgrade")]
     parser.send(h11.Request(method="GET", target="/", headers=upgrade))

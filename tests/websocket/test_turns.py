@@ -16,8 +16,9 @@ from cotun_trio.errors import ProtocolError
 from cotun_trio.net.tls import MAX_RECORDS, Tls
 from cotun_trio.ssh.scratch import READ
 from cotun_trio.websocket import wire as wire_module
+from cotun_trio.websocket import writer as writer_module
 from cotun_trio.websocket.turns import MAX_BYTES_BEFORE_LOGIN, SMALL_READ, Turns
-from cotun_trio.websocket.wire import MAX_BACKLOG_BEFORE_LOGIN
+from cotun_trio.websocket.writer import MAX_BACKLOG_BEFORE_LOGIN
 from tests.support.frames import BINARY, CONTINUATION, KEY, PING, PONG, frame, read_by_wsproto
 from tests.support.sockets import unix_pair
 from tests.support.steps import counted_steps, counting
@@ -201,12 +202,12 @@ async def test_a_stranger_who_does_not_read_has_64_kib_of_answers(
 ) -> None:
     with wire_and_peer(trusted=False) as (wire, _):
         shrink_buffers(wire)
-        wire.send(bytearray(2 * MAX_BACKLOG_BEFORE_LOGIN + 1024 * 1024))
+        wire.carrier.send(bytearray(2 * MAX_BACKLOG_BEFORE_LOGIN + 1024 * 1024))
         assert isinstance(wire.failure, ProtocolError)
-    monkeypatch.setattr(wire_module, "MAX_BACKLOG", 2**21)
+    monkeypatch.setattr(writer_module, "MAX_BACKLOG", 2**21)
     with wire_and_peer() as (wire, _):
         shrink_buffers(wire)
-        wire.send(bytearray(2 * MAX_BACKLOG_BEFORE_LOGIN + 1024 * 1024))
+        wire.carrier.send(bytearray(2 * MAX_BACKLOG_BEFORE_LOGIN + 1024 * 1024))
         assert wire.failure is None
 
 

@@ -230,8 +230,8 @@ async def test_a_server_that_closes_in_the_middle_of_its_response_is_lost() -> N
 @both_roles
 async def test_what_is_sent_arrives_as_binary_messages(client: bool) -> None:
     with wire_and_peer(client=client) as (wire, peer):
-        wire.send(bytearray(b"small"))
-        wire.send(memoryview(b"x" * 10_000))
+        wire.carrier.send(bytearray(b"small"))
+        wire.carrier.send(memoryview(b"x" * 10_000))
         wire.close()
         data = await receive_rest(peer)
         assert messages(data, from_client=client) == b"small" + b"x" * 10_000
@@ -245,8 +245,8 @@ async def test_everything_arrives_in_order_once_a_slow_peer_reads(pair: Pair, cl
     with wire_and_peer(client=client, pair=pair) as (wire, peer):
         shrink_buffers(wire)
         for start in range(0, len(sent), 40_000):
-            wire.send(bytearray(sent[start : start + 40_000]))
-        assert wire.busy
+            wire.carrier.send(bytearray(sent[start : start + 40_000]))
+        assert wire.carrier.busy
         got = bytearray()
 
         async def read() -> None:
@@ -255,7 +255,7 @@ async def test_everything_arrives_in_order_once_a_slow_peer_reads(pair: Pair, cl
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wire.run_writer)
             nursery.start_soon(read)
-            await wire.wait_idle()
+            await wire.carrier.wait_idle()
             wire.close()
         assert messages(bytes(got), from_client=client) == sent
         assert wire.bytes_out == len(got)
@@ -293,15 +293,15 @@ async def test_whatever_part_the_kernel_takes_the_rest_follows_in_order(size: in
     frame_size = size + (2 if size < 126 else 4)
     for taken in {0, 1, 2, 3, frame_size // 2, frame_size - 2, frame_size - 1}:
         with stingy_wire(taken) as (wire, sock, peer):
-            wire.send(bytearray(b"a" * size))
-            assert wire.busy
+            wire.carrier.send(bytearray(b"a" * size))
+            assert wire.carrier.busy
             # From here on the kernel would take everything, but it is not their turn.
-            wire.send(bytearray(b"b" * size))
+            wire.carrier.send(bytearray(b"b" * size))
             wire.say_goodbye()  # has no place in the middle of a frame
             sock.takes = [0, 1, 2, 0, 3]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(wire.run_writer)
-                await wire.wait_idle()
+                await wire.carrier.wait_idle()
                 wire.close()
             data = await receive_rest(peer)
             assert messages(data, from_client=False) == b"a" * size + b"b" * size
@@ -310,7 +310,7 @@ async def test_whatever_part_the_kernel_takes_the_rest_follows_in_order(size: in
 async def test_a_control_frame_waits_its_turn_behind_the_backlog() -> None:
     with wire_and_peer() as (wire, peer):
         shrink_buffers(wire)
-        wire.send(bytearray(200_000))
+        wire.carrier.send(bytearray(200_000))
         await wire.send_all(frame(PONG, b"last"))  # does not wait
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wire.run_writer)
@@ -326,11 +326,11 @@ async def test_the_end_of_a_backlog_wakes_all_who_wait_for_it() -> None:
     # One of them may go and wait for its own socket: 208 of 3000 connections hung of that.
     with wire_and_peer() as (wire, peer):
         shrink_buffers(wire)
-        wire.send(bytearray(500_000))
+        wire.carrier.send(bytearray(500_000))
         woken = []
 
         async def producer(number: int) -> None:
-            await wire.wait_idle()
+            await wire.carrier.wait_idle()
             woken.append(number)
             await trio.sleep_forever()
 
@@ -351,27 +351,27 @@ async def test_the_writer_goes_on_with_the_next_backlog() -> None:
             nursery.start_soon(wire.run_writer)
             nursery.start_soon(receive_rest, peer)
             for _ in range(3):
-                wire.send(bytearray(300_000))
-                assert wire.busy
-                await wire.wait_idle()
+                wire.carrier.send(bytearray(300_000))
+                assert wire.carrier.busy
+                await wire.carrier.wait_idle()
             nursery.cancel_scope.cancel()
 
 
 async def test_nobody_waits_while_there_is_no_backlog(autojump: object) -> None:
     with wire_and_peer() as (wire, _):
-        wire.send(bytearray(b"taken at once"))
-        assert not wire.busy
-        await wire.wait_idle()
+        wire.carrier.send(bytearray(b"taken at once"))
+        assert not wire.carrier.busy
+        await wire.carrier.wait_idle()
         await wire.wait_send_all_might_not_block()
 
 
 async def test_waiting_for_the_end_of_a_backlog_fails_when_it_never_comes() -> None:
     with wire_and_peer() as (wire, _):
         shrink_buffers(wire)
-        wire.send(bytearray(500_000))
+        wire.carrier.send(bytearray(500_000))
         wire.fail(ConnectionLost("over"))
         with pytest.raises(trio.BrokenResourceError):
-            await wire.wait_idle()
+            await wire.carrier.wait_idle()
 
 
 def test_the_wire_makes_a_tcp_socket_nonblocking_and_sends_at_once() -> None:

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from cotun_trio.errors import ConnectionLost, ProtocolError
-from cotun_trio.websocket import wire as wire_module
+from cotun_trio.websocket import writer as writer_module
 from cotun_trio.websocket.frames import PROTOCOL_ERROR, TOO_BIG, FrameError
 from tests.support.frames import BINARY, PONG, frame, payload_of, read_by_wsproto
 from tests.support.sockets import receive, receive_rest, tcp_pair, unix_pair, waiting
@@ -64,7 +64,7 @@ async def test_a_peer_that_vanishes_ends_the_wire() -> None:
 async def test_sending_to_a_peer_that_has_gone_ends_the_wire(size: int) -> None:
     with wire_and_peer() as (wire, peer):
         peer.close()
-        wire.send(bytearray(size))
+        wire.carrier.send(bytearray(size))
         assert wire.ended.is_set()
         assert isinstance(wire.failure, ConnectionLost)
 
@@ -132,10 +132,10 @@ async def test_nothing_is_received_any_more_once_the_wire_has_ended() -> None:
 async def test_once_the_wire_has_ended_nothing_is_sent() -> None:
     with wire_and_peer() as (wire, peer):
         wire.fail(ConnectionLost("over"))
-        wire.send(bytearray(b"too late"))
+        wire.carrier.send(bytearray(b"too late"))
         await wire.send_all(b"too late")
         wire.say_goodbye()
-        assert not wire.busy
+        assert not wire.carrier.busy
         wire.close()
         assert await receive_rest(peer) == b""
 
@@ -157,13 +157,13 @@ async def test_closing_wakes_every_task_and_can_be_done_again(pair: Pair) -> Non
 
         async def producer() -> None:
             with pytest.raises(trio.BrokenResourceError):
-                await wire.wait_idle()
+                await wire.carrier.wait_idle()
             woken.append("producer")
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reader)
             nursery.start_soon(writer)
-            wire.send(
+            wire.carrier.send(
                 bytearray(3 << 20)
             )  # more than the kernel takes of somebody who does not read
             nursery.start_soon(producer)
@@ -188,19 +188,19 @@ async def test_the_writer_is_woken_by_the_end_of_an_idle_wire() -> None:
 async def test_the_writer_sees_a_peer_that_goes_while_it_waits() -> None:
     with wire_and_peer() as (wire, peer):
         shrink_buffers(wire)
-        wire.send(bytearray(1 << 20))
+        wire.carrier.send(bytearray(1 << 20))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wire.run_writer)
             await trio.testing.wait_all_tasks_blocked()
             peer.close()
         assert isinstance(wire.failure, ConnectionLost)
-        assert not wire.busy
+        assert not wire.carrier.busy
 
 
 async def test_a_peer_that_never_reads_what_it_asks_for_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wire_module, "MAX_BACKLOG", 100_000)
+    monkeypatch.setattr(writer_module, "MAX_BACKLOG", 100_000)
     with wire_and_peer() as (wire, _):
         shrink_buffers(wire)
         pong = frame(PONG, b"x" * 125)
@@ -210,13 +210,13 @@ async def test_a_peer_that_never_reads_what_it_asks_for_is_given_up(
         for _ in range(10_000):
             await wire.send_all(pong)
         assert isinstance(wire.failure, ProtocolError)
-        assert not wire.busy  # nothing of it is kept
+        assert not wire.carrier.busy  # nothing of it is kept
 
 
 async def test_a_goodbye_never_lands_in_the_middle_of_a_frame() -> None:
     with wire_and_peer() as (wire, peer):
         shrink_buffers(wire)
-        wire.send(bytearray(500_000))
+        wire.carrier.send(bytearray(500_000))
         wire.say_goodbye()
         wire.close()
         events = read_by_wsproto(await receive_rest(peer), from_client=False)
@@ -242,5 +242,5 @@ async def test_a_reset_while_sending_ends_the_wire() -> None:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         peer.close()
         await trio.lowlevel.wait_readable(wire._sock)
-        wire.send(bytearray(b"x"))
+        wire.carrier.send(bytearray(b"x"))
         assert isinstance(wire.failure, ConnectionLost)

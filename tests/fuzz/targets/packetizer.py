@@ -83,7 +83,7 @@ def _splitter(*, sealed: bool) -> Feed:
     def feed(piece: bytes) -> Iterator[bytes]:
         yield from _split(packetizer, piece)
         while packetizer.held:
-            packetizer.held = False
+            packetizer.go_on()
             yield from _split(packetizer, b"")
         kept = len(packetizer._carry)
         assert kept <= packetizer.max_packet_in + 4 + TAG, f"{kept} bytes are kept"
@@ -93,5 +93,6 @@ def _splitter(*, sealed: bool) -> Feed:
 
 def _split(packetizer: Packetizer, piece: bytes) -> Iterator[bytes]:
     for payload in turns.split(packetizer, piece):
-        packetizer.held = payload[0] == _HOLD
+        if payload[0] == _HOLD:
+            packetizer.hold()
         yield payload
