@@ -59,7 +59,8 @@ class Budget:
 
     def __init__(self) -> None:
         self.left = TURN
-        """Units that are left in this turn.  Below zero, the last message has cost more."""
+        """Units that are left in this turn.  Below zero, the last message has cost more.  The loops
+        over frames and packets take from it directly: a call each would cost as much as a frame."""
         self.busy = 0
         """Units that went into small messages, or into openings, since `take` was called last."""
         self.wasted = 0
@@ -87,6 +88,10 @@ class Budget:
     def be_busy(self, units: int) -> None:
         """Note work that is ordinary in its kind, and a burden in its number."""
         self.left -= units
+        self.busy += units
+
+    def count_busy(self, units: int) -> None:
+        """Note such work where the turn itself has been charged already."""
         self.busy += units
 
     def waste(self, units: int) -> None:

@@ -83,10 +83,9 @@ class Uplink:
         settings = self._settings
         assert self._context is not None
         tls = Tls(self._context, name=settings.tls.sni or url.host)
-        tls.feed(transport.unread)
-        transport.unread = b""
+        tls.feed(transport.take_unread())
         # With a proxy, there may be TLS already.
-        transport.tls = Nested(transport.tls, tls) if isinstance(transport.tls, Tls) else tls
+        transport.begin_tls(Nested(transport.tls, tls) if isinstance(transport.tls, Tls) else tls)
         timeout = settings.timings.ws_timeout
         try:
             with trio.fail_after(timeout):

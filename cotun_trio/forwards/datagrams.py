@@ -42,6 +42,10 @@ class Turns:
             self._batch = batch
             self.left = TURN
 
+    def spend(self, units: int) -> None:
+        """Take units of this turn, where there are as many or not."""
+        self.left -= units
+
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Wait for a turn of the slow lane."""
@@ -110,8 +114,8 @@ class Datagrams:
                 rest = rest[size:]
                 taken += size
                 if datagram is not None:
-                    turns.left -= 1
-                    budget.busy += DATAGRAM
+                    turns.spend(1)
+                    budget.count_busy(DATAGRAM)
                     self._arrived(datagram.source, datagram.payload)
         return taken
 

@@ -127,7 +127,7 @@ class _Exit:
 
     def _begin(self, source: str) -> _Flow | None:
         """Return a new flow, if there is room; where the address is known, with its socket."""
-        self._session.flows.turns.left -= FLOW_COST
+        self._session.flows.turns.spend(FLOW_COST)
         flow = _Flow(self, source, Waiting(self._session.flows.waiting))
         if not self._all_flows.begin(flow):
             return None

@@ -27,7 +27,7 @@ from cotun_trio.net.dial import dial_tcp
 from cotun_trio.net.names import share_of
 from cotun_trio.net.sockets import close
 from cotun_trio.net.tls import Tls
-from cotun_trio.net.transport import LARGE_READ, Transport
+from cotun_trio.net.transport import Transport
 
 if TYPE_CHECKING:
     import ssl
@@ -86,7 +86,7 @@ class Gateway:
     def __init__(self, back_end: BackEnd, front: Front) -> None:
         self._back_end = back_end
         self._front = front
-        front.transport.read_size = LARGE_READ
+        front.transport.read_bodies()
         self._transport: Transport | None = None
         self._parser = _client_parser()
         self._moved = 0  # pieces of the request's body that have gone on
@@ -145,7 +145,7 @@ class Gateway:
             self.close()  # closed by the back end: nobody has asked it anything
         if self._transport is None:
             self._transport = await self._back_end.connect()
-            self._transport.read_size = LARGE_READ
+            self._transport.read_bodies()
             self._parser = _client_parser()
         return self._transport
 
@@ -255,8 +255,8 @@ class Gateway:
     async def _relay(self, back: Transport) -> None:
         """Pass bytes both ways until both sides have ended, or one has broken off."""
         front = self._front.transport
-        front.unread = bytes(self._front.parser.trailing_data[0])
-        back.unread = bytes(self._parser.trailing_data[0])
+        front.put_back(bytes(self._front.parser.trailing_data[0]))
+        back.put_back(bytes(self._parser.trailing_data[0]))
         async with trio.open_nursery() as nursery:
 
             async def pass_on(source: Transport, sink: Transport) -> None:

@@ -45,7 +45,7 @@ def configure(
         handler = logging.StreamHandler(target)
         handler.setFormatter(formatter)
     if isinstance(target, LineStream):
-        target.output.count_line = lambda count: formatter.format(_record_of(count))
+        target.output.show_dropped(lambda count: formatter.format(_record_of(count)))
     logger = logging.getLogger(ROOT)
     logger.handlers[:] = [handler]
     logging.addLevelName(TRACE, "TRACE")

@@ -36,8 +36,7 @@ class Output:
     """
 
     def __init__(self, descriptor: int, encoding: str = "utf-8") -> None:
-        self.count_line: Callable[[int], str] = "{} lines were dropped here".format
-        """Returns the line that tells a number of dropped lines."""
+        self._count_line: Callable[[int], str] = "{} lines were dropped here".format
         self.dropped = 0
         """Lines that are dropped, and not yet told of."""
         self._encoding = encoding
@@ -48,6 +47,10 @@ class Output:
         self.lock = threading.RLock()
         self._news = trio.Event()  # it is blocked now
         self._token: trio.lowlevel.TrioToken | None = None  # of the Trio run with `run` in it
+
+    def show_dropped(self, count_line: Callable[[int], str]) -> None:
+        """Have `count_line` make the line that tells a number of dropped lines."""
+        self._count_line = count_line
 
     def write(self, lines: Iterable[str]) -> None:
         """Write lines, each with its end if it has one, or keep them, or drop them."""
@@ -106,7 +109,7 @@ class Output:
             self._waiting.popleft()
 
     def _keep_count(self) -> None:
-        line = self._encode(self.count_line(self.dropped) + "\n")
+        line = self._encode(self._count_line(self.dropped) + "\n")
         self._waiting.append(line)
         self._size += len(line)
         self.dropped = 0

@@ -62,7 +62,7 @@ async def _through_http(
     try:
         transport = Transport(sock, Tls(tls, name=proxy.host) if tls is not None else None)
         await transport.shake_hands()
-        transport.unread = await _ask(transport, proxy, _authority(host, port))
+        transport.put_back(await _ask(transport, proxy, _authority(host, port)))
     except BaseException:
         sock.close()
         raise

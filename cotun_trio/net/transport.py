@@ -36,6 +36,23 @@ class Transport:
         self.read_size = SMALL_READ
         """Bytes to ask of the network."""
 
+    def begin_tls(self, tls: AnyTls) -> None:
+        """Speak TLS from now on; `shake_hands` comes next."""
+        self.tls = tls
+
+    def put_back(self, data: bytes) -> None:
+        """Have `data`, which was received, returned by the next `receive`."""
+        self.unread = data
+
+    def take_unread(self) -> bytes:
+        """Remove and return the bytes that were put back."""
+        data, self.unread = self.unread, b""
+        return data
+
+    def read_bodies(self) -> None:
+        """Read more at once from now on: bodies of messages, too."""
+        self.read_size = LARGE_READ
+
     async def shake_hands(self) -> None:
         """Do the TLS handshake, if there is one.
 
@@ -71,8 +88,7 @@ class Transport:
         """Return the next bytes, ``b""`` at the end.  Raises `ConnectionLost`."""
         tls = self.tls
         if self.unread:
-            data, self.unread = self.unread, b""
-            return data
+            return self.take_unread()
         if tls is None:
             return await self._read()
         area = memoryview(bytearray(self.read_size + MAX_LEFT))

@@ -122,7 +122,7 @@ class Arrival:
                 if isinstance(certificates, AcmeCertificates):
                     await _choose_tls(transport, certificates)
                 else:
-                    transport.tls = certificates.tls()
+                    transport.begin_tls(certificates.tls())
                 await transport.shake_hands()
         except trio.TooSlowError:
             raise ConnectionLost(f"no TLS handshake in {HEAD_TIMEOUT:g} s") from None
@@ -226,4 +226,4 @@ async def _choose_tls(transport: Transport, certificates: AcmeCertificates) -> N
             await transport.send_all(UNRECOGNIZED_NAME)
         raise
     tls.feed(bytes(data))
-    transport.tls = tls
+    transport.begin_tls(tls)

@@ -32,7 +32,7 @@ KINDS = [pipes.pipe, pipes.journal, pipes.terminal]
 def output_to(end: Unread) -> Iterator[Output]:
     """Give an output with a short line for the count."""
     output = Output(end.stream.fileno())
-    output.count_line = "{} missing".format
+    output.show_dropped("{} missing".format)
     with closing(output):
         yield output
 
@@ -191,7 +191,7 @@ def test_what_is_kept_is_bounded() -> None:
 def test_a_full_disk_raises_nothing_and_what_was_lost_is_counted_later(tmp_path: Path) -> None:
     with (tmp_path / "log").open("w") as stream:
         output = Output(stream.fileno())
-        output.count_line = "{} missing".format
+        output.show_dropped("{} missing".format)
         way = output._way
 
         def full(_data: bytes) -> int:
