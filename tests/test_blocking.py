@@ -138,13 +138,21 @@ ENDS = {
         threading.Thread(target=tunnel.forward, args=("127.0.0.1:0:x:2",)).start()
     """,
     "has a call under way": """
+        import contextlib
         import threading
         from cotun_trio.api import core
+        from cotun_trio.errors import ConnectionLost
         import trio
+        called = threading.Event()
         async def hang(*_):
+            called.set()
             await trio.sleep_forever()
         core.EmbeddedClient.add = hang
-        threading.Thread(target=tunnel.forward, args=("1",), daemon=True).start()
+        def call():
+            with contextlib.suppress(ConnectionLost):  # if it hears of the end before its own
+                tunnel.forward("1")
+        threading.Thread(target=call, daemon=True).start()
+        called.wait()
     """,
     "forks": """
         import os
@@ -183,7 +191,7 @@ def test_a_program_ends_that(then: str) -> None:
 
 @pytest.mark.slow
 def test_a_program_ends_that_is_interrupted_in_a_call() -> None:
-    hang = ENDS["has a call under way"].partition("threading.Thread")[0]
+    hang = ENDS["has a call under way"].partition("threading.Thread(")[0]
     with serving() as place:
         then = f"{textwrap.dedent(hang)}\nprint('calling', flush=True)\ntunnel.forward('1')"
         program = start(place.url, then)
