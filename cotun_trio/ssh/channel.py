@@ -127,9 +127,9 @@ class Channel:
         self._backlog = Backlog()
         self._sink: Sink = _NO_SINK
         self._senders = trio.lowlevel.ParkingLot()
-        self._urgent = True  # it has not sent much at once, and goes before those that have
+        self._urgent = True  # it has not sent much at once, and goes before channels that have
         self._end_told = self._closed_told = False
-        self._discard = False  # we have closed: nobody wants what still comes
+        self._discard = False  # we have closed: nobody wants the bytes that still come
 
     # ---- outwards
 
@@ -156,10 +156,10 @@ class Channel:
         return self.out_window > 0 and self.sender.can_send and not closed
 
     def send_from(self, fill: Callable[[list[memoryview]], int], limit: int) -> int:
-        """Send what `fill` puts into the buffers it is given, up to `limit` bytes.
+        """Send the bytes that `fill` puts into the buffers it is given, up to `limit` of them.
 
-        `fill` returns how many bytes it wrote, filling the buffers in order; 0 sends nothing.  What
-        it raises passes through, with nothing sent.  Only to be called while `sendable`.
+        `fill` returns how many bytes it wrote, filling the buffers in order; 0 sends nothing.  An
+        error of it passes through, with nothing sent.  Only to be called while `sendable`.
         """
         sender = self.sender
         window = self.out_window
@@ -251,7 +251,7 @@ class Channel:
         return data
 
     def _credit(self, taken: int) -> None:
-        """Open the peer's window by what was taken, when that is worth a message."""
+        """Open the peer's window by the bytes that were taken, when that is worth a message."""
         self._consumed += taken
         if self._consumed >= self._credit_step and not (self.close_sent or self.eof_received):
             credit = self._consumed + self._grow(self._consumed)
@@ -342,7 +342,7 @@ class Channel:
         self._tell_closed()
 
     def deliver(self) -> None:
-        """Pass on what the batch brought, at the end of the batch."""
+        """Pass on the bytes of the batch, at its end."""
         self._touched = False
         views, sink = self._views, self._sink
         if views:

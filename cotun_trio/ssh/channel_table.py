@@ -1,8 +1,8 @@
 """The channels of a connection: their numbers, their opening, and the messages about them.
 
-Numbers are ours to give (RFC 4254 section 5.1): a channel that we ask for has one from the
-beginning, one that the peer asks for when we confirm it.  A number is free again when CLOSE has
-gone both ways.
+Each end gives a channel a number of its own (RFC 4254 section 5.1).  Ours is given to a channel of
+ours when we ask for it, and to one of the peer when we confirm it.  A number is free again when
+CLOSE has gone both ways.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DATA_HEAD = struct.Struct(">BII")
 
 
 class ChannelTable:
-    """The channels that are open, and those that one of the two ends asks for.
+    """The open channels of a connection, and the channels that one of the two ends asks for.
 
     `handler` is given the opens of the peer, and `budget` their work.  `kind` is the channel type
     that we ask for; `limit` is the number of channels that there may be, those being opened
@@ -66,7 +66,7 @@ class ChannelTable:
         self._opens: dict[int, OutgoingOpen] = {}
         self._incoming = 0  # opens of the peer that are not answered yet
         self._next_number = 0
-        self._touched: list[Channel] = []  # those that the present turn brings something for
+        self._touched: list[Channel] = []  # channels that have to `deliver` at the end of the turn
         self._failure: CotunError | None = None
         self._no_channels = trio.lowlevel.ParkingLot()
 
@@ -251,7 +251,7 @@ class ChannelTable:
     # ---- all of them
 
     def deliver(self) -> None:
-        """Pass on what the turn has brought, at its end."""
+        """Have each channel pass on its bytes, at the end of a turn."""
         touched = self._touched
         if touched:
             self._touched = []

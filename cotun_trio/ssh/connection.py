@@ -1,8 +1,8 @@
 """The SSH connection: an engine, its channels and requests, and the carrier underneath.
 
 Nothing here has a task of its own.  The carrier calls `Connection.start_batch`, `receive` and
-`end_batch` for each of its reads, in one go; the bytes that come out of that are delivered before
-`end_batch` returns, and all that it makes us say goes out as one piece.  The half that sends is
+`end_batch` for each of its reads, in one go; the bytes of channels are delivered before
+`end_batch` returns, and all that they make us send goes out as one piece.  The half that sends is
 `cotun_trio.ssh.sender`.
 """
 
@@ -114,7 +114,7 @@ class Connection:
         self.sender.flush()
 
     def start_batch(self) -> None:
-        """Begin a turn: what it makes us say waits for `end_batch`."""
+        """Begin a turn: the messages that it makes us send wait for `end_batch`."""
         self._packetizer.start_batch()
         self.sender.cork()
 
@@ -138,11 +138,11 @@ class Connection:
             self.disconnect(messages.DISCONNECT_PROTOCOL_ERROR, str(error))
             raise
         except ConnectionLost:
-            self.end_batch()  # what came before the peer's DISCONNECT counts
+            self.end_batch()  # the messages before the peer's DISCONNECT count
             raise
 
     def end_batch(self) -> None:
-        """End a turn: deliver the bytes that it brought, and send what it makes us say."""
+        """End a turn: deliver the bytes that it brought, and send the messages collected."""
         try:
             self._table.deliver()
         finally:
@@ -150,7 +150,7 @@ class Connection:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a part of what was received has to wait for another turn.
+        """Whether a part of the bytes received has to wait for another turn.
 
         `receive` has to be given nothing until that is done.
         """
@@ -215,7 +215,7 @@ class Connection:
         self._check_alive()
 
     def answer_login(self, *, accepted: bool) -> None:
-        """Give the verdict on a login, and process what the client sent after it.
+        """Give the verdict on a login, and process the bytes that the client sent after it.
 
         Raises `AuthenticationFailed` where that was the last try, and as `receive` does.
         """

@@ -1,8 +1,9 @@
 """One end of an SSH transport, sans-I/O: a paramiko Transport that never starts its thread.
 
-Paramiko keeps what it is good at: algorithm negotiation, key exchange (ML-KEM hybrid and strict key
-exchange included), host keys and key derivation.  Its handlers for these are synchronous and do
-nothing but append to our `Packetizer.out`.  What would wait, block or read carelessly is replaced:
+Paramiko does the part that it is good at: algorithm negotiation, key exchange (ML-KEM hybrid and
+strict key exchange included), host keys and key derivation.  Its handlers for these are synchronous
+and do nothing but append to our `Packetizer.out`.  Parts that would wait, block or read carelessly
+are replaced:
 
 * the version line, since ours is not ``SSH-2.0-…``; KEXINIT goes out together with it, and the
   client's two login messages together as well: two round trips less than waiting each time;
@@ -13,12 +14,12 @@ nothing but append to our `Packetizer.out`.  What would wait, block or read care
 
 Bytes go in by `Engine.receive`; out of it come events, and the payloads of connection-protocol
 messages (types 80 to 127) as plain `memoryview`, once the login is done.  A login that the server
-side has to judge stops the engine: `LoginRequested` comes out, and nothing more is processed
+has to judge stops the engine: `LoginRequested` comes out, and nothing more is processed
 before `answer_login`.
 
-Whatever paramiko or cryptography raise about a peer's bytes becomes `ProtocolError` here, and
-nowhere else.  The attributes of paramiko's that this module relies on are named, one test each, in
-``tests/ssh/test_paramiko_seams.py``.
+Each error that paramiko or cryptography raise about a peer's bytes becomes `ProtocolError` here,
+and nowhere else.  The attributes of paramiko that this module relies on are named, one test each,
+in ``tests/ssh/test_paramiko_seams.py``.
 """
 
 from __future__ import annotations
@@ -53,8 +54,8 @@ if TYPE_CHECKING:
 MAX_VERSION_LINE = 255
 """Bytes, RFC 4253 section 4.2, the line's end included."""
 KEYS_ARE_FOR = 512 * 1024
-"""Bytes that one set of keys carries at least, if the peer means well: for each exchange of keys,
-we compute as long as for as many bytes of data."""
+"""Bytes that one set of keys carries at least, if the peer means well: an exchange of keys costs as
+much computation as so many bytes of data."""
 MAX_LOGIN_TRIES = 3
 """Wrong passwords before the connection is closed: OpenSSH's prompts give as many."""
 
@@ -84,7 +85,7 @@ class KeysAgreed:
 
 @attrs.frozen
 class LoginRequested:
-    """A client wants in; the engine waits for `Engine.answer_login`."""
+    """A client asks for a login; the engine waits for `Engine.answer_login`."""
 
     user: str
     password: str = attrs.field(repr=False)
@@ -97,14 +98,14 @@ class LoggedIn:
 
 @attrs.frozen
 class KeysRenewed:
-    """A later key exchange is done: what had to wait can be sent."""
+    """A later key exchange is done: messages that had to wait can be sent."""
 
 
 Event = KeysAgreed | LoginRequested | LoggedIn | KeysRenewed
 
 
 class _NoSocket:
-    """What paramiko wants of a socket when it is never going to use one."""
+    """Stands for the socket of a paramiko Transport that never uses it."""
 
     def settimeout(self, _seconds: float) -> None:
         """Nothing here ever waits."""
@@ -114,7 +115,7 @@ class _NoSocket:
 
 
 class _Transport(paramiko.Transport):  # type: ignore[misc]
-    """paramiko's state machine, offering only what we mean to speak."""
+    """paramiko's state machine, which offers only the algorithms that we speak."""
 
     _preferred_kex = (
         "mlkem768x25519-sha256",
@@ -142,7 +143,7 @@ class _Transport(paramiko.Transport):  # type: ignore[misc]
         return self._preferred_keys
 
     def _log(self, level: int, msg: object, *args: object) -> None:
-        """Say nothing: paramiko would log what a peer sent without escaping it."""
+        """Log nothing: paramiko would log bytes of the peer without escaping them."""
 
 
 class Engine:
@@ -164,14 +165,14 @@ class Engine:
         self.packetizer = packetizer_class(scratch, rekey_limit or RekeyLimit())
         self.peer_version = ""
         self.user = ""
-        """Who is logged in; on the client's side, as whom we are."""
+        """The user that is logged in; on the client's side, our own."""
         self.authenticated = False
         self.may_send = False
         """Whether the connection protocol may send: logged in, and no key exchange under way."""
         self._server = host_key is not None
         self._login_kinds = self._SERVER_LOGIN if self._server else self._CLIENT_LOGIN
         self._line = bytearray()  # the peer's version line while it is incomplete
-        self._exchanging = True  # a key exchange is under way, whoever began it
+        self._exchanging = True  # a key exchange is under way, begun by either end
         self._peer_began = False  # the peer's KEXINIT for it has come
         self._exchange_is_waste = False
         self._host_key = b""
@@ -356,7 +357,7 @@ class Engine:
     )
 
     def log_in(self, user: str, password: str) -> None:
-        """Ask the server for entry.  Only after `KeysAgreed`, and after a look at the host key."""
+        """Ask the server for a login.  Only after `KeysAgreed` and a check of the host key."""
         assert self._keys_agreed
         assert not self._login_sent
         self._login_sent = True
@@ -373,7 +374,7 @@ class Engine:
         )
 
     def answer_login(self, *, accepted: bool) -> None:
-        """Answer `LoginRequested`.  What came meanwhile is processed by the next `receive`.
+        """Answer `LoginRequested`.  Bytes that came meanwhile are processed by the next `receive`.
 
         Raises `AuthenticationFailed` where that was the last try.
         """
@@ -388,7 +389,7 @@ class Engine:
             raise AuthenticationFailed(f"{MAX_LOGIN_TRIES} wrong passwords")
 
     def _refuse_login(self) -> None:
-        """Say that it takes a password; this was none, or a wrong one."""
+        """Say that a password is needed; this was none, or a wrong one."""
         self.packetizer.send_payload(
             bytes((messages.USERAUTH_FAILURE,)) + messages.string(b"password") + b"\0"
         )

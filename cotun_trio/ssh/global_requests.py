@@ -1,4 +1,4 @@
-"""Global requests (RFC 4254 section 4): those of both ends, until they are answered.
+"""Global requests (RFC 4254 section 4) of both ends, until they are answered.
 
 Answers carry no number: each belongs to the oldest request that has none yet.
 """

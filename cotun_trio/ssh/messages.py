@@ -1,7 +1,7 @@
 """The messages of the SSH connection protocol (RFC 4254), written and read with exact lengths.
 
 paramiko's ``Message`` reads zeros where a message is too short; `Reader` raises.  Data travels as
-`memoryview`: what a message holds is valid as long as the packet that it came in.
+`memoryview`: the fields of a message are valid as long as the packet that it came in.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ SERVICE_ACCEPT = 6
 EXT_INFO = 7
 KEXINIT = 20
 NEWKEYS = 21
-KEX_INIT = 30
 KEX_REPLY = 31
 USERAUTH_REQUEST = 50
 USERAUTH_FAILURE = 51
@@ -112,7 +111,7 @@ def string(data: bytes) -> bytes:
 
 
 def about_channel(message_type: int, recipient: int) -> bytes:
-    """Return a message that says nothing but its channel: EOF, CLOSE, SUCCESS, FAILURE."""
+    """Return a message with its channel as the only field: EOF, CLOSE, SUCCESS, FAILURE."""
     return _TYPE_U32.pack(message_type, recipient)
 
 

@@ -58,7 +58,7 @@ class IncomingOpen:
     def read(cls, answers: Answers, payload: memoryview) -> IncomingOpen:
         """Read a CHANNEL_OPEN.  Raises `ProtocolError`."""
         if len(payload) > MAX_OPEN:
-            raise ProtocolError(f"a wish for a channel of over {MAX_OPEN} bytes")
+            raise ProtocolError(f"a CHANNEL_OPEN of over {MAX_OPEN} bytes")
         reader = Reader(payload)
         kind = bytes(reader.string())
         number, window, max_packet = reader.u32(), reader.u32(), reader.u32()
@@ -90,7 +90,7 @@ class OutgoingOpen:
 
     channel: Channel
     opened: Callable[[Channel], None] | None = None
-    """Called as soon as it is open: what is sent then goes out with no task being woken."""
+    """Called as soon as it is open: bytes that are sent then go out with no task being woken."""
     answered: trio.Event = attrs.field(factory=trio.Event)
     failure: CotunError | None = None
     """Why there is no channel."""

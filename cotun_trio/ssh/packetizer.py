@@ -1,15 +1,15 @@
 """SSH packets, sans-I/O: network bytes in and payloads out; payloads in and network bytes out.
 
 This takes the place of ``paramiko.packet.Packetizer``, under the names that a paramiko Transport
-calls, but touches no socket: what is to be sent collects in `Packetizer.out`.  Only AES-GCM is
+calls, but touches no socket: packets to be sent collect in `Packetizer.out`.  Only AES-GCM is
 spoken (RFC 5647, in the variant ``aes128-gcm@openssh.com``: the packet length is authenticated but
 not encrypted), because the engine negotiates nothing else.  Padding is zeros: under an AEAD cipher
-its content is invisible to anybody but the peer (RFC 4253 section 6 only recommends random bytes).
+its content is invisible to all but the peer (RFC 4253 section 6 only recommends random bytes).
 
 Channel data takes a way of its own that copies nothing: the caller reads into `data_slots`, and
 `seal_data` encrypts from there into the buffer that it returns.
 
-Packets are work, however little is in them: splitting stops where the budget of the turn is spent
+Packets are work, even empty ones: splitting stops where the budget of the turn is spent
 (`cotun_trio.budget`), and keeps the rest for the next call.
 """
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.scratch import Scratch
 
 MAX_PACKET_BEFORE_LOGIN = 35_000
-"""RFC 4253 section 6.1: what every implementation must take, and more than any login needs."""
+"""Bytes: every implementation must take as many (RFC 4253 section 6.1), and no login needs more."""
 TAG = 16
 """Bytes of an AES-GCM tag."""
 _COUNTER_MASK = 2**64 - 1
@@ -78,11 +78,11 @@ class Packetizer:
 
     def __init__(self, scratch: Scratch, rekey_limit: RekeyLimit) -> None:
         self.out = bytearray()
-        """Packets ready for the network.  Whoever sends them empties it."""
+        """Packets ready for the network.  The sender empties it."""
         self.budget = Budget()
-        """What a turn may do; `start_batch` begins one."""
+        """The work that a turn may do; `start_batch` begins a turn."""
         self.held = False
-        """While true nothing more is split: what arrives is kept for the next `packets`."""
+        """While true nothing more is split: bytes that arrive are kept for the next `packets`."""
         self.max_packet_in = MAX_PACKET_BEFORE_LOGIN
         self.sequence_in = 0
         """Of the packet that comes next."""
@@ -91,11 +91,11 @@ class Packetizer:
         self._inbound: _Direction | None = None
         self._outbound: _Direction | None = None
         self._carry = bytearray()  # the beginning of a packet whose end has not arrived
-        self._rest = _NOTHING  # what came behind the last packet of a turn, or of before `held`
+        self._rest = _NOTHING  # bytes behind the last packet of a turn, or behind that of `hold`
         self._plain_used = 0
         self._bytes = self._packets = 0  # carried by the present keys
 
-    # ---- what is received
+    # ---- in
 
     def start_batch(self) -> None:
         """Begin a turn, and forget the payloads handed out so far: their memory is used again."""
@@ -132,7 +132,7 @@ class Packetizer:
         return self._resume(data) if self._carry else self._split(data)
 
     def _resume(self, data: memoryview) -> Iterator[memoryview]:
-        """Go on behind what was carried."""
+        """Go on behind the bytes that were carried."""
         # Complete the carried packet alone, so that the bulk of `data` is not copied.
         while data and (missing := self._missing()) > 0:
             self._carry += data[:missing]
@@ -162,7 +162,7 @@ class Packetizer:
         return length
 
     def _split(self, data: memoryview, *, kept: bool = False) -> Iterator[memoryview]:
-        """Split `data`, which is ours already, and need not be copied, where it was `kept`."""
+        """Split `data`; where it was `kept`, it is ours already, and need not be copied."""
         budget = self.budget
         at, end = 0, len(data)
         while end - at >= 4 and not self.held and budget.left > 0:
@@ -204,7 +204,7 @@ class Packetizer:
         if at < end:
             self._carry += data[at:]
 
-    # ---- what is sent
+    # ---- out
 
     def send_payload(self, payload: bytes) -> None:
         """Append one packet with `payload` to `out`."""
@@ -276,7 +276,7 @@ class Packetizer:
         self._bytes += at
         return out[:at]
 
-    # ---- what paramiko's Transport calls
+    # ---- called by paramiko's Transport
 
     def send_message(self, message: Any) -> None:
         """Append a ``paramiko.Message``."""

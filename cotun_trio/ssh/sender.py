@@ -1,8 +1,9 @@
 """The sending half of a connection: it decides when a message may go out.
 
 Data is sent on the carrier by the task that produces it, after a wait until the carrier has no
-backlog.  Control messages (all others) may always be sent, because their number is bounded by what
-the peer sent.  In the middle of a turn they are collected, and go out as one piece at its end.
+backlog.  Control messages (all others) may always be sent, because their number is bounded by the
+messages of the peer.  In the middle of a turn they are collected, and go out as one piece at its
+end.
 
 While keys are exchanged, the connection protocol has to be silent (RFC 4253 section 7.1): data
 stays where it is, since `can_send` is false, and control messages are kept in order here.
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 MAX_HELD_BYTES = 1024 * 1024
 """Bytes of control messages that may wait for the end of a key exchange."""
 SMALL = 4096
-"""Bytes below which what is sent at once is a keystroke, a question, an answer; not bulk."""
+"""Bytes.  Less than this at once is a keystroke, a question, an answer; not bulk."""
 
 
 class Sender:
@@ -108,7 +109,7 @@ class Sender:
         self._corked = True
 
     def uncork(self) -> None:
-        """Send what is collected, and begin a key exchange where the present keys are used up."""
+        """Send the messages collected; begin a key exchange where the present keys are used up."""
         self._corked = False
         packetizer = self._packetizer
         if packetizer.need_rekey():
@@ -126,7 +127,7 @@ class Sender:
     # ---- called by the connection
 
     def on_keys_renewed(self) -> None:
-        """Send what waited for the end of a key exchange, and wake the senders of data."""
+        """Send the messages that waited for the end of a key exchange; wake the senders of data."""
         held, self._held, self._held_size = self._held, [], 0
         for payload in held:
             self._packetizer.send_payload(payload)

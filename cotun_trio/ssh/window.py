@@ -83,7 +83,7 @@ class Growth:
         return more
 
     def give_back(self) -> None:
-        """Leave what the window has grown by to others: the channel is closed.
+        """Leave the growth of this window to others: the channel is closed.
 
         Can be called again.
         """

@@ -39,7 +39,7 @@ MAX_MESSAGE_BEFORE_LOGIN = 512 * 1024
 MAX_MESSAGE = 1024 * 1024
 """The same after the login."""
 FRAMES = (MAX_MESSAGE,)
-"""Bytes of payload in the frames that we send, in turn: all of what is sent at once is one frame.
+"""Bytes of payload in the frames that we send, in turn: all bytes that are sent at once are one.
 Frames of 64 KiB cost a tenth of the throughput upwards, and a fifth downwards."""
 GO_FRAMES = (4096, 28_708)
 """The same for a Go peer: a full SSH packet in two frames, cut where its own buffer ends.  It
@@ -117,7 +117,7 @@ class FrameFilter:
         at, ping, close = self._split(data, sink)
         if at < len(data) and not self.closed:
             self.unfinished = self.budget.left <= 0
-            # What was kept before is ours already, and not copied again.
+            # Bytes that were kept before are ours already, and not copied again.
             self._kept = data[at:] if kept else memoryview(bytes(data[at:]))
         if not (ping or close):
             return b""
@@ -296,8 +296,8 @@ class Framer:
 
 
 def close_frame(code: int, reason: str, *, mask: bool) -> bytes:
-    """Return a close frame (RFC 6455 section 5.5.1); `reason` is cut to what fits."""
-    # Cut between two characters: what is not UTF-8 there would be an error of ours.
+    """Return a close frame (RFC 6455 section 5.5.1); `reason` is cut to fit."""
+    # Cut between two characters: a text that is not UTF-8 would be an error of ours.
     text = reason.encode()[: _LONGEST_CONTROL - 2].decode("utf-8", "ignore")
     payload = _U16.pack(code) + text.encode()
     head = bytes((_FIN | _CLOSE, len(payload) | (_MASKED if mask else 0)))

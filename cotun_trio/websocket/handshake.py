@@ -1,7 +1,7 @@
 """Becoming a WebSocket (RFC 6455 section 4), by trio-websocket's public functions.
 
-Its reader task is started in the session's nursery, through a guard: what it raises about a peer's
-bytes becomes the failure of the wire, like everything else that can go wrong there.
+Its reader task is started in the session's nursery, through a guard: its errors about bytes of
+the peer become the failure of the wire, like all other errors there.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ async def _handshake(wire: WireProtocol, shake: Callable[[], Awaitable[T]]) -> N
 
 
 class _Guard:
-    """Starts trio-websocket's reader in a nursery, and turns what it raises into a failure."""
+    """Starts trio-websocket's reader in a nursery, and makes a failure of its errors."""
 
     def __init__(self, nursery: trio.Nursery, wire: WireProtocol) -> None:
         self._nursery = nursery
@@ -128,7 +128,7 @@ class _Guard:
 
 
 def _first_fault(error: Exception) -> BaseException:
-    """Return what the peer did wrong.
+    """Return the error that the peer made.
 
     trio-websocket answers a bad response as if it were a request, and stumbles over that.
     """

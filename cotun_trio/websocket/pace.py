@@ -1,7 +1,7 @@
-"""How much may wait for the network: as much as it takes in a moment, and no more.
+"""How many bytes may wait for the network: as many as it takes in a moment, and no more.
 
-What has been given to the kernel cannot be overtaken.  On a fast link half a megabyte of it is gone
-in no time, and keeps the link busy; on one of 1 Mbit/s it would have everybody else wait for four
+Bytes that the kernel has been given cannot be overtaken.  On a fast link half a megabyte of them is
+gone in no time, and keeps the link busy; on one of 1 Mbit/s all other senders would wait for four
 seconds.  So senders of bulk take turns of a size that the link needs `DELAY` for, and as much may
 lie in the kernel unsent (``TCP_NOTSENT_LOWAT``, tcp(7)).
 

@@ -1,10 +1,14 @@
 """When a wire may process what its peer sends, and how much of it.
 
 A turn has a budget (`cotun_trio.budget`).  A peer that has logged in and means well never notices:
-its turns come as its bytes do.  All others come one after the other, by the slow lane: peers that
-have not logged in, of which there can be many and each key exchange takes a millisecond; what a
-turn has left over; and sessions that are busier than their allowance.  A session that wastes our
-time rests as well, until it has an allowance again.
+its turns come as its bytes do.  All other turns come one after the other, by the slow lane:
+
+* those of peers that have not logged in: there can be many, and each key exchange takes a
+  millisecond;
+* those for the rest of an earlier turn;
+* those of sessions that are busier than their allowance.
+
+A session that wastes our time rests as well, until it has an allowance again.
 """
 
 from __future__ import annotations
@@ -48,13 +52,13 @@ _resting: trio.lowlevel.RunVar[Resting] = trio.lowlevel.RunVar("resting")
 
 
 def resting() -> Resting:
-    """Return those of this Trio run."""
+    """Return the resting sessions of this Trio run."""
     try:
         return _resting.get()
     except LookupError:
-        those = Resting()
-        _resting.set(those)
-        return those
+        sessions = Resting()
+        _resting.set(sessions)
+        return sessions
 
 
 class Turns:
@@ -66,7 +70,7 @@ class Turns:
         self.read_size = SMALL_READ
         """Bytes to ask of the network."""
         self.budget = budget
-        """What a turn may do."""
+        """The work that a turn may do."""
         self.late = True
         """Whether others come first: the peer has not logged in, is too busy, or has just wasted a
         turn."""
@@ -127,6 +131,6 @@ class Turns:
             others.rest(now + rest)
 
     def read(self, size: int, most: int) -> None:
-        """Note that the network gave `size` bytes: if all that was asked for, ask for more."""
+        """Note that the network gave `size` bytes: if as many as were asked for, ask for more."""
         if size >= self.read_size < most and self._busy is not None:
             self.read_size = min(2 * self.read_size, most)

@@ -120,7 +120,7 @@ class Wire(trio.abc.Stream):
         self._turns.logged_in()
         self.carrier.trust_peer(is_go=is_go)
 
-    # ---- what trio-websocket calls
+    # ---- called by trio-websocket
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:  # noqa: ARG002
         """Read on, and return the bytes for trio-websocket: the handshake and control frames.
@@ -323,7 +323,7 @@ class Wire(trio.abc.Stream):
             self.carrier.send_at_once(close_frame(code, reason, mask=self._client))
 
     async def part(self) -> None:
-        """Send what is left and a close frame, and wait for the peer to close its end.
+        """Send the rest and a close frame, and wait for the peer to close its end.
 
         A socket that is closed with bytes unread is reset, and the bytes that the peer has not got
         by then are lost: the ones that still come are read and dropped.  Only for when `run_writer`

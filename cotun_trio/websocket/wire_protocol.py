@@ -85,7 +85,7 @@ class WireProtocol(Protocol):
         """Whether its descriptor is one of the last (`cotun_trio.net.descriptors`)."""
 
     def attach(self, receiver: Receiver) -> None:
-        """Give what came behind the handshake, and all that is still to come, to `receiver`."""
+        """Give the frames behind the handshake, and all that are still to come, to `receiver`."""
 
     def trust_peer(self, *, is_go: bool) -> None:
         """Take larger messages: the peer has logged in."""
@@ -109,7 +109,7 @@ class WireProtocol(Protocol):
         """End the wire because of `error`."""
 
     async def part(self) -> None:
-        """Send what is left, and wait for the peer to close its end."""
+        """Send the rest, and wait for the peer to close its end."""
 
     def close(self) -> None:
-        """Free it."""
+        """Close the socket.  Can be called again."""

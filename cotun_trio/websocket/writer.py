@@ -151,7 +151,7 @@ class Writer:
             self._busy_since = (trio.current_time(), self._sent())
             self._work.unpark()
         if len(self._backlog) > self._max_backlog:
-            self._failed(ProtocolError("the peer does not read what it asks for"))
+            self._failed(ProtocolError("the peer does not read the answers to its messages"))
 
     async def run(self) -> None:
         """Write the backlog whenever there is one.  Returns when the wire has ended."""
@@ -200,7 +200,7 @@ class Writer:
                 self._sock.send(frame if self._tls is None else self._tls.encrypt(frame))
 
     def end(self) -> None:
-        """Drop the backlog, and wake all who wait: the wire has ended.  Can be called again."""
+        """Drop the backlog, and wake all tasks that wait.  Can be called again."""
         self._ended = True
         self._backlog.clear()
         self.busy = False
@@ -224,7 +224,7 @@ class Writer:
         return self.bytes_out - unsent[0]
 
     def _set_turn(self) -> None:
-        """Have the kernel keep no more than a turn of what is not sent yet."""
+        """Have the kernel keep no more than a turn of unsent bytes."""
         if _NOTSENT_LOWAT is not None and self._sock.family in (socket.AF_INET, socket.AF_INET6):
             with contextlib.suppress(OSError):  # it is closed
                 self._sock.setsockopt(socket.IPPROTO_TCP, _NOTSENT_LOWAT, self._pace.turn)
