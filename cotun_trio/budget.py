@@ -51,8 +51,8 @@ BURST = 4 * TURN
 class Budget:
     """The work of one connection: in the present turn, and in all.
 
-    Each frame and each packet counts its own work down from `left`, in place: a call for each would
-    cost as much as some of them.
+    The code that processes frames, packets and datagrams counts their work here in place: a call
+    for each would cost as much as some of them.
     """
 
     __slots__ = ("before", "busy", "left", "turn", "wasted")

@@ -45,6 +45,30 @@ def test_work_of_each_kind_counts_in_the_turn_and_for_its_allowance() -> None:
     assert (budget.busy, budget.wasted) == (10, 20)  # until somebody takes them
 
 
+def test_a_packet_with_a_few_bytes_is_busy_and_one_with_none_is_waste() -> None:
+    budget = Budget()
+    for size in (1, 15, 0):
+        budget.note_tiny(size)
+    assert (budget.left, budget.busy, budget.wasted) == (TURN, 2 * PACKET, PACKET)
+
+
+def test_what_is_taken_is_counted_from_zero_again() -> None:
+    budget = Budget()
+    budget.be_busy(10)
+    budget.note_waste(20)
+    assert budget.take() == (10, 20)
+    assert budget.take() == (0, 0)
+
+
+def test_turns_are_numbered() -> None:
+    budget = Budget()
+    numbers = [budget.turn]
+    for _ in range(2):
+        budget.begin()
+        numbers.append(budget.turn)
+    assert numbers == [0, 1, 2]
+
+
 def test_a_login_fits_the_budget_of_a_stranger_several_times_over() -> None:
     # Version, KEXINIT, public value, NEWKEYS, service and two tries; a dozen frames.
     login = 2 * KEY_EXCHANGE + 3 * REQUEST + 7 * PACKET + 12 * FRAME

@@ -96,7 +96,7 @@ class Relay:
     # ---- outwards: from the socket to the channel
 
     async def _move_outwards(self) -> None:
-        """Send until the socket's end of file, or until nobody takes it.
+        """Send until the socket's end of file, or until the channel takes no more.
 
         Raises `OSError`, `trio.BrokenResourceError` or `trio.ClosedResourceError`.
         """
@@ -171,7 +171,7 @@ class Relay:
         self._inward_ended.set()
 
     def closed(self) -> None:
-        """Stop reading the socket: nobody takes it.  A backlog is still written."""
+        """Stop reading the socket: the channel takes no more.  A backlog is still written."""
         self._stop()
         if self.channel.lost:
             self._break()

@@ -1,6 +1,6 @@
 """How much a relay sends before other tasks have their turn.
 
-A relay begins with turns of one packet: most of what is carried is short.  A turn that was filled
+A relay begins with turns of one packet: most connections carry little.  A turn that was filled
 has more behind it, and the next one is longer.  Bulk goes out in long turns, since each has its
 price, but in short ones beside a channel of the same connection that sends little at a time: the
 peer may be waiting there for an answer.
@@ -11,9 +11,9 @@ from __future__ import annotations
 from cotun_trio.ssh.scratch import MAX_PACKET, SLOTS
 
 LONG_TURN = SLOTS * MAX_PACKET
-"""Bytes of a turn beside which nobody sends little at a time."""
+"""Bytes of a turn where no other channel sends little at a time."""
 SHORT_TURN = 64 * 1024
-"""The same beside channels on which somebody may wait for an answer."""
+"""The same beside channels on which a peer may wait for an answer."""
 CALM = 8
 """Filled turns with no small send between them, after which they are long."""
 

@@ -217,7 +217,7 @@ class Channel:
     # ---- inwards
 
     def attach(self, sink: Sink) -> None:
-        """Give all that nobody has taken yet, and all that is still to come, to `sink`.
+        """Give the bytes of the backlog, and all that are still to come, to `sink`.
 
         It takes the place of an earlier one: that of a handshake, whose work is done.
         """
@@ -288,7 +288,7 @@ class Channel:
     def on_data(self, view: memoryview) -> bool:
         """Take data of this batch; it is passed on by `deliver`.
 
-        Return whether `deliver` has to be called, and nobody knows that yet.
+        Return whether it is the first of this batch: `deliver` has to be called then.
         """
         if self.eof_received:
             raise ProtocolError("channel data after EOF")
@@ -301,7 +301,7 @@ class Channel:
         return first
 
     def on_extended_data(self, size: int) -> None:
-        """Pass over data of a second stream, which nobody here has a use for."""
+        """Pass over data of a second stream, which has no use here."""
         self.window -= size
         if self.eof_received or self.window < 0:
             raise ProtocolError("channel data beyond the window")

@@ -189,7 +189,7 @@ class Engine:
             transport.server_mode = True
             transport.add_server_key(host_key)
         self._transport = transport
-        self.packetizer.out += version.encode("ascii") + b"\r\n"
+        self.packetizer.out.extend(version.encode("ascii") + b"\r\n")
         transport._send_kex_init()
 
     # ---- bytes in, events out

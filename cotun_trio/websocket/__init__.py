@@ -7,8 +7,8 @@ connection while it is still in the read buffer, and returns only the control fr
 trio-websocket, by way of its public ``wrap_client_stream`` and ``wrap_server_stream``.
 
 * `frames`: RFC 6455's data frames, sans-I/O.
-* `pace`: how much may wait for the network.
-* `turns`: when a wire may process what its peer sends, and how much of it.
+* `pace`: how many bytes may wait for the network.
+* `turns`: when a wire may process the bytes of its peer, and how many of them.
 * `wire_protocol`: the protocols of a wire and of its neighbours.
 * `writer`: the sending half of a wire, and its backlog.
 * `wire`: the socket, its reading half, and the dispatch of the bytes that come.

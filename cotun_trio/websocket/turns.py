@@ -1,4 +1,4 @@
-"""When a wire may process what its peer sends, and how much of it.
+"""When a wire may process the bytes of its peer, and how many of them.
 
 A turn has a budget (`cotun_trio.budget`).  A peer that has logged in and means well never notices:
 its turns come as its bytes do.  All other turns come one after the other, by the slow lane:
