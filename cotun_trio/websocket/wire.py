@@ -187,8 +187,9 @@ class Wire(trio.abc.Stream):
         except CotunError as error:
             self.fail(error)
             raise trio.BrokenResourceError from error
-        self._unfinished = (tls is not None and tls.unfinished) or (
-            receiver.budget.left <= 0 and (receiver.unfinished or self.frames.unfinished)
+        # Whatever of them is left over: nothing else may come that would have us look at it.
+        self._unfinished = (
+            receiver.unfinished or self.frames.unfinished or (tls is not None and tls.unfinished)
         )
         self._turns.done(unfinished=self._unfinished)
         return control or None

@@ -15,6 +15,7 @@ import trio
 from cotun_trio.budget import OPEN, PACKET, REQUEST, TURN
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.messages import channel_open, global_request, string, window_adjust
+from cotun_trio.websocket.frames import Framer
 from tests.support.peer import MAX_PACKET, WINDOW, peer_of, scripted_server
 from tests.support.ssh import channel_data, host_key
 from tests.support.steps import counted_steps
@@ -122,3 +123,23 @@ async def test_a_step_has_no_more_of_them_than_a_turn(victim: Any, kind: str) ->
         assert steps.most <= TURN // units + 1
         assert others >= 3
         assert session.failure is None
+
+
+@pytest.mark.slow
+async def test_a_burst_is_processed_to_its_end_when_nothing_comes_behind_it() -> None:
+    # Frames and packets each keep a rest of their own: with some sizes both do, with others one.
+    ignore, ping = b"\2" + string(b""), global_request(b"ping", b"", want_reply=True)
+    async with running_server() as server, peer_of(server.addresses[0], "open") as peer:
+        for count in range(1, 4 * TURN // PACKET, 7):
+            for in_a_frame in (1, 3, 50, count):
+                burst = [*[ignore] * count, ping]
+                sent = bytearray()
+                for start in range(0, len(burst), in_a_frame):
+                    for payload in burst[start : start + in_a_frame]:
+                        peer.engine.packetizer.send_payload(payload)
+                    out = peer.engine.packetizer.out
+                    sent += b"".join(Framer(mask=True).frames(out))
+                    out.clear()
+                with trio.fail_after(10):
+                    await peer.send_raw(bytes(sent))
+                    assert (await peer.receive())[0] == messages.REQUEST_SUCCESS
