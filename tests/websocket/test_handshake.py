@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from cotun_trio._version import __version__
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, UpgradeRefused
 from cotun_trio.websocket import handshake
 from tests.support.frames import BINARY, CLOSE, KEY, PING, PONG, frame, read_by_wsproto
@@ -142,6 +143,29 @@ async def test_the_request_is_what_the_go_servers_want() -> None:
     assert b"sec-websocket-extensions" not in names  # nothing would inflate within bounds
     (key,) = (header[19:] for header in headers if header.startswith(b"Sec-WebSocket-Key: "))
     assert len(base64.b64decode(key, validate=True)) == 16
+
+
+@pytest.mark.parametrize(
+    ("headers", "sent"),
+    [
+        ([], [f"User-Agent: cotun-trio/{__version__}"]),
+        ([("X-Word", "x")], [f"User-Agent: cotun-trio/{__version__}"]),
+        ([("User-Agent", "Mozilla/5.0")], ["User-Agent: Mozilla/5.0"]),
+        ([("user-agent", "x")], ["user-agent: x"]),
+    ],
+)
+async def test_the_request_names_its_user_agent_which_a_header_overrides(
+    headers: list[tuple[str, str]], sent: list[str]
+) -> None:
+    requests: list[str] = []
+
+    async def serve(sock: socket.socket) -> None:
+        requests.append((await receive_until(sock, b"\r\n\r\n")).decode())
+        sock.close()
+
+    await connect_to(serve, headers=headers)
+    lines = requests[0].split("\r\n")
+    assert [line for line in lines if line.lower().startswith("user-agent:")] == sent
 
 
 async def test_every_request_has_a_key_of_its_own() -> None:
