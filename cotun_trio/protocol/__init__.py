@@ -54,8 +54,8 @@ takes 512 KiB.
 of up to 255 bytes and with no line before them.  *Ours* end in a comment, ``" cotun-trio"`` (RFC
 4253 section 4.2): by it, two of us know each other, and use what is marked *ours*.  We offer:
 
-* key exchange: ``mlkem768x25519-sha256``, ``curve25519-sha256``, ``ecdh-sha2-nistp256``, with
-  strict key exchange;
+* key exchange: ``mlkem768x25519-sha256``, ``curve25519-sha256`` and the same as
+  ``curve25519-sha256@libssh.org``, with strict key exchange;
 * ciphers: ``aes128-gcm@openssh.com``, ``aes256-gcm@openssh.com``;
 * host keys: ECDSA (P-256 where the server makes one), Ed25519, RSA with SHA-2.
 
