@@ -33,7 +33,13 @@ from cotun_trio.errors import (
 )
 from cotun_trio.net.descriptors import is_reserved
 from cotun_trio.net.tls import MAX_LEFT
-from cotun_trio.websocket.frames import POLICY_VIOLATION, FrameError, FrameFilter, close_frame
+from cotun_trio.websocket.frames import (
+    BAD_GATEWAY,
+    POLICY_VIOLATION,
+    FrameError,
+    FrameFilter,
+    close_frame,
+)
 from cotun_trio.websocket.turns import Turns
 from cotun_trio.websocket.writer import Writer
 
@@ -191,6 +197,9 @@ class Wire(trio.abc.Stream):
             receiver.budget.left <= 0 and (receiver.unfinished or self.frames.unfinished)
         )
         self._turns.done(unfinished=self._unfinished)
+        if control and self.frames.close_code == BAD_GATEWAY:
+            self.say_goodbye(BAD_GATEWAY)  # wsproto takes it for an error
+            return None
         return control or None
 
     async def _receive_head(self) -> bytes:

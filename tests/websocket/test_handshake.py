@@ -13,7 +13,8 @@ import trio.testing
 from cotun_trio._version import __version__
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, UpgradeRefused
 from cotun_trio.websocket import handshake
-from tests.support.frames import BINARY, CLOSE, KEY, PING, PONG, frame, read_by_wsproto
+from cotun_trio.websocket.frames import FrameError
+from tests.support.frames import BINARY, CLOSE, KEY, PING, PONG, frame, read_by_wsproto, xor
 from tests.support.sockets import (
     receive,
     receive_rest,
@@ -450,13 +451,60 @@ async def test_a_close_frame_is_answered_by_one_and_ends_the_wire(client: bool) 
         assert isinstance(wire.failure, ConnectionLost)
 
 
+def close_code_in(answer: bytes) -> int:
+    """Return the code of the close frame that is the last of some control frames."""
+    while answer[0] != 0x88:
+        size = 2 + (answer[1] & 0x7F) + (4 if answer[1] & 0x80 else 0)
+        answer = answer[size:]
+    payload = xor(answer[6:], answer[2:6]) if answer[1] & 0x80 else answer[2:]
+    return int.from_bytes(payload[:2], "big")
+
+
 @both_roles
-@pytest.mark.parametrize("payload", [b"\x03", b"\x03\xe8\xff", b"\x00\x01", b"\x03\xed"])
-async def test_a_close_frame_that_is_wrong_ends_the_wire_too(client: bool, payload: bytes) -> None:
+@pytest.mark.parametrize("code", [*range(1000, 1004), *range(1007, 1015), 3000, 4000, 4999])
+async def test_every_valid_close_code_is_answered_by_itself(client: bool, code: int) -> None:
+    key = key_for(client=client)
+    async with established(client=client) as (wire, peer):
+        payload = code.to_bytes(2, "big") + "adiós".encode()
+        await send_all(peer, frame(PING, b"?", key=key) + frame(CLOSE, payload, key=key))
+        await wire.ended.wait()
+        assert isinstance(wire.failure, ConnectionLost)
+        assert close_code_in(await receive(peer)) == code
+
+
+@both_roles
+async def test_a_close_frame_without_a_code_is_answered(client: bool) -> None:
+    async with established(client=client) as (wire, peer):
+        await send_all(peer, frame(CLOSE, key=key_for(client=client)))
+        await wire.ended.wait()
+        assert isinstance(wire.failure, ConnectionLost)
+        assert (await receive(peer))[0] == 0x88
+
+
+@both_roles
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"\x03", 1002),
+        *[
+            (wrong.to_bytes(2, "big") + b"why", 1002)
+            for wrong in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)
+        ],
+        (b"\x03\xe8\xff", 1007),
+        (b"\x03\xe8\xe2\x82", 1007),
+        (b"\x03\xe8\xed\xa0\x80", 1007),
+        (b"\x03\xf6\xff", 1007),
+    ],
+)
+async def test_a_close_frame_that_is_wrong_is_answered_by_what_is_wrong(
+    client: bool, payload: bytes, code: int
+) -> None:
     async with established(client=client) as (wire, peer):
         await send_all(peer, frame(CLOSE, payload, key=key_for(client=client)))
         await wire.ended.wait()
-        assert wire.failure is not None
+        assert isinstance(wire.failure, FrameError)
+        (event,) = read_by_wsproto(await receive(peer), from_client=client)
+        assert event.code == code  # type: ignore[attr-defined]
 
 
 @both_roles
