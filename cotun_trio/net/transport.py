@@ -6,6 +6,7 @@ For connections before they become a WebSocket, and for others: simple, and not 
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,13 @@ class Transport:
         """Bytes that were received before, and are the first to be returned."""
         self.read_size = SMALL_READ
         """Bytes to ask of the network."""
+
+    def start_tls(self, tls: AnyTls) -> None:
+        """Speak TLS from the first byte on that is `unread`."""
+        data, self.unread = self.unread, b""
+        self.tls = tls
+        if data:
+            tls.feed(data)
 
     async def shake_hands(self) -> None:
         """Do the TLS handshake, if there is one.
@@ -90,9 +98,13 @@ class Transport:
             else:
                 tls.feed_eof()
 
-    async def send_all(self, data: bytes) -> None:
-        """Send all of `data`.  Raises `ConnectionLost`."""
-        await self._write(data if self.tls is None else self.tls.encrypt(data))
+    async def send_all(self, data: bytes, *, idle: float = math.inf) -> None:
+        """Send all of `data`.
+
+        Raises `ConnectionLost`, and `trio.TooSlowError` where the peer takes nothing of it for
+        `idle` seconds.
+        """
+        await self._write(data if self.tls is None else self.tls.encrypt(data), idle)
 
     async def send_eof(self) -> None:
         """Say that there is no more.  Raises `ConnectionLost`."""
@@ -113,11 +125,12 @@ class Transport:
             except OSError as error:
                 raise ConnectionLost(f"connection lost: {error.strerror}") from None
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes, idle: float = math.inf) -> None:
         left = memoryview(data)
         while left:
             try:
-                await wait_writable(self.sock)
+                with trio.fail_after(idle):
+                    await wait_writable(self.sock)
                 left = left[self.sock.send(left) :]
             except BlockingIOError:
                 continue
