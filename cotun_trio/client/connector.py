@@ -70,6 +70,7 @@ class Connector:
         self._waiting = trio.CancelScope()
         self._dialled = 0.0  # when the latest attempt began
         self._patience = 0.0  # seconds from the news of a network to the next attempt
+        self._not_before = 0.0  # when a server that wanted a pause may be asked again
 
     def retry_now(self) -> None:
         """Cut the present wait for the next attempt short."""
@@ -101,7 +102,11 @@ class Connector:
             failed += 1
             reached = not all(isinstance(failure, DialFailed) for failure in failures)
             seconds = backoff.draw(trio.current_time(), dialled=self._dialled, reached=reached)
-            await self._wait(seconds, failures[-1])
+            # The server that wants a pause has it, also where others were asked in the round.
+            least = max(failure.retry_after or 0.0 for failure in failures)
+            if least:  # not all of its clients at once
+                seconds = max(seconds, least + random.uniform(0, FIRST_INTERVAL))
+            await self._wait(seconds, least, failures[-1])
 
     async def _try_all(
         self, nursery: trio.Nursery, routes: Sequence[Route], failed: int
@@ -138,19 +143,20 @@ class Connector:
 
     # ---- between two rounds
 
-    async def _wait(self, seconds: float, failure: CotunError) -> None:
+    async def _wait(self, seconds: float, least: float, failure: CotunError) -> None:
         self._owner.retrying(seconds, failure)
         self._retry = trio.Event()
         # One interface makes for many pieces of news: they share one draw, or the crowd behind it
         # would have the least of many.
         self._patience = random.uniform(0, FIRST_INTERVAL)
+        self._not_before = trio.current_time() + least
         self._waiting = trio.move_on_after(seconds)
         with self._waiting:
             await self._retry.wait()
 
     def _network_came_back(self) -> None:
         """Cut a long wait short, but not so that all clients of a network come at once."""
-        soon = trio.current_time() + self._patience
+        soon = max(trio.current_time() + self._patience, self._not_before)
         self._waiting.deadline = min(self._waiting.deadline, soon)
 
     # ---- one server

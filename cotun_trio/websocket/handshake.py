@@ -16,6 +16,7 @@ import wsproto.utilities
 from cotun_trio._version import __version__
 from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
+from cotun_trio.websocket.answer import AnswerStream
 from cotun_trio.websocket.trace import TracedStream
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ async def connect(
         wire,
         lambda: trio_websocket.wrap_client_stream(
             _Guard(nursery, wire),  # type: ignore[arg-type]
-            _stream(wire, log),  # type: ignore[arg-type]
+            AnswerStream(_stream(wire, log)),  # type: ignore[arg-type]
             host,
             path,
             subprotocols=[protocol],

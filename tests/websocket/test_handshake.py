@@ -202,6 +202,28 @@ async def test_a_101_with_our_protocol_or_with_none_is_taken(response: bytes) ->
     assert await connect_to(answering(response)) is None
 
 
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Connection: Upgrade\r\nConnection: keep-alive",
+        b"Connection: keep-alive\r\nConnection: Upgrade",
+        b"Connection: close\r\nX: y\r\nconnection: x, upgrade\r\nConnection:",
+        b"Connection: Upgrade\r\nUpgrade: websocket",
+    ],
+)
+async def test_a_header_of_the_101_may_come_in_several_lines(lines: bytes, step: int) -> None:
+    response = ACCEPTED.replace(b"Connection: Upgrade", lines)
+
+    async def serve(sock: socket.socket) -> None:
+        whole = response % accept_value(await receive_until(sock, b"\r\n\r\n"))
+        for at in range(0, len(whole), step):
+            await send_all(sock, whole[at : at + step])
+            await trio.lowlevel.checkpoint()
+
+    assert await connect_to(serve) is None
+
+
 @pytest.mark.parametrize(
     "response",
     [
@@ -257,6 +279,38 @@ async def test_a_refusal_is_one_however_its_body_ends(rest: bytes, then_close: b
     error = await connect_to(answering(response, then_close=then_close))
     assert isinstance(error, UpgradeRefused)
     assert error.status == 404
+
+
+@pytest.mark.parametrize(
+    ("response", "text", "wait"),
+    [
+        (b"302 Found\r\nLocation: https://b.example/login", "https://b.example/login", None),
+        (b'401 No\r\nWWW-Authenticate: Basic realm="x"', "(Basic)", None),
+        (b"429 Slowly\r\nRetry-After: 30", "try again after 30s", 30.0),
+        (b"503 Busy\r\nRetry-After: 5", "try again after 5s", 5.0),
+        (b"200 OK\r\nContent-Type: text/html", "a web page", None),
+    ],
+)
+async def test_a_refusal_says_what_to_do(response: bytes, text: str, wait: float | None) -> None:
+    error = await connect_to(answering(b"HTTP/1.1 " + response + b"\r\n\r\n"))
+    assert isinstance(error, UpgradeRefused)
+    assert "where a WebSocket upgrade was expected: " in str(error)
+    assert text in str(error)
+    assert error.retry_after == wait
+
+
+@pytest.mark.parametrize(
+    ("first", "text"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "the server speaks SSH (SSH-2.0-OpenSSH_9.6)"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "the server speaks TLS: write https://"),
+        (b"220 mail ESMTP\r\n", "begins with '220 mail ESMTP'"),
+    ],
+)
+async def test_a_server_of_another_kind_is_named_at_once(first: bytes, text: str) -> None:
+    error = await connect_to(answering(first))  # which then waits for us
+    assert isinstance(error, ProtocolError)
+    assert text in str(error)
 
 
 @pytest.mark.parametrize(
