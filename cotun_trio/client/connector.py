@@ -70,10 +70,12 @@ class Connector:
         self._waiting = trio.CancelScope()
         self._dialled = 0.0  # when the latest attempt began
         self._patience = 0.0  # seconds from the news of a network to the next attempt
-        self._not_before = 0.0  # when a server that wanted a pause may be asked again
+        self._not_before = 0.0  # when one of the servers may be asked again
+        self._paused: dict[Route, tuple[float, CotunError]] = {}  # until when, and what they said
 
     def retry_now(self) -> None:
-        """Cut the present wait for the next attempt short."""
+        """Cut the present wait for the next attempt short, whatever the servers have said."""
+        self._paused.clear()
         self._retry.set()
 
     async def run(self, sessions: trio.Nursery) -> CotunError:
@@ -102,9 +104,8 @@ class Connector:
             failed += 1
             reached = not all(isinstance(failure, DialFailed) for failure in failures)
             seconds = backoff.draw(trio.current_time(), dialled=self._dialled, reached=reached)
-            # The server that wants a pause has it, also where others were asked in the round.
-            least = max(failure.retry_after or 0.0 for failure in failures)
-            if least:  # not all of its clients at once
+            least = self._pause()
+            if least:  # but not all of its clients at once
                 seconds = max(seconds, least + random.uniform(0, FIRST_INTERVAL))
             await self._wait(seconds, least, failures[-1])
 
@@ -118,11 +119,24 @@ class Connector:
         failures: list[CotunError] = []
         session = None
         for route in routes:
-            session, failure = await self._try(nursery, route, failed)
-            if session is not None and session.was_open:
-                return session, [failure]
+            until, failure = self._paused.pop(route, (0.0, None))
+            if failure is None or until <= trio.current_time():
+                session, failure = await self._try(nursery, route, failed)
+                if session is not None and session.was_open:
+                    return session, [failure]
+                until = trio.current_time() + (failure.retry_after or 0.0)
+            if failure.retry_after is not None:
+                self._paused[route] = until, failure
             failures.append(failure)
         return session, failures
+
+    def _pause(self) -> float:
+        """Return for how many seconds none of the servers wants another attempt."""
+        routes = self._settings.routes
+        if not all(route in self._paused for route in routes):
+            return 0.0
+        first = min(self._paused[route][0] for route in routes)
+        return max(0.0, first - trio.current_time())
 
     def _order(self, session: ClientSession | None) -> Sequence[Route]:
         """Return the routes in the order for the next round, after this session, if any."""

@@ -57,8 +57,9 @@ MAX_UPLOAD_DRAINED = 64 * 1024 * 1024
 class HeadError(ProtocolError):
     """A request that gets no other answer than an error, which has this `status`.
 
-    `retry_after` is in seconds, `text` for the people in front of the client.  A `quiet` one is in
-    the log with --verbose only.
+    `retry_after` is in seconds, `text` for the people in front of the client.  Of what the client
+    still sends, `drained` bytes are read and dropped.  A `quiet` one is in the log with --verbose
+    only.
     """
 
     retry_after: int | None = None
@@ -71,12 +72,14 @@ class HeadError(ProtocolError):
         layer: str = "HTTP",
         retry_after: int | None = None,
         text: str = "",
+        drained: int = MAX_DRAINED,
         quiet: bool = False,
     ) -> None:
         super().__init__(f"{layer}: {reason}")
         self.status = status
         self.retry_after = retry_after
         self.text = text
+        self.drained = drained
         self.level = logging.DEBUG if quiet else logging.INFO
 
 
@@ -158,9 +161,8 @@ class Front:
         if not isinstance(event, h11.Request):
             raise ConnectionLost("the client closed the connection without a request")
         early = bytes(parser.trailing_data[0])
-        if (
-            received + self._line.grown - len(early) > self._max_head
-        ):  # h11 looks at incomplete heads only
+        size = received + self._line.grown - len(early)
+        if size > self._max_head:  # h11 looks at incomplete heads only
             raise self._too_large()
         return _request(event, early)
 
@@ -359,16 +361,16 @@ async def respond_error(
     *,
     retry_after: int | None = None,
     text: str = "",
-    most: int = MAX_DRAINED,
+    drained: int = MAX_DRAINED,
 ) -> None:
     """Answer a request that cannot be taken.
 
-    `retry_after` is in seconds (RFC 9110 section 10.2.3), `text` in place of the status's name.  Of
-    what the client still sends, `most` bytes are read and dropped.
+    `retry_after` is in seconds (RFC 9110 section 10.2.3), `text` in place of the status's name; see
+    `HeadError` for `drained`.
     """
     more = "" if retry_after is None else f"Retry-After: {retry_after}\r\n"
     body = (text or status.phrase).encode() + b"\n"
-    await _send_response(transport, status, body, with_body=True, more=more, most=most)
+    await _send_response(transport, status, body, with_body=True, more=more, drained=drained)
 
 
 async def _send_response(
@@ -378,7 +380,7 @@ async def _send_response(
     *,
     with_body: bool,
     more: str = "",
-    most: int = MAX_DRAINED,
+    drained: int = MAX_DRAINED,
 ) -> None:
     """Send a whole response, with `more` header lines, and end the connection in order.
 
@@ -393,7 +395,7 @@ async def _send_response(
     )
     with trio.move_on_after(HEAD_TIMEOUT), contextlib.suppress(ConnectionLost):
         await transport.send_all(head.encode("ascii") + (body if with_body else b""))
-        await _end(transport, most)
+        await _end(transport, drained)
 
 
 async def _end(transport: Transport, most: int) -> None:

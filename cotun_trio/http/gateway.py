@@ -25,7 +25,7 @@ import trio
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, Shortage
 from cotun_trio.escape import escape
 from cotun_trio.http import forwarding
-from cotun_trio.http.front import HeadError
+from cotun_trio.http.front import MAX_UPLOAD_DRAINED, HeadError
 from cotun_trio.net.dial import dial_tcp
 from cotun_trio.net.names import share_of
 from cotun_trio.net.sockets import close
@@ -142,7 +142,7 @@ class Gateway:
             switched = await self._exchange(request, failures)
         except BackEndFailed as error:
             self.close()
-            failures.insert(0, HeadError(error.status, str(error)))
+            failures.insert(0, HeadError(error.status, str(error), drained=MAX_UPLOAD_DRAINED))
         if failures:
             if self._answered:  # a response that has begun can only be broken off
                 close(self._front.transport.sock, reset=True)

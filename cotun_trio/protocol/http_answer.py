@@ -26,9 +26,10 @@ Fields: TypeAlias = "tuple[tuple[bytes, bytes], ...]"
 
 MAX_RETRY_AFTER = 3600.0
 """Seconds that a server can have a client wait: what it says is not proved by any key."""
+MAX_CHALLENGE = 1024
+"""Bytes of a line with challenges that are looked at."""
 MAX_SSH_LINE = 255
 """Bytes of SSH's first line (RFC 4253 section 4.2)."""
-_FIELD = re.compile(rb"([^\s:]+):[ \t]*(.*?)[ \t]*")
 _QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _SCHEME = re.compile(rb"(?:^|,)\s*([A-Za-z][A-Za-z0-9-]*)(?=\s+[^\s=,]|\s*(?:,|$))")
 _WANTS_TLS = re.compile(rb"\b(?:https|tls|ssl-enabled)\s+(?:server|port)", re.IGNORECASE)
@@ -39,9 +40,12 @@ _TOO_MANY, _UNAVAILABLE = 429, 503
 
 def read_fields(head: bytes) -> Fields:
     """Return the header fields of `head`, with names in lower case; without lines that are none."""
-    lines = head.replace(b"\r\n", b"\n").split(b"\n")[1:]
-    matches = map(_FIELD.fullmatch, lines)
-    return tuple((match[1].lower(), match[2]) for match in matches if match)
+    fields = []
+    for line in head.replace(b"\r\n", b"\n").split(b"\n")[1:]:
+        name, colon, value = line.partition(b":")
+        if colon and [name] == name.split():  # without a space in it
+            fields.append((name.lower(), value.strip(b" \t")))
+    return tuple(fields)
 
 
 def members(fields: Fields, name: bytes) -> list[bytes]:
@@ -73,15 +77,15 @@ def schemes(fields: Fields, name: bytes) -> list[str]:
     found = []
     for key, value in fields:
         if key == name:
-            found += [escape(s) for s in _SCHEME.findall(_QUOTED.sub(b"", value[:4096]))]
+            found += [escape(s) for s in _SCHEME.findall(_QUOTED.sub(b"", value[:MAX_CHALLENGE]))]
     return list(dict.fromkeys(found))
 
 
 def retry_after(status: int, fields: Fields) -> float | None:
     """Return the seconds to wait before another request (RFC 9110 section 10.2.3).
 
-    They are `MAX_RETRY_AFTER` at most; None where the answer does not say.  A date there counts from
-    the server's own.
+    They are `MAX_RETRY_AFTER` at most; None where the answer does not say.  A date counts from the
+    one of the answer.
     """
     if status not in (_TOO_MANY, _UNAVAILABLE):
         return None

@@ -21,11 +21,9 @@ from cotun_trio.escape import escape
 from cotun_trio.http.forwarding import Origin
 from cotun_trio.http.front import (
     HEAD_TIMEOUT,
-    MAX_DRAINED,
     MAX_HEAD,
     MAX_PROXY_HEAD,
     MAX_SITE_HEAD,
-    MAX_UPLOAD_DRAINED,
     Front,
     HeadError,
     asks_for_websocket,
@@ -118,13 +116,12 @@ class Arrival:
                 await self._answer(transport)
             except HeadError as error:
                 self._log.log(error.level, "%s", error)
-                most = MAX_DRAINED if self._place.back_end is None else MAX_UPLOAD_DRAINED
                 await respond_error(
                     transport,
                     error.status,
                     retry_after=error.retry_after,
                     text=error.text,
-                    most=most,
+                    drained=error.drained,
                 )
         finally:
             self._startup.leave()
