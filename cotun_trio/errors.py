@@ -18,6 +18,8 @@ class CotunError(Exception):
 
     fatal: bool = False
     """Whether the same attempt, made again, must fail in the same way."""
+    retry_after: float | None = None
+    """Seconds for which the peer does not want another attempt, where it said so."""
 
 
 class UsageError(CotunError):
@@ -51,9 +53,10 @@ class DialFailed(ConnectionLost):
     `errno` is the system's number for the reason; a name that does not resolve is EHOSTUNREACH.
     """
 
-    def __init__(self, reason: str, errno: int) -> None:
+    def __init__(self, reason: str, errno: int, *, retry_after: float | None = None) -> None:
         super().__init__(reason)
         self.errno = errno
+        self.retry_after = retry_after
 
 
 class Shortage(DialFailed):
@@ -65,13 +68,16 @@ class Refused(CotunError):
 
 
 class UpgradeRefused(Refused):
-    """The HTTP server did not switch to our WebSocket protocol.  `status` is its HTTP status."""
+    """The HTTP server did not switch to our WebSocket protocol.
 
-    def __init__(self, status: int) -> None:
-        super().__init__(
-            f"the server answered HTTP {status} where a WebSocket upgrade was expected"
-        )
+    `status` is its HTTP status, and `advice` what that means for the user.
+    """
+
+    def __init__(self, status: int, advice: str = "", *, retry_after: float | None = None) -> None:
+        text = f"the server answered HTTP {status} where a WebSocket upgrade was expected"
+        super().__init__(f"{text}: {advice}" if advice else text)
         self.status = status
+        self.retry_after = retry_after
 
 
 class AuthenticationFailed(Refused):

@@ -230,6 +230,16 @@ def server(
             "everybody else.",
         ),
     ] = None,
+    backend_upgrade: Annotated[
+        list[str] | None,
+        Parameter(
+            metavar="NAME",
+            show_default=False,
+            help="Let clients switch to this protocol with the back end, too (Upgrade:); only "
+            "websocket is passed on without it.  Never h2c: nothing in it could be looked at.  "
+            "Can be repeated.",
+        ),
+    ] = None,
     trusted_proxy: Annotated[
         list[str] | None,
         Parameter(
@@ -301,6 +311,7 @@ def server(
         ),
         tls=_tls(tls_domain or [], workers, cert=tls_cert, key=tls_key, ca=tls_ca),
         backend=None if backend is None else ServerUrl.parse(backend),
+        backend_upgrades=tuple(backend_upgrade or ()),
         trusted_proxies=tuple(map(parse_network, trusted_proxy or ())),
         health_listen=None if health_listen is None else parse_listen(health_listen),
         path=path,

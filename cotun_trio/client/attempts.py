@@ -173,7 +173,7 @@ class Attempts:
                 wire, dialect, self._deadline, lambda stage: self._reached(attempt, stage)
             )
             failure = await attempt.session.wait_left()
-            if not isinstance(failure, UpgradeRefused):
+            if not isinstance(failure, UpgradeRefused) or failure.retry_after is not None:
                 break  # or perhaps it speaks the other dialect
         return failure
 

@@ -70,9 +70,12 @@ class Connector:
         self._waiting = trio.CancelScope()
         self._dialled = 0.0  # when the latest attempt began
         self._patience = 0.0  # seconds from the news of a network to the next attempt
+        self._not_before = 0.0  # when one of the servers may be asked again
+        self._paused: dict[Route, tuple[float, CotunError]] = {}  # until when, and what they said
 
     def retry_now(self) -> None:
-        """Cut the present wait for the next attempt short."""
+        """Cut the present wait for the next attempt short, whatever the servers have said."""
+        self._paused.clear()
         self._retry.set()
 
     async def run(self, sessions: trio.Nursery) -> CotunError:
@@ -101,7 +104,10 @@ class Connector:
             failed += 1
             reached = not all(isinstance(failure, DialFailed) for failure in failures)
             seconds = backoff.draw(trio.current_time(), dialled=self._dialled, reached=reached)
-            await self._wait(seconds, failures[-1])
+            least = self._pause()
+            if least:  # but not all of its clients at once
+                seconds = max(seconds, least + random.uniform(0, FIRST_INTERVAL))
+            await self._wait(seconds, least, failures[-1])
 
     async def _try_all(
         self, nursery: trio.Nursery, routes: Sequence[Route], failed: int
@@ -113,11 +119,24 @@ class Connector:
         failures: list[CotunError] = []
         session = None
         for route in routes:
-            session, failure = await self._try(nursery, route, failed)
-            if session is not None and session.was_open:
-                return session, [failure]
+            until, failure = self._paused.pop(route, (0.0, None))
+            if failure is None or until <= trio.current_time():
+                session, failure = await self._try(nursery, route, failed)
+                if session is not None and session.was_open:
+                    return session, [failure]
+                until = trio.current_time() + (failure.retry_after or 0.0)
+            if failure.retry_after is not None:
+                self._paused[route] = until, failure
             failures.append(failure)
         return session, failures
+
+    def _pause(self) -> float:
+        """Return for how many seconds none of the servers wants another attempt."""
+        routes = self._settings.routes
+        if not all(route in self._paused for route in routes):
+            return 0.0
+        first = min(self._paused[route][0] for route in routes)
+        return max(0.0, first - trio.current_time())
 
     def _order(self, session: ClientSession | None) -> Sequence[Route]:
         """Return the routes in the order for the next round, after this session, if any."""
@@ -138,19 +157,20 @@ class Connector:
 
     # ---- between two rounds
 
-    async def _wait(self, seconds: float, failure: CotunError) -> None:
+    async def _wait(self, seconds: float, least: float, failure: CotunError) -> None:
         self._owner.retrying(seconds, failure)
         self._retry = trio.Event()
         # One interface makes for many pieces of news: they share one draw, or the crowd behind it
         # would have the least of many.
         self._patience = random.uniform(0, FIRST_INTERVAL)
+        self._not_before = trio.current_time() + least
         self._waiting = trio.move_on_after(seconds)
         with self._waiting:
             await self._retry.wait()
 
     def _network_came_back(self) -> None:
         """Cut a long wait short, but not so that all clients of a network come at once."""
-        soon = trio.current_time() + self._patience
+        soon = max(trio.current_time() + self._patience, self._not_before)
         self._waiting.deadline = min(self._waiting.deadline, soon)
 
     # ---- one server

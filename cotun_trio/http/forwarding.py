@@ -2,12 +2,15 @@
 
 The origin of a request is known from its socket.  Other claims about it (``X-Forwarded-For`` and
 its kin, ``Forwarded``) are dropped, unless the socket's peer is a proxy that the user trusts: then
-its claims are kept, and the proxy is added to them.
+its claims are kept, and the proxy is added to them.  The same holds for names that a back end could
+take for one of these, or for one of those that frame a message: CGI and its kin write
+``X_Forwarded_For`` and ``X-Forwarded-For`` in the same way (RFC 3875 section 4.1.18).
 """
 
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
@@ -15,14 +18,16 @@ import attrs
 from cotun_trio.protocol.addresses import bracketed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 Headers: TypeAlias = "Sequence[tuple[bytes, bytes]]"
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 VIA = b"1.1 cotun-trio"
+WEBSOCKET = b"websocket"
 _HOP_BY_HOP = {
     b"connection",
+    b"http2-settings",
     b"keep-alive",
     b"proxy-connection",
     b"proxy-authenticate",
@@ -32,13 +37,48 @@ _HOP_BY_HOP = {
     b"upgrade",
 }
 """About one connection only (RFC 9110 section 7.6.1)."""
+_REWRITTEN = {b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"forwarded"}
+"""Claims that are written again, with what is known here."""
 _CLAIMS = {
-    b"x-forwarded-for",
-    b"x-forwarded-proto",
-    b"x-forwarded-host",
+    *_REWRITTEN,
+    b"cf-connecting-ip",
+    b"cf-connecting-ipv6",
+    b"client-ip",
+    b"fastly-client-ip",
+    b"fly-client-ip",
+    b"front-end-https",
+    b"proxy",  # in CGI it is HTTP_PROXY, a proxy for requests of the back end's own
+    b"remote-user",
+    b"true-client-ip",
+    b"x-arr-ssl",
+    b"x-client-ip",
+    b"x-cluster-client-ip",
+    b"x-envoy-external-address",
+    b"x-host",
+    b"x-http-host-override",
+    b"x-proxyuser-ip",
     b"x-real-ip",
-    b"forwarded",
+    b"x-remote-addr",
+    b"x-remote-ip",
+    b"x-remote-user",
+    b"x-rewrite-url",
+    b"x-scheme",
+    b"x-url-scheme",
 }
+_KINDS_OF_CLAIMS = (b"x-forwarded-", b"x-original-")
+"""The first halves of other ones, such as ``X-Forwarded-Port`` and ``X-Original-URL``."""
+_FRAMING = {
+    b"content-encoding",
+    b"content-length",
+    b"content-range",
+    b"content-type",
+    b"expect",
+    b"host",
+    b"trailer",
+}
+"""The form of a message, or its way: no trailer has them (RFC 9110 section 6.5.1)."""
+_NOT_IN_TRAILERS = _HOP_BY_HOP | _FRAMING | {b"authorization", b"cookie", b"cache-control", b"via"}
+_NO_LETTER = re.compile(rb"[^0-9a-z-]")
 
 
 @attrs.frozen
@@ -100,25 +140,79 @@ def is_upgrade(headers: Headers) -> bool:
     return b"upgrade" in connection and bool(_values(headers, b"upgrade"))
 
 
+def narrow_upgrades(headers: Headers, allowed: Collection[bytes]) -> Headers:
+    """Return `headers` without the protocols to switch to that are not `allowed`.
+
+    A protocol with a version (RFC 9110 section 7.8) is allowed by its name, too.
+    """
+    kept = [
+        protocol
+        for protocol in _values(headers, b"upgrade")
+        if not {protocol.lower(), protocol.partition(b"/")[0].lower()}.isdisjoint(allowed)
+    ]
+    others = [pair for pair in headers if pair[0] != b"upgrade"]
+    return [*others, (b"upgrade", b", ".join(kept))] if kept else others
+
+
+def is_granted(headers: Headers, request: Headers) -> bool:
+    """Return whether a 101 switches to nothing but what `request` has asked for."""
+    granted = {protocol.lower() for protocol in _values(headers, b"upgrade")}
+    return granted <= {protocol.lower() for protocol in _values(request, b"upgrade")}
+
+
+def _is_claim(name: bytes) -> bool:
+    return name in _CLAIMS or name.startswith(_KINDS_OF_CLAIMS)
+
+
+def _is_alias(name: bytes) -> bool:
+    """Return whether a back end could take a header for another one, which says too much."""
+    if not _NO_LETTER.search(name):
+        return False
+    other = _NO_LETTER.sub(b"-", name)
+    return _is_claim(other) or other in _HOP_BY_HOP or other in _FRAMING
+
+
 def _end_to_end(headers: Headers) -> list[tuple[bytes, bytes]]:
     named = {member.lower() for member in _values(headers, b"connection")}
-    # A client must not have a length removed by naming it there (that would make two messages).
-    named -= {b"content-length", b"host", b"transfer-encoding"}
-    return [(key, value) for key, value in headers if key not in _HOP_BY_HOP | named]
+    # A client must not have a length removed by naming it there (that would make two messages), nor
+    # what a proxy has said about it.
+    dropped = _HOP_BY_HOP | {name for name in named if name not in _FRAMING and not _is_claim(name)}
+    return [(key, value) for key, value in headers if key not in dropped]
 
 
 def request_headers(
     headers: Headers, origin: Origin, authority: str, *, upgrade: bool
 ) -> list[tuple[bytes, bytes]]:
     """Return the headers that the back end at `authority` gets for a client's."""
+    trusted = origin.is_trusted
     kept = _end_to_end(headers)
-    claims = {key: value for key, value in kept if key in _CLAIMS} if origin.is_trusted else {}
+    claims = _claims(kept) if trusted else {}
     result = [(b"host", authority.encode())]
-    result += [pair for pair in kept if pair[0] not in _CLAIMS | {b"host"}]
+    for pair in kept:
+        name = pair[0]
+        if name in _REWRITTEN or name == b"host":
+            continue
+        if trusted or not (_is_claim(name) or _is_alias(name)):
+            result.append(pair)
     result += _provenance(headers, origin, claims)
     result.append((b"via", VIA))
     result += _hop_by_hop(headers)
     return result + _upgrade(headers) if upgrade else result
+
+
+def _claims(headers: Headers) -> dict[bytes, bytes]:
+    """Return the claims that are written again; several lines of one are a list."""
+    names = {key for key, _ in headers if key in _REWRITTEN}
+    return {name: b", ".join(_values(headers, name)) for name in names}
+
+
+def request_trailers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return the trailers that the back end gets for a client's: it may add them to the headers."""
+    return [
+        (name, value)
+        for name, value in headers
+        if not (name in _NOT_IN_TRAILERS or _is_claim(name) or _is_alias(name))
+    ]
 
 
 def _provenance(

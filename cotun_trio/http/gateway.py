@@ -7,6 +7,9 @@ whole request has gone.
 
 A message is taken apart and put together again, so that a text that two parsers could read in two
 ways never gets to the second one.  A length and chunks at once are refused (RFC 9112 section 6.1).
+
+Behind a switch of protocols nothing is looked at any more.  So only those are passed on that the
+user has allowed: with ``h2c``, a client could write all the headers that it may not write here.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import trio
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, Shortage
 from cotun_trio.escape import escape
 from cotun_trio.http import forwarding
-from cotun_trio.http.front import HeadError
+from cotun_trio.http.front import MAX_UPLOAD_DRAINED, HeadError
 from cotun_trio.net.dial import dial_tcp
 from cotun_trio.net.names import share_of
 from cotun_trio.net.sockets import close
@@ -31,8 +34,9 @@ from cotun_trio.net.transport import Transport
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Iterable
 
-    from cotun_trio.http.forwarding import Origin
+    from cotun_trio.http.forwarding import Headers, Origin
     from cotun_trio.http.front import Front, Request
     from cotun_trio.settings import ServerUrl
 
@@ -49,11 +53,23 @@ class BackEndFailed(ConnectionLost):
 
 
 class BackEnd:
-    """The server behind us.  `tls` is for a URL with TLS; `timeout` is in seconds."""
+    """The server behind us.
 
-    def __init__(self, url: ServerUrl, *, tls: ssl.SSLContext | None, timeout: float) -> None:
+    `tls` is for a URL with TLS; `timeout` is in seconds; `upgrades` are protocols that clients may
+    switch to with it, besides ``websocket``.
+    """
+
+    def __init__(
+        self,
+        url: ServerUrl,
+        *,
+        tls: ssl.SSLContext | None,
+        timeout: float,
+        upgrades: Iterable[str] = (),
+    ) -> None:
         self.url = url
         self.timeout = timeout
+        self.upgrades = {forwarding.WEBSOCKET, *(name.lower().encode() for name in upgrades)}
         self._tls = tls
 
     async def connect(self) -> Transport:
@@ -89,8 +105,9 @@ class Gateway:
         front.transport.read_bodies()
         self._transport: Transport | None = None
         self._parser = _client_parser()
-        self._moved = 0  # pieces of the request's body that have gone on
-        self._sending = False  # whether there is more of it to come
+        self._asked: Headers = ()  # the request's, as far as it may ask for another protocol
+        self._waiting = False  # for the client to send more of the request's body
+        self._moved_at = 0.0  # when the last piece of it went on
         self._answered = False  # whether the client has got a part of the response
 
     def close(self) -> None:
@@ -106,8 +123,9 @@ class Gateway:
         it is too late for that.
         """
         _refuse_what_is_ambiguous(request)
-        upgrade = request.http_version == b"1.1" and forwarding.is_upgrade(request.headers)
-        self._moved, self._sending, self._answered = 0, True, False
+        self._asked = forwarding.narrow_upgrades(request.headers, self._back_end.upgrades)
+        upgrade = request.http_version == b"1.1" and forwarding.is_upgrade(self._asked)
+        self._waiting, self._answered = False, False
         failures: list[CotunError] = []
         switched = False
         try:
@@ -117,14 +135,14 @@ class Gateway:
                     method=request.method,
                     target=request.origin_form,
                     headers=forwarding.request_headers(
-                        request.headers, origin, self._back_end.url.authority, upgrade=upgrade
+                        self._asked, origin, self._back_end.url.authority, upgrade=upgrade
                     ),
                 )
             )
             switched = await self._exchange(request, failures)
         except BackEndFailed as error:
             self.close()
-            failures.insert(0, HeadError(error.status, str(error)))
+            failures.insert(0, HeadError(error.status, str(error), drained=MAX_UPLOAD_DRAINED))
         if failures:
             if self._answered:  # a response that has begun can only be broken off
                 close(self._front.transport.sock, reset=True)
@@ -137,6 +155,7 @@ class Gateway:
             self._parser.start_next_cycle()
         else:
             self.close()
+            await self._front.end_early()
         return self._front.start_next()
 
     async def _connection(self) -> Transport:
@@ -169,18 +188,20 @@ class Gateway:
         """Pass the request's body on."""
         try:
             while True:
+                self._waiting = True
                 event = await self._front.next_event()
+                self._waiting, self._moved_at = False, trio.current_time()
                 if isinstance(event, h11.EndOfMessage):
-                    await self._send(h11.EndOfMessage(headers=list(event.headers)))
+                    trailers = forwarding.request_trailers(list(event.headers))
+                    await self._send(h11.EndOfMessage(headers=trailers))
                     break
                 await self._send(event)
-                self._moved += 1
         except BackEndFailed:
             pass  # its response may still come, or not: that is seen where it is read
         except CotunError as error:
             failures.append(error)
             scope.cancel()
-        self._sending = False
+        self._moved_at = trio.current_time()
 
     async def _send(self, event: h11.Event) -> None:
         assert self._transport is not None
@@ -202,6 +223,9 @@ class Gateway:
             event = await self._receive()
             if isinstance(event, h11.InformationalResponse):
                 if event.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+                    if not forwarding.is_granted(event.headers, self._asked):
+                        reason = "it switches to a protocol that nobody asked it for"
+                        raise BackEndFailed(HTTPStatus.BAD_GATEWAY, reason)
                     headers = forwarding.response_headers(event.headers, upgrade=True)
                     await self._answer(event, headers)
                     return True
@@ -210,7 +234,9 @@ class Gateway:
                     self._answered = False  # that was not it yet
             elif isinstance(event, h11.Response):
                 headers = forwarding.response_headers(event.headers)
-                if self._front.closing:
+                # A request without a body has an end that its task has not seen yet.
+                await trio.lowlevel.checkpoint()
+                if self._front.closing or self._front.has_more:
                     headers.append((b"connection", b"close"))
                 await self._answer(event, headers)
             elif isinstance(event, h11.Data):
@@ -234,11 +260,15 @@ class Gateway:
         assert self._transport is not None
         try:
             event = self._parser.next_event()
+            started = trio.current_time()
             while event is h11.NEED_DATA:
-                moved = self._moved
-                with trio.move_on_after(self._back_end.timeout) as scope:
-                    self._parser.receive_data(await self._transport.receive())
-                if scope.cancelled_caught and not (self._sending and self._moved > moved):
+                data = None
+                with trio.move_on_at(self._deadline(started)):
+                    data = await self._transport.receive()
+                if data is not None:
+                    self._parser.receive_data(data)
+                    started = trio.current_time()
+                elif trio.current_time() >= self._deadline(started):
                     raise BackEndFailed(HTTPStatus.GATEWAY_TIMEOUT, "it does not answer")
                 event = self._parser.next_event()
         except h11.RemoteProtocolError as error:
@@ -249,6 +279,14 @@ class Gateway:
         except ConnectionLost as error:
             raise BackEndFailed(HTTPStatus.BAD_GATEWAY, str(error)) from None
         return event
+
+    def _deadline(self, started: float) -> float:
+        """Return when the back end is late with what it was to say from `started` on.
+
+        It is not where the rest of the request has not come yet.
+        """
+        since = trio.current_time() if self._waiting else max(started, self._moved_at)
+        return since + self._back_end.timeout
 
     # ---- another protocol
 

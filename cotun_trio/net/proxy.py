@@ -23,6 +23,13 @@ from cotun_trio.net.dial import dial_tcp
 from cotun_trio.net.tls import Tls
 from cotun_trio.net.transport import Transport
 from cotun_trio.protocol.addresses import join_host_port
+from cotun_trio.protocol.http_answer import (
+    MAX_SSH_LINE,
+    advice,
+    retry_after,
+    schemes,
+    what_it_is,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -50,7 +57,9 @@ async def dial_through(
     except trio.TooSlowError:
         raise DialFailed(f"proxy {proxy}: no answer in {timeout:g} s", errno.ETIMEDOUT) from None
     except DialFailed as error:
-        raise DialFailed(f"proxy {proxy}: {error}", error.errno) from None
+        raise DialFailed(
+            f"proxy {proxy}: {error}", error.errno, retry_after=error.retry_after
+        ) from None
     except ConnectionLost as error:
         raise DialFailed(f"proxy {proxy}: {error}", errno.ECONNRESET) from None
 
@@ -83,6 +92,7 @@ async def _ask(transport: Transport, proxy: ProxyUrl, authority: str) -> bytes:
     request = h11.Request(method="CONNECT", target=authority, headers=headers)
     await transport.send_all(connection.send(request) or b"")
     connection.send(h11.EndOfMessage())
+    start = b""
     try:
         while True:
             event = connection.next_event()
@@ -92,6 +102,9 @@ async def _ask(transport: Transport, proxy: ProxyUrl, authority: str) -> bytes:
             if event is h11.NEED_DATA:
                 if not (data := await transport.receive()):
                     raise ConnectionLost("it closed the connection without an answer")
+                start = (start + data)[:MAX_SSH_LINE]
+                if fault := what_it_is(start, "it"):
+                    raise ConnectionLost(f"its answer is no HTTP: {fault}")
                 connection.receive_data(data)
             else:
                 assert isinstance(event, h11.InformationalResponse)  # which says nothing yet
@@ -100,13 +113,19 @@ async def _ask(transport: Transport, proxy: ProxyUrl, authority: str) -> bytes:
 
 
 def _check(answer: h11.Response, proxy: ProxyUrl) -> None:
-    if 200 <= answer.status_code < 300:
+    status, fields = answer.status_code, tuple(answer.headers)
+    if 200 <= status < 300:
         return
-    if answer.status_code == 407:
+    if status == 407:
         why = "wants a user and a password" if proxy.user is None else "does not take the password"
+        wanted = schemes(fields, b"proxy-authenticate")
+        if wanted and "basic" not in [scheme.lower() for scheme in wanted]:
+            why = f"wants a login by {' or '.join(wanted)}, and only Basic is known here"
         raise DialFailed(f"it {why} (HTTP 407)", errno.EACCES)
-    reason = escape(bytes(answer.reason))
-    raise DialFailed(f"it answered {answer.status_code} {reason}".rstrip(), errno.ECONNREFUSED)
+    text = f"it answered {status} {escape(bytes(answer.reason))}".rstrip()
+    if status in (429, 503) and (more := advice(status, fields)):
+        text = f"{text}: {more}"
+    raise DialFailed(text, errno.ECONNREFUSED, retry_after=retry_after(status, fields))
 
 
 async def _through_socks(proxy: ProxyUrl, host: str, port: int) -> socket.socket:

@@ -194,10 +194,11 @@ _CERTIFICATE = {
     64: "is for another address",
 }
 """The faults of certificates, by OpenSSL's number (X509_V_ERR_…)."""
+_NO_TLS = "the {peer} does not speak TLS"
 _REASONS = {
-    "WRONG_VERSION_NUMBER": "the {peer} does not speak TLS",
+    "WRONG_VERSION_NUMBER": _NO_TLS,
     "HTTP_REQUEST": "the {peer} speaks HTTP without TLS",
-    "RECORD_LAYER_FAILURE": "the {peer} does not speak TLS",
+    "RECORD_LAYER_FAILURE": _NO_TLS,
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the {peer} shows no certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the {peer} wants a certificate of ours",
     "TLSV1_ALERT_UNKNOWN_CA": "the {peer} does not know the issuer of our certificate",
@@ -225,4 +226,7 @@ def explain(error: Exception, peer: str) -> str:
     if isinstance(error, ssl.SSLEOFError):
         reason = "UNEXPECTED_EOF_WHILE_READING"
     known = _REASONS.get(reason or "")
-    return known.format(peer=peer) if known else escape((reason or str(error)).lower())
+    if known is None:
+        return escape((reason or str(error)).lower())
+    advice = ": write http:// in its URL, if it is to have none"
+    return known.format(peer=peer) + (advice if known == _NO_TLS and peer == "server" else "")

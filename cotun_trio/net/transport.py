@@ -6,6 +6,7 @@ For connections before they become a WebSocket, and for others: simple, and not 
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,10 @@ class Transport:
         """Bytes to ask of the network."""
 
     def begin_tls(self, tls: AnyTls) -> None:
-        """Speak TLS from now on; `shake_hands` comes next."""
+        """Speak TLS, from the first byte on that was put back; `shake_hands` comes next."""
         self.tls = tls
+        if data := self.take_unread():
+            tls.feed(data)
 
     def put_back(self, data: bytes) -> None:
         """Have `data`, which was received, returned by the next `receive`."""
@@ -106,9 +109,13 @@ class Transport:
             else:
                 tls.feed_eof()
 
-    async def send_all(self, data: bytes) -> None:
-        """Send all of `data`.  Raises `ConnectionLost`."""
-        await self._write(data if self.tls is None else self.tls.encrypt(data))
+    async def send_all(self, data: bytes, *, idle: float = math.inf) -> None:
+        """Send all of `data`.
+
+        Raises `ConnectionLost`, and `trio.TooSlowError` where the peer takes nothing of it for
+        `idle` seconds.
+        """
+        await self._write(data if self.tls is None else self.tls.encrypt(data), idle)
 
     async def send_eof(self) -> None:
         """Say that there is no more.  Raises `ConnectionLost`."""
@@ -129,11 +136,12 @@ class Transport:
             except OSError as error:
                 raise ConnectionLost(f"connection lost: {error.strerror}") from None
 
-    async def _write(self, data: bytes) -> None:
+    async def _write(self, data: bytes, idle: float = math.inf) -> None:
         left = memoryview(data)
         while left:
             try:
-                await wait_writable(self.sock)
+                with trio.fail_after(idle):
+                    await wait_writable(self.sock)
                 left = left[self.sock.send(left) :]
             except BlockingIOError:
                 continue

@@ -13,8 +13,8 @@ Four nouns explain the package:
   that it asks for (`config`).  It is JSON (`peer_json`, `bounded_json`), and so is a server's
   answer to a client of our own kind (`config_reply`).
 
-Two readers are for what comes before all that: a TLS ClientHello (`client_hello`), and the URL of a
-proxy (`proxy_url`).
+Three readers are for what comes before all that: a TLS ClientHello (`client_hello`), the URL of a
+proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).
 
 
 The wire protocol
@@ -42,8 +42,9 @@ not 101, and begins with the one that worked from then on.
 the server's URL, ``/`` if it has none; ``Upgrade: websocket``, ``Sec-WebSocket-Version: 13``, and
 exactly one token in ``Sec-WebSocket-Protocol``: a Go server compares the whole value, so two tokens
 are refused.  A Go server's 101 does not repeat the token, ours does; a client cannot insist on it.
-There are no WebSocket extensions.  A request with another token, or for a path that is not
-``--path``, is ordinary HTTP.
+There are no WebSocket extensions.  The head of a request may have 8 KiB (16 KiB from a trusted
+proxy, 64 KiB with a back end), that of its answer 8 KiB.  A request with another token, or for a
+path that is not ``--path``, is ordinary HTTP.
 
 **Bytes** (`cotun_trio.websocket.frames`).  Binary messages, whose boundaries mean nothing.  A
 client masks, a server does not.  We take messages of up to 512 KiB before the login, and 1 MiB
@@ -54,8 +55,8 @@ takes 512 KiB.
 of up to 255 bytes and with no line before them.  *Ours* end in a comment, ``" cotun-trio"`` (RFC
 4253 section 4.2): by it, two of us know each other, and use what is marked *ours*.  We offer:
 
-* key exchange: ``mlkem768x25519-sha256``, ``curve25519-sha256``, ``ecdh-sha2-nistp256``, with
-  strict key exchange;
+* key exchange: ``mlkem768x25519-sha256``, ``curve25519-sha256`` and the same as
+  ``curve25519-sha256@libssh.org``, with strict key exchange;
 * ciphers: ``aes128-gcm@openssh.com``, ``aes256-gcm@openssh.com``;
 * host keys: ECDSA (P-256 where the server makes one), Ed25519, RSA with SHA-2.
 

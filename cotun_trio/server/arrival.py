@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,6 +21,9 @@ from cotun_trio.escape import escape
 from cotun_trio.http.forwarding import Origin
 from cotun_trio.http.front import (
     HEAD_TIMEOUT,
+    MAX_HEAD,
+    MAX_PROXY_HEAD,
+    MAX_SITE_HEAD,
     Front,
     HeadError,
     asks_for_websocket,
@@ -52,6 +56,10 @@ if TYPE_CHECKING:
 
 RETRY_AFTER = 5
 """Seconds after which a client may try again for which there was no place: logins take less."""
+USE_TLS = "Plain HTTP was sent to a TLS port: write https:// in the URL."
+"""The answer to plain HTTP on a port with TLS."""
+_PLAIN_HTTP = re.compile(rb"(?!SSH-)[A-Z]")
+"""The beginning of a method; that of TLS is a byte below 32."""
 UNRECOGNIZED_NAME = bytes((21, 3, 3, 0, 2, 2, 112))
 """The alert for a name that is none of ours, as a record (RFC 8446 section 6)."""
 
@@ -101,24 +109,36 @@ class Arrival:
 
     async def serve(self) -> None:
         """Serve it to its end.  Raises `CotunError`; leaves its place."""
+        transport = Transport(self._sock)
         try:
-            transport = await self._shake_hands()
             try:
+                await self._shake_hands(transport)
                 await self._answer(transport)
             except HeadError as error:
                 self._log.log(error.level, "%s", error)
-                await respond_error(transport, error.status, retry_after=error.retry_after)
+                await respond_error(
+                    transport,
+                    error.status,
+                    retry_after=error.retry_after,
+                    text=error.text,
+                    drained=error.drained,
+                )
         finally:
             self._startup.leave()
 
-    async def _shake_hands(self) -> Transport:
-        """Return the connection behind its TLS handshake, if it has to have one."""
-        transport = Transport(self._sock)
+    async def _shake_hands(self, transport: Transport) -> None:
+        """Do the TLS handshake, if there has to be one.
+
+        Raises `HeadError` for a client that speaks HTTP without it, and other `CotunError`.
+        """
         certificates = self._place.certificates
         if certificates is None:
-            return transport
+            return
         try:
             with trio.fail_after(HEAD_TIMEOUT):
+                transport.put_back(await transport.receive())
+                if _PLAIN_HTTP.match(transport.unread):
+                    raise _no_tls()
                 if isinstance(certificates, AcmeCertificates):
                     await _choose_tls(transport, certificates)
                 else:
@@ -126,30 +146,36 @@ class Arrival:
                 await transport.shake_hands()
         except trio.TooSlowError:
             raise ConnectionLost(f"no TLS handshake in {HEAD_TIMEOUT:g} s") from None
-        return transport
 
     async def _answer(self, transport: Transport) -> None:
         """Answer requests, and be the tunnel that one of them asks for.
 
         Raises `HeadError` where one cannot be had.
         """
-        front = Front(transport)
+        origin = self._origin()
+        max_head = MAX_PROXY_HEAD if origin.is_trusted else MAX_HEAD
+        if self._place.back_end is not None:
+            max_head = MAX_SITE_HEAD
+        front = Front(transport, max_head=max_head)
         with contextlib.ExitStack() as stack:
             stack.enter_context(self._place.present(front))
             gateway = None
             if self._place.back_end is not None:
                 gateway = Gateway(self._place.back_end, front)
                 stack.enter_context(contextlib.closing(gateway))
-            wanted = await self._answer_until_wanted(front, gateway)
+            wanted = await self._answer_until_wanted(front, gateway, origin)
         if wanted is not None:
             await self._begin_session(front, *wanted)
 
+    def _origin(self) -> Origin:
+        place = self._place
+        return Origin(self._host, place.certificates is not None, place.settings.trusted_proxies)
+
     async def _answer_until_wanted(
-        self, front: Front, gateway: Gateway | None
+        self, front: Front, gateway: Gateway | None, origin: Origin
     ) -> tuple[Request, Dialect] | None:
         """Answer requests; return the one for a tunnel, or None where the last one was not."""
         place, startup = self._place, self._startup
-        origin = Origin(self._host, place.certificates is not None, place.settings.trusted_proxies)
         while True:
             request = await front.next_request()
             self._client = origin.client(request.headers)
@@ -204,6 +230,11 @@ class Arrival:
         await self._place.run_session(wire, dialect, log, client, self._startup, self._began)
 
 
+def _no_tls() -> HeadError:
+    reason = "the client speaks HTTP without TLS"
+    return HeadError(HTTPStatus.BAD_REQUEST, reason, layer="TLS", text=USE_TLS, quiet=True)
+
+
 def _no_place() -> HeadError:
     return HeadError(
         HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", retry_after=RETRY_AFTER, quiet=True
@@ -225,5 +256,5 @@ async def _choose_tls(transport: Transport, certificates: AcmeCertificates) -> N
         with contextlib.suppress(ConnectionLost):
             await transport.send_all(UNRECOGNIZED_NAME)
         raise
-    tls.feed(bytes(data))
+    transport.put_back(bytes(data))
     transport.begin_tls(tls)

@@ -223,4 +223,9 @@ def _peer(address: object) -> tuple[str, int]:
 def _back_end(settings: ServerSettings) -> BackEnd:
     assert settings.backend is not None
     tls = client_context(ClientTls()) if settings.backend.tls else None
-    return BackEnd(settings.backend, tls=tls, timeout=settings.timings.backend_timeout)
+    return BackEnd(
+        settings.backend,
+        tls=tls,
+        timeout=settings.timings.backend_timeout,
+        upgrades=settings.backend_upgrades,
+    )

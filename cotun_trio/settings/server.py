@@ -69,6 +69,8 @@ class ServerSettings:
     tls: ServerTls | ServerAcme | None = None
     backend: ServerUrl | None = attrs.field(default=None)
     """The server for all other HTTP requests; without it, they are answered here."""
+    backend_upgrades: tuple[str, ...] = attrs.field(default=())
+    """Protocols that a client and the back end may switch to, besides ``websocket``."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Proxies whose claims about the origin of a request are believed."""
     health_listen: tuple[str, int] | None = None
@@ -111,6 +113,14 @@ class ServerSettings:
     def _check_backend(self, _attribute: object, backend: ServerUrl | None) -> None:
         if backend is not None and backend.path != "/":
             raise UsageError("the back end's URL has no path: requests bring their own")
+
+    @backend_upgrades.validator
+    def _check_backend_upgrades(self, _attribute: object, names: tuple[str, ...]) -> None:
+        for name in names:
+            if not re.fullmatch("[A-Za-z0-9!#$%&'*+.^_`|~/-]+", name):
+                raise UsageError(f"--backend-upgrade {escape(name)!r}: write it like mqtt")
+        if names and self.backend is None:
+            raise UsageError("--backend-upgrade is for --backend only")
 
     @path.validator
     def _check_path(self, _attribute: object, path: str) -> None:

@@ -117,11 +117,11 @@ class _NoSocket:
 class _Transport(paramiko.Transport):  # type: ignore[misc]
     """paramiko's state machine, which offers only the algorithms that we speak."""
 
+    # Go's SSH has had curve25519 since 2015, until 2022 by the second of its names only.
     _preferred_kex = (
         "mlkem768x25519-sha256",
         "curve25519-sha256",
         "curve25519-sha256@libssh.org",
-        "ecdh-sha2-nistp256",
     )
     # RFC 8731 made it the standard's name; the method is the one that paramiko has @libssh.org.
     _kex_info = {**paramiko.Transport._kex_info, "curve25519-sha256": KexCurve25519}

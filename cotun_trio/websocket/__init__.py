@@ -12,7 +12,8 @@ trio-websocket, by way of its public ``wrap_client_stream`` and ``wrap_server_st
 * `wire_protocol`: the protocols of a wire and of its neighbours.
 * `writer`: the sending half of a wire, and its backlog.
 * `wire`: the socket, its reading half, and the dispatch of the bytes that come.
-* `handshake`: becoming a WebSocket, in either role.  `trace`: control frames in the log, for -vv.
+* `handshake`: becoming a WebSocket, in either role; `answer`: what wsproto sees of the server's
+  answer.  `trace`: control frames in the log, for -vv.
 
 Messages are binary, and their boundaries mean nothing.
 """

@@ -47,8 +47,12 @@ copies the part of a message that it does not want at once: this saves it 15 % o
 
 PROTOCOL_ERROR = 1002
 UNSUPPORTED_DATA = 1003
+INVALID_PAYLOAD = 1007
 POLICY_VIOLATION = 1008
 TOO_BIG = 1009
+BAD_GATEWAY = 1014
+_CODES = (range(1000, 1004), range(1007, BAD_GATEWAY + 1), range(3000, 5000))
+"""Close codes that an end may send (RFC 6455 section 7.4, and IANA's registry of them)."""
 
 _CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = _OPCODES = (0, 1, 2, 8, 9, 10)
 _FIN, _OPCODE, _MASKED, _LENGTH = 0x80, 0x0F, 0x80, 0x7F
@@ -92,6 +96,8 @@ class FrameFilter:
         self._message_size: int | None = None  # of the message whose frames are coming
         self.closed = False
         """Whether a close frame has come.  Nothing behind it counts (RFC 6455 section 5.5.1)."""
+        self.close_code: int | None = None
+        """The code in it, if there is one."""
 
     def use_budget(self, budget: Budget) -> None:
         """Share the budget of the payload's receiver, which begins its turns."""
@@ -150,11 +156,29 @@ class FrameFilter:
                     ping = data[at : at + size]
                 elif opcode == _CLOSE:
                     close = data[at : at + size]
+                    self.close_code = self._check_close(close)
                     self.closed = True
             elif not self._remaining:
                 budget.wasted += FRAME
             at += size
         return at, ping, close
+
+    def _check_close(self, frame: memoryview) -> int | None:
+        """Return the code in a close frame, if it has one (RFC 6455 section 5.5.1)."""
+        size = frame[1] & _LENGTH
+        payload = bytes(frame[len(frame) - size :])
+        if not payload:
+            return None
+        if self._from_client:
+            payload = apply_mask(payload, self._key)
+        code = int.from_bytes(payload[:2], "big")
+        if size < 2 or not any(code in codes for codes in _CODES):
+            raise FrameError(PROTOCOL_ERROR, "a close frame without a valid code")
+        try:
+            payload[2:].decode()
+        except UnicodeDecodeError:
+            raise FrameError(INVALID_PAYLOAD, "a close frame whose reason is not UTF-8") from None
+        return code
 
     def _pass_one_frame(self, data: memoryview, sink: Callable[[memoryview], None]) -> bool:
         """Pass on the payload of one short binary message, if `data` is that and no more.

@@ -13,8 +13,10 @@ import trio
 import trio_websocket
 import wsproto.utilities
 
+from cotun_trio._version import __version__
 from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.escape import escape
+from cotun_trio.websocket.answer import AnswerStream
 from cotun_trio.websocket.trace import TracedStream
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ T = TypeVar("T")
 
 _BUFFER = 64 * 1024
 """Bytes that trio-websocket asks for: of no effect, since the wire reads as it likes."""
+USER_AGENT = f"cotun-trio/{__version__}"
+"""The name of a client without one of its own (RFC 9110 section 10.1.5).  Firewalls for web
+applications refuse requests without any."""
 
 
 async def connect(
@@ -41,15 +46,18 @@ async def connect(
 ) -> None:
     """Make a WebSocket of `wire`, as a client.
 
-    `host` is the Host header, `protocol` the one token offered.  `log` may have traces.  The reader
-    goes on in `nursery`. Raises `UpgradeRefused`, `ProtocolError` or `ConnectionLost`; when
-    cancelled, the wire is of no use any more.
+    `host` is the Host header, `protocol` the one token offered.  A User-Agent in `headers` takes
+    the place of `USER_AGENT`.  `log` may have traces.  The reader goes on in `nursery`.  Raises
+    `UpgradeRefused`, `ProtocolError` or `ConnectionLost`; when cancelled, the wire is of no use any
+    more.
     """
+    if not any(name.lower() == "user-agent" for name, _ in headers):
+        headers = [("User-Agent", USER_AGENT), *headers]
     await _handshake(
         wire,
         lambda: trio_websocket.wrap_client_stream(
             _Guard(nursery, wire),  # type: ignore[arg-type]
-            _stream(wire, log),  # type: ignore[arg-type]
+            AnswerStream(_stream(wire, log)),  # type: ignore[arg-type]
             host,
             path,
             subprotocols=[protocol],

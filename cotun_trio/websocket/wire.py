@@ -33,7 +33,15 @@ from cotun_trio.errors import (
 )
 from cotun_trio.net.descriptors import is_reserved
 from cotun_trio.net.tls import MAX_LEFT
-from cotun_trio.websocket.frames import POLICY_VIOLATION, FrameError, FrameFilter, close_frame
+from cotun_trio.protocol.http_answer import advice, read_fields, retry_after, what_it_is
+from cotun_trio.websocket.answer import BLANK_LINE
+from cotun_trio.websocket.frames import (
+    BAD_GATEWAY,
+    POLICY_VIOLATION,
+    FrameError,
+    FrameFilter,
+    close_frame,
+)
 from cotun_trio.websocket.turns import Turns
 from cotun_trio.websocket.writer import Writer
 
@@ -42,11 +50,11 @@ if TYPE_CHECKING:
     from cotun_trio.websocket.wire_protocol import Receiver
 
 MAX_HEAD = 8 * 1024
-"""Bytes of the server's HTTP response head."""
+"""Bytes of the server's HTTP response head: nginx passes on no more by default.  Of an answer that
+is no upgrade, such as a login page with a long policy, the first ones say enough."""
 
 _NOTHING = memoryview(b"")
-# As h11 sees them: it takes bare line feeds, and a status without a reason.
-_BLANK_LINE = re.compile(rb"\n\r?\n")
+# As h11 sees it: it takes a status without a reason.
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?: |\r?\n)")
 
 
@@ -192,7 +200,19 @@ class Wire(trio.abc.Stream):
             receiver.unfinished or self.frames.unfinished or (tls is not None and tls.unfinished)
         )
         self._turns.done(unfinished=self._unfinished)
-        return control or None
+        if not control:
+            return None
+        return self._without_bad_gateway(control)
+
+    def _without_bad_gateway(self, control: bytes) -> bytes | None:
+        """Return `control`, or None where that closes with 1014, which is then answered.
+
+        wsproto would take it for an error.
+        """
+        if self.frames.close_code != BAD_GATEWAY:
+            return control
+        self.say_goodbye(BAD_GATEWAY)
+        return None
 
     async def _receive_head(self) -> bytes:
         """Return the client's request, or the next bytes of the server's response.
@@ -206,16 +226,13 @@ class Wire(trio.abc.Stream):
         data = await self._read()
         response = self._response
         response += data
-        blank = _BLANK_LINE.search(response)
+        blank = BLANK_LINE.search(response)
         end = blank.end() if blank else len(response)
-        if end > MAX_HEAD:
-            self.fail(ProtocolError(f"an HTTP response head of over {MAX_HEAD} bytes"))
+        line = _STATUS_LINE.match(response) if blank or end > MAX_HEAD else None
+        if (fault := _fault(response, end, line and line[1])) is not None:
+            self.fail(fault)
             raise trio.BrokenResourceError
-        if blank and (line := _STATUS_LINE.match(response)):
-            if line[1] != b"101":
-                # Now, not behind a body that nobody reads: it may end late, badly or never.
-                self.fail(UpgradeRefused(int(line[1])))
-                raise trio.BrokenResourceError
+        if line:
             self._upgraded = True
             self._unread = bytes(response[end:])
             self._unfinished = bool(self._unread) or (
@@ -356,6 +373,24 @@ class Wire(trio.abc.Stream):
             self.failure = failure
         self.ended.set()
         self.carrier.end()
+
+
+def _fault(response: bytearray, end: int, status: bytes | None) -> CotunError | None:
+    """Return what is wrong with a response, as far as it has come; its head is up to `end`.
+
+    `status` is None where the head has not come yet.
+    """
+    too_long = f"an HTTP response head of over {MAX_HEAD} bytes" if end > MAX_HEAD else ""
+    if status not in (None, b"101"):
+        # Now, not behind a body that nobody reads: it may end late, badly or never.
+        code, fields = int(status), read_fields(bytes(response[:end]))
+        what = advice(code, fields, bytes(response[end:]))
+        return UpgradeRefused(code, what or too_long, retry_after=retry_after(code, fields))
+    if too_long:
+        return ProtocolError(too_long)
+    if what_is_it := what_it_is(bytes(response)):
+        return ProtocolError(f"Bad HTTP: {what_is_it}")
+    return None
 
 
 def set_nonblocking_and_nodelay(sock: socket.socket) -> None:

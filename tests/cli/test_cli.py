@@ -128,6 +128,10 @@ def test_a_server_needs_no_options(server: Callable[..., ServerSettings]) -> Non
         (["--backend", "http://a:1"], {"backend": ServerUrl.parse("http://a:1")}),
         (["--proxy", "https://a"], {"backend": ServerUrl.parse("https://a")}),
         (
+            ["--backend", "http://a:1", "--backend-upgrade", "mqtt", "--backend-upgrade", "x/2"],
+            {"backend": ServerUrl.parse("http://a:1"), "backend_upgrades": ("mqtt", "x/2")},
+        ),
+        (
             ["--trusted-proxy", "10.0.0.0/8", "--trusted-proxy", "::1"],
             {"trusted_proxies": (ip_network("10.0.0.0/8"), ip_network("::1"))},
         ),
@@ -349,6 +353,8 @@ C = ["client", "example.com", "3000"]
         (["server", "--tls-ca", "a"], "--tls-ca needs --tls-cert"),
         (["server", "--backend", "http://a/b"], "no path"),
         (["server", "--backend", "ftp://a"], "ftp"),
+        (["server", "--backend-upgrade", "mqtt"], "--backend only"),
+        (["server", "--backend", "http://a", "--backend-upgrade", "a b"], "a b"),
         (["server", "--trusted-proxy", "10.0.0.0/33"], "10.0.0.0/33"),
         (["server", "--health-listen", "a:b"], "not a port"),
         (["server", "--tls-domain", "a.example", "--tls-cert", "a"], "give one of them"),

@@ -458,3 +458,30 @@ async def test_the_real_kernel_lets_us_listen() -> None:
         nursery.start_soon(watch_network, lambda: None)
         await trio.testing.wait_all_tasks_blocked()
         assert nursery.child_tasks or not hasattr(socket, "AF_NETLINK")
+
+
+async def test_a_server_that_wants_a_pause_keeps_nobody_from_another_one(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    asked: list[float] = []
+
+    async def busy(stream: trio.SocketStream) -> None:
+        while b"\r\n\r\n" not in await stream.receive_some():
+            pass
+        asked.append(trio.current_time())
+        await stream.send_all(
+            b"HTTP/1.1 503 Busy\r\nRetry-After: 1000\r\nContent-Length: 0\r\n\r\n"
+        )
+
+    async with (
+        watch_logs() as log,
+        listening(busy) as address,
+        running_client(
+            address, alternatives=routes(refused_address()), max_retry_interval=20
+        ) as client,
+    ):
+        await log.wait_for("Retrying", times=10, timeout=500)
+        assert len(asked) == 1
+        client.retry_now()
+        await log.wait_for("Retrying", times=12, timeout=500)
+        assert len(asked) == 2  # the user has asked for that

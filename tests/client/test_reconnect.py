@@ -194,6 +194,27 @@ async def test_the_waits_are_short_for_half_a_minute_and_then_double_up_to_the_l
     assert waits(log) == [*HELD_WAITS, 6, 12, 20, 20]
 
 
+@pytest.mark.parametrize("status", [b"429 Slowly", b"503 Busy"])
+async def test_a_server_that_says_when_to_come_back_is_left_alone_until_then(
+    status: bytes, autojump_with_sockets: trio.testing.MockClock
+) -> None:
+    asked: list[float] = []
+
+    async def busy(stream: trio.SocketStream) -> None:
+        while b"\r\n\r\n" not in await stream.receive_some():
+            pass
+        asked.append(trio.current_time())
+        head = b"HTTP/1.1 %s\r\nRetry-After: 100\r\nContent-Length: 0\r\n\r\n"
+        await stream.send_all(head % status)
+
+    async with watch_logs() as log, listening(busy) as address, running_client(address):
+        await log.wait_for("Retrying", times=3, timeout=1000)
+    assert "try again after 1m40s" in log.find("Connection error: (.*)", "client")[0][1]
+    assert len(asked) == 3  # in one dialect each time: the other one is no reason to come at once
+    for seconds in waits(log):
+        assert 100 <= seconds <= 103
+
+
 async def test_where_rounds_are_counted_the_waits_double_from_the_first_on(
     autojump_with_sockets: trio.testing.MockClock, no_jitter: None
 ) -> None:

@@ -53,7 +53,6 @@ def test_each_dialect_is_known_by_its_token() -> None:
         [""],
         ["chisel-v3, costrict-v3"],
         ["chisel-v3,costrict-v3"],
-        ["chisel-v3,"],
         ["chisel-v3", "chisel-v3"],
         ["chisel-v3", "costrict-v3"],
         ["Chisel-v3"],
@@ -67,6 +66,12 @@ def test_each_dialect_is_known_by_its_token() -> None:
 )
 def test_anything_but_one_exact_token_asks_for_nothing_of_ours(protocols: list[str]) -> None:
     assert wanted_dialect(upgrade(*protocols)) is None
+
+
+@pytest.mark.parametrize("protocols", [["chisel-v3,"], ["", "chisel-v3"], [" chisel-v3 ", ","]])
+def test_a_list_with_empty_members_is_what_is_left_of_it(protocols: list[str]) -> None:
+    # RFC 9110 section 5.6.1, and a list may come in several lines (section 5.3).
+    assert wanted_dialect(upgrade(*protocols)) is CHISEL
 
 
 @pytest.mark.parametrize(

@@ -314,7 +314,10 @@ async def test_another_protocol_is_relayed_both_ways() -> None:
         )
         await echo(stream)
 
-    async with gateway(handler) as server, await connect(server.addresses[0]) as stream:
+    async with (
+        gateway(handler, backend_upgrades=("mine",)) as server,
+        await connect(server.addresses[0]) as stream,
+    ):
         await stream.send_all(GET[:-2] + b"Connection: Upgrade\r\nUpgrade: mine\r\n\r\nsecond")
         reader = Reader(stream)
         head = await reader.until(b"\r\n\r\n")
@@ -327,7 +330,10 @@ async def test_another_protocol_is_relayed_both_ways() -> None:
 
 
 async def test_an_upgrade_that_is_refused_is_an_ordinary_response() -> None:
-    async with gateway(saying(OK, OK)) as server, await connect(server.addresses[0]) as stream:
+    async with (
+        gateway(saying(OK, OK), backend_upgrades=("mine",)) as server,
+        await connect(server.addresses[0]) as stream,
+    ):
         reader = Reader(stream)
         for _ in range(2):
             await stream.send_all(GET[:-2] + b"Connection: Upgrade\r\nUpgrade: mine\r\n\r\n")

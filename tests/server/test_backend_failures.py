@@ -112,7 +112,32 @@ async def test_a_bare_line_feed_makes_no_second_request() -> None:
     assert head.count(b" HTTP/1.1\r\n") == 1
 
 
-async def test_a_body_that_trickles_is_cut_in_the_end(
+async def test_a_body_that_trickles_passes_however_long_it_takes(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    bodies: list[bytes] = []
+
+    async def handler(stream: Stream) -> None:
+        reader = Reader(stream)
+        await reader.until(b"\r\n\r\n")
+        bodies.append(await reader.exactly(60))
+        await trio.sleep(6)
+        await stream.send_all(OK)
+
+    timings = Timings(backend_timeout=7.0)  # is not up while the client is waited for
+    async with (
+        gateway(handler, timings=timings) as server,
+        await connect(server.addresses[0]) as stream,
+    ):
+        await stream.send_all(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 60\r\n\r\n")
+        for _ in range(60):
+            await trio.sleep(59)
+            await stream.send_all(b"x")
+        assert (await Reader(stream).until(b"ok")).startswith(b"HTTP/1.1 200 ")
+    assert bodies == [b"x" * 60]
+
+
+async def test_a_body_that_stops_is_cut_after_a_minute(
     autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     async def handler(stream: Stream) -> None:
@@ -120,12 +145,39 @@ async def test_a_body_that_trickles_is_cut_in_the_end(
 
     async with gateway(handler) as server, await connect(server.addresses[0]) as stream:
         before = trio.current_time()
-        await stream.send_all(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999\r\n\r\n")
-        with contextlib.suppress(trio.BrokenResourceError):
-            while trio.current_time() - before < 100:
-                await stream.send_all(b"x")
-                await trio.sleep(1)
-        assert 29 < trio.current_time() - before < 50  # the refusal has its time, too
+        await stream.send_all(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
+        head = await Reader(stream).until(b"\r\n\r\n")
+        assert trio.current_time() - before == pytest.approx(60)
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"\r\nConnection: close\r\n" in head
+
+
+async def test_a_back_end_that_takes_nothing_of_a_body_is_504(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    async def handler(stream: Stream) -> None:
+        await Reader(stream).until(b"\r\n\r\n")
+        await trio.sleep(1000)
+
+    timings = Timings(backend_timeout=7.0)
+    async with (
+        gateway(handler, timings=timings) as server,
+        await connect(server.addresses[0]) as stream,
+        trio.open_nursery() as nursery,
+    ):
+        size = 64 * MiB
+        await stream.send_all(b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+
+        async def pour() -> None:
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                while True:
+                    await stream.send_all(bytes(65536))
+
+        nursery.start_soon(pour)
+        before = trio.current_time()
+        assert (await Reader(stream).until(b"\r\n\r\n")).startswith(b"HTTP/1.1 504 ")
+        assert trio.current_time() - before == pytest.approx(7)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_client_that_does_not_take_its_response_is_cut_in_the_end(

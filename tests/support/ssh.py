@@ -27,7 +27,6 @@ KEX_METHODS = (
     "mlkem768x25519-sha256",
     "curve25519-sha256",
     "curve25519-sha256@libssh.org",
-    "ecdh-sha2-nistp256",
 )
 CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
 HOST_KEYS = ("ecdsa", "ed25519", "rsa")

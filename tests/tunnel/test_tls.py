@@ -34,7 +34,7 @@ from tests.support.targets import (
     sha256,
     split_address,
 )
-from tests.support.tunnel import WatchedClient, background, running_server
+from tests.support.tunnel import WatchedClient, background, client_settings, running_server
 from tests.support.watching import nothing_watched
 
 if TYPE_CHECKING:
@@ -210,7 +210,23 @@ async def test_any_certificate_will_do_where_none_is_checked(ca: Authority) -> N
 
 async def test_a_server_without_tls_is_said_to_have_none() -> None:
     async with running_server() as server:
-        assert "TLS: the server does not speak TLS" in await refusal(tls_client(server))
+        said = await refusal(tls_client(server))
+        assert "TLS: the server does not speak TLS: write http:// in its URL" in said
+
+
+async def test_a_server_with_tls_is_said_to_want_it(ca: Authority) -> None:
+    async with tls_server(ca) as server:
+        said = await refusal(client_settings(server.addresses[0], max_retry_count=0))
+        assert "it wants TLS: write https:// in its URL" in said
+
+
+async def test_garbage_without_tls_is_no_http(ca: Authority) -> None:
+    async with tls_server(ca) as server:
+        for garbage in (b"SSH-2.0-x\r\n", b"\0" * 100, b"\x80\x2e"):
+            async with await connect(server.addresses[0]) as stream:
+                await stream.send_all(garbage)
+                await stream.send_eof()
+                assert b"HTTP" not in await receive_all(stream)
 
 
 async def test_a_client_without_tls_hurts_nobody(ca: Authority) -> None:
@@ -219,6 +235,11 @@ async def test_a_client_without_tls_hurts_nobody(ca: Authority) -> None:
             await stream.send_all(upgrade_request())
             await receive_all(stream)
         await log.wait_for("TLS: the client speaks HTTP without TLS")
+        async with await connect(server.addresses[0]) as stream:
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = await receive_all(stream)
+        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert answer.endswith(b"Plain HTTP was sent to a TLS port: write https:// in the URL.\n")
         async with running(tls_client(server, ca=ca.path)):
             assert len(server.sessions) == 1
 

@@ -10,9 +10,11 @@ import pytest
 import trio
 import trio.testing
 
+from cotun_trio._version import __version__
 from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, UpgradeRefused
 from cotun_trio.websocket import handshake
-from tests.support.frames import BINARY, CLOSE, KEY, PING, PONG, frame, read_by_wsproto
+from cotun_trio.websocket.frames import FrameError
+from tests.support.frames import BINARY, CLOSE, KEY, PING, PONG, frame, read_by_wsproto, xor
 from tests.support.sockets import (
     receive,
     receive_rest,
@@ -144,6 +146,29 @@ async def test_the_request_is_what_the_go_servers_want() -> None:
     assert len(base64.b64decode(key, validate=True)) == 16
 
 
+@pytest.mark.parametrize(
+    ("headers", "sent"),
+    [
+        ([], [f"User-Agent: cotun-trio/{__version__}"]),
+        ([("X-Word", "x")], [f"User-Agent: cotun-trio/{__version__}"]),
+        ([("User-Agent", "Mozilla/5.0")], ["User-Agent: Mozilla/5.0"]),
+        ([("user-agent", "x")], ["user-agent: x"]),
+    ],
+)
+async def test_the_request_names_its_user_agent_which_a_header_overrides(
+    headers: list[tuple[str, str]], sent: list[str]
+) -> None:
+    requests: list[str] = []
+
+    async def serve(sock: socket.socket) -> None:
+        requests.append((await receive_until(sock, b"\r\n\r\n")).decode())
+        sock.close()
+
+    await connect_to(serve, headers=headers)
+    lines = requests[0].split("\r\n")
+    assert [line for line in lines if line.lower().startswith("user-agent:")] == sent
+
+
 async def test_every_request_has_a_key_of_its_own() -> None:
     keys = set()
 
@@ -175,6 +200,28 @@ async def test_the_host_header_is_sent_as_it_is_given(host: str) -> None:
 )
 async def test_a_101_with_our_protocol_or_with_none_is_taken(response: bytes) -> None:
     assert await connect_to(answering(response)) is None
+
+
+@pytest.mark.parametrize("step", [1, 7, 10_000])
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"Connection: Upgrade\r\nConnection: keep-alive",
+        b"Connection: keep-alive\r\nConnection: Upgrade",
+        b"Connection: close\r\nX: y\r\nconnection: x, upgrade\r\nConnection:",
+        b"Connection: Upgrade\r\nUpgrade: websocket",
+    ],
+)
+async def test_a_header_of_the_101_may_come_in_several_lines(lines: bytes, step: int) -> None:
+    response = ACCEPTED.replace(b"Connection: Upgrade", lines)
+
+    async def serve(sock: socket.socket) -> None:
+        whole = response % accept_value(await receive_until(sock, b"\r\n\r\n"))
+        for at in range(0, len(whole), step):
+            await send_all(sock, whole[at : at + step])
+            await trio.lowlevel.checkpoint()
+
+    assert await connect_to(serve) is None
 
 
 @pytest.mark.parametrize(
@@ -232,6 +279,38 @@ async def test_a_refusal_is_one_however_its_body_ends(rest: bytes, then_close: b
     error = await connect_to(answering(response, then_close=then_close))
     assert isinstance(error, UpgradeRefused)
     assert error.status == 404
+
+
+@pytest.mark.parametrize(
+    ("response", "text", "wait"),
+    [
+        (b"302 Found\r\nLocation: https://b.example/login", "https://b.example/login", None),
+        (b'401 No\r\nWWW-Authenticate: Basic realm="x"', "(Basic)", None),
+        (b"429 Slowly\r\nRetry-After: 30", "try again after 30s", 30.0),
+        (b"503 Busy\r\nRetry-After: 5", "try again after 5s", 5.0),
+        (b"200 OK\r\nContent-Type: text/html", "a web page", None),
+    ],
+)
+async def test_a_refusal_says_what_to_do(response: bytes, text: str, wait: float | None) -> None:
+    error = await connect_to(answering(b"HTTP/1.1 " + response + b"\r\n\r\n"))
+    assert isinstance(error, UpgradeRefused)
+    assert "where a WebSocket upgrade was expected: " in str(error)
+    assert text in str(error)
+    assert error.retry_after == wait
+
+
+@pytest.mark.parametrize(
+    ("first", "text"),
+    [
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "the server speaks SSH (SSH-2.0-OpenSSH_9.6)"),
+        (b"\x15\x03\x01\x00\x02\x02\x46", "the server speaks TLS: write https://"),
+        (b"220 mail ESMTP\r\n", "begins with '220 mail ESMTP'"),
+    ],
+)
+async def test_a_server_of_another_kind_is_named_at_once(first: bytes, text: str) -> None:
+    error = await connect_to(answering(first))  # which then waits for us
+    assert isinstance(error, ProtocolError)
+    assert text in str(error)
 
 
 @pytest.mark.parametrize(
@@ -426,13 +505,60 @@ async def test_a_close_frame_is_answered_by_one_and_ends_the_wire(client: bool) 
         assert isinstance(wire.failure, ConnectionLost)
 
 
+def close_code_in(answer: bytes) -> int:
+    """Return the code of the close frame that is the last of some control frames."""
+    while answer[0] != 0x88:
+        size = 2 + (answer[1] & 0x7F) + (4 if answer[1] & 0x80 else 0)
+        answer = answer[size:]
+    payload = xor(answer[6:], answer[2:6]) if answer[1] & 0x80 else answer[2:]
+    return int.from_bytes(payload[:2], "big")
+
+
 @both_roles
-@pytest.mark.parametrize("payload", [b"\x03", b"\x03\xe8\xff", b"\x00\x01", b"\x03\xed"])
-async def test_a_close_frame_that_is_wrong_ends_the_wire_too(client: bool, payload: bytes) -> None:
+@pytest.mark.parametrize("code", [*range(1000, 1004), *range(1007, 1015), 3000, 4000, 4999])
+async def test_every_valid_close_code_is_answered_by_itself(client: bool, code: int) -> None:
+    key = key_for(client=client)
+    async with established(client=client) as (wire, peer):
+        payload = code.to_bytes(2, "big") + "adiós".encode()
+        await send_all(peer, frame(PING, b"?", key=key) + frame(CLOSE, payload, key=key))
+        await wire.ended.wait()
+        assert isinstance(wire.failure, ConnectionLost)
+        assert close_code_in(await receive(peer)) == code
+
+
+@both_roles
+async def test_a_close_frame_without_a_code_is_answered(client: bool) -> None:
+    async with established(client=client) as (wire, peer):
+        await send_all(peer, frame(CLOSE, key=key_for(client=client)))
+        await wire.ended.wait()
+        assert isinstance(wire.failure, ConnectionLost)
+        assert (await receive(peer))[0] == 0x88
+
+
+@both_roles
+@pytest.mark.parametrize(
+    ("payload", "code"),
+    [
+        (b"\x03", 1002),
+        *[
+            (wrong.to_bytes(2, "big") + b"why", 1002)
+            for wrong in (0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535)
+        ],
+        (b"\x03\xe8\xff", 1007),
+        (b"\x03\xe8\xe2\x82", 1007),
+        (b"\x03\xe8\xed\xa0\x80", 1007),
+        (b"\x03\xf6\xff", 1007),
+    ],
+)
+async def test_a_close_frame_that_is_wrong_is_answered_by_what_is_wrong(
+    client: bool, payload: bytes, code: int
+) -> None:
     async with established(client=client) as (wire, peer):
         await send_all(peer, frame(CLOSE, payload, key=key_for(client=client)))
         await wire.ended.wait()
-        assert wire.failure is not None
+        assert isinstance(wire.failure, FrameError)
+        (event,) = read_by_wsproto(await receive(peer), from_client=client)
+        assert event.code == code  # type: ignore[attr-defined]
 
 
 @both_roles

@@ -185,6 +185,15 @@ async def test_any_other_answer_ends_the_wire_at_its_head(status: int, rest: byt
         assert wire.failure.status == status
 
 
+async def test_a_refusal_with_a_very_long_head_is_one() -> None:
+    with wire_and_peer(client=True) as (wire, peer):
+        peer.send(b"HTTP/1.1 302 Found\r\nLocation: /login\r\nPolicy: " + b"x" * MAX_HEAD)
+        with pytest.raises(trio.BrokenResourceError):
+            await wire.receive_some()
+        assert isinstance(wire.failure, UpgradeRefused)
+        assert "points to /login" in str(wire.failure)
+
+
 async def test_a_response_head_may_be_as_long_as_the_limit_and_no_longer() -> None:
     filler = MAX_HEAD - len(HEAD) - len(b"X: \r\n")
     for more in (0, 1):

@@ -74,7 +74,10 @@ def _read(data: bytes, pieces: list[bytes]) -> object:
 
 def _check_upgrade(request: Request) -> None:
     """Check that what trio-websocket is shown is one head of a few lines, which h11 takes."""
-    assert request.path.startswith(b"/") or request.path == request.target.partition(b"?")[0]
+    assert request.path.startswith(b"/") or request.path in (
+        b"*",  # of OPTIONS, also for a URI without a path
+        request.target.partition(b"?")[0],  # of CONNECT
+    )
     wanted_dialect(request)
     try:
         head = upgrade_head(request, CHISEL)

@@ -1,0 +1,150 @@
+"""An HTTP answer that is not the one that was wanted: what it says, and what to do about it.
+
+It is read as far as it can be, since anything may be at the other end of a connection::
+
+    HTTP/1.1 302 Found                          HTTP/1.1 429 Too Many Requests
+    Location: https://login.example.com/        Retry-After: 30
+
+    HTTP/1.1 401 Unauthorized                   SSH-2.0-OpenSSH_9.6
+    WWW-Authenticate: Basic realm="inside"
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeAlias
+
+from cotun_trio.escape import escape
+from cotun_trio.units import format_duration
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Fields: TypeAlias = "tuple[tuple[bytes, bytes], ...]"
+
+MAX_RETRY_AFTER = 3600.0
+"""Seconds that a server can have a client wait: what it says is not proved by any key."""
+MAX_CHALLENGE = 1024
+"""Bytes of a line with challenges that are looked at."""
+MAX_SSH_LINE = 255
+"""Bytes of SSH's first line (RFC 4253 section 4.2)."""
+_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
+_SCHEME = re.compile(rb"(?:^|,)\s*([A-Za-z][A-Za-z0-9-]*)(?=\s+[^\s=,]|\s*(?:,|$))")
+_WANTS_TLS = re.compile(rb"\b(?:https|tls|ssl-enabled)\s+(?:server|port)", re.IGNORECASE)
+"""What nginx, Apache, Go and cotun-trio say to plain HTTP on a port with TLS."""
+_MOVED = {301, 302, 303, 307, 308}
+_TOO_MANY, _UNAVAILABLE = 429, 503
+
+
+def read_fields(head: bytes) -> Fields:
+    """Return the header fields of `head`, with names in lower case; without lines that are none."""
+    fields = []
+    for line in head.replace(b"\r\n", b"\n").split(b"\n")[1:]:
+        name, colon, value = line.partition(b":")
+        if colon and [name] == name.split():  # without a space in it
+            fields.append((name.lower(), value.strip(b" \t")))
+    return tuple(fields)
+
+
+def members(fields: Fields, name: bytes) -> list[bytes]:
+    """Return the members of the list that the fields called `name` are together (RFC 9110, 5.3)."""
+    found = (part.strip() for key, value in fields if key == name for part in value.split(b","))
+    return [member for member in found if member]
+
+
+def what_it_is(data: bytes, peer: str = "the server") -> str | None:
+    """Return what an answer of `peer` is that begins with `data`, where it is no HTTP.
+
+    None where it is HTTP, or more of it has to come to tell.
+    """
+    if data.startswith(b"HTTP/") or b"HTTP/".startswith(data):
+        return None
+    if data.startswith(b"SSH-") or b"SSH-".startswith(data):
+        line, end, _ = data.partition(b"\n")
+        if not end and len(data) < MAX_SSH_LINE:
+            return None
+        return f"{peer} speaks SSH ({escape(line.strip())}): HTTP is at another port, if any"
+    if data[0] in (21, 22) and data[1:2] in (b"", b"\x03"):  # an alert or a handshake
+        return f"{peer} speaks TLS: write https:// in its URL"
+    line = data.partition(b"\n")[0].strip()
+    return f"{peer} does not speak HTTP: it begins with '{escape(line, 60)}'"
+
+
+def schemes(fields: Fields, name: bytes) -> list[str]:
+    """Return the schemes in the challenges called `name` (RFC 9110 section 11.6.1)."""
+    found = []
+    for key, value in fields:
+        if key == name:
+            found += [escape(s) for s in _SCHEME.findall(_QUOTED.sub(b"", value[:MAX_CHALLENGE]))]
+    return list(dict.fromkeys(found))
+
+
+def retry_after(status: int, fields: Fields) -> float | None:
+    """Return the seconds to wait before another request (RFC 9110 section 10.2.3).
+
+    They are `MAX_RETRY_AFTER` at most; None where the answer does not say.  A date counts from the
+    one of the answer.
+    """
+    if status not in (_TOO_MANY, _UNAVAILABLE):
+        return None
+    text = _first(fields, b"retry-after")
+    if text.isascii() and text.isdigit():
+        seconds = float(text[:10])
+    else:
+        until, now = _date(text), _date(_first(fields, b"date"))
+        if until is None or now is None:
+            return None
+        seconds = (until - now).total_seconds()
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def advice(status: int, fields: Fields, body: bytes = b"") -> str:
+    """Return what an answer with this status means, and what to do; "" where nobody knows.
+
+    `body` is its beginning, as far as it has come.
+    """
+    if status in _MOVED:
+        location = escape(_first(fields, b"location"))
+        return f"it points to {location}: give that URL, if the server is there" if location else ""
+    if status == 400 and _WANTS_TLS.search(body):
+        return "it wants TLS: write https:// in its URL"
+    if status in (401, 403):
+        return _login(status, schemes(fields, b"www-authenticate"))
+    if status == 407:
+        wanted = " or ".join(schemes(fields, b"proxy-authenticate")) or "a scheme not said"
+        return f"a proxy wants a login ({wanted}): give it in --proxy http://user:password@…"
+    if status in (_TOO_MANY, _UNAVAILABLE):
+        seconds = retry_after(status, fields)
+        busy = "too many requests" if status == _TOO_MANY else "it is not available now"
+        return busy if seconds is None else f"{busy}, try again after {format_duration(seconds)}"
+    if status == 200 and _first(fields, b"content-type").lower().startswith(b"text/html"):
+        return (
+            "it is a web page, perhaps one to log in: is the URL right, and does a proxy or a "
+            "portal on the way want a login in a browser first?"
+        )
+    if status in (502, 504):
+        return "a proxy on the way does not reach the server behind it"
+    return ""
+
+
+def _login(status: int, wanted: list[str]) -> str:
+    if wanted:
+        names = " or ".join(wanted)
+        return f"it wants a login by HTTP ({names}): give it by --header 'Authorization: …'"
+    if status == 401:
+        return "it wants a login by HTTP, and does not say which"
+    return "it forbids this: a firewall may want another --header or --hostname, or another URL"
+
+
+def _first(fields: Fields, name: bytes) -> bytes:
+    return next((value for key, value in fields if key == name), b"")
+
+
+def _date(text: bytes) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text.decode("ascii"))
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=UTC)
