@@ -60,7 +60,8 @@ the same answer.  All that is the same goes on."""
 NO_LIMIT = 2**32
 """Of channels: there are no more numbers."""
 PARTING = 1.0
-"""Seconds for the peer to take the last bytes, the reason of the end included."""
+"""Seconds for the peer to take the last bytes, the reason of the end included; and for sockets here
+to take those that came before the end."""
 
 
 class Session(abc.ABC):
@@ -190,10 +191,15 @@ class Session(abc.ABC):
         await self.wire.ended.wait()
         failure = self.wire.failure
         assert failure is not None
-        if self.draining:
-            # Streams that have ended are still to be written to sockets here; all others break off.
+        # What came before the end counts.  The tasks that the last read woke run first: the answer
+        # that one of them has got is a better reason than the end behind it.
+        await trio.lowlevel.checkpoint()
+        # Streams that have ended are still to be written to sockets here; all others break off.
+        if self.draining or self.connection.has_rest or self.flows.lingering:
+            self.failure = self.failure or failure
+            self.leave(str(failure))
             self.connection.on_lost(failure)
-            with trio.move_on_after(self.timings.shutdown_grace):
+            with trio.move_on_after(self.timings.shutdown_grace if self.draining else PARTING):
                 await self.flows.wait_idle()
         self.fail(failure)
 

@@ -251,7 +251,7 @@ class Client:
         """Carry standard input and output, and end the client after it."""
         failure: CotunError | None = ConnectionLost("the tunnel was lost")
         try:
-            with session.flows.begin(remote):
+            with session.flows.begin(remote, lingers=True):
                 channel = await session.connection.open_channel(remote.channel_target)
                 await carry_stdio(channel)
                 failure = None

@@ -11,12 +11,13 @@ import trio
 from cotun_trio._version import __version__
 from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
 from cotun_trio.client.rights import Declared, DeclaredOnly
-from cotun_trio.errors import ConfigRefused, ConnectionLost, ProtocolError
+from cotun_trio.errors import ConfigRefused, ConnectionLost, NotNow, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.quota import Quota
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
+from cotun_trio.protocol.refusal import ConfigRefusal
 from cotun_trio.session import CHANGE, Session
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
@@ -207,7 +208,8 @@ class ClientSession(Session):
     async def change_remotes(self, remotes: tuple[Remote, ...]) -> None:
         """Have `remotes` accepted in place of those before.
 
-        Raises `ConfigRefused`, and then nothing has changed, or the error that ended the session.
+        Raises `ConfigRefused` or `NotNow`, and then nothing has changed, or the error that ended
+        the session.
         """
         assert self.connection.peer_is_ours, "a Go server cannot be told"
         success, payload = await self.connection.request(CHANGE, self._config(remotes).encode())
@@ -273,5 +275,7 @@ class ClientSession(Session):
         return self._owner.identity
 
 
-def _refused(payload: bytes) -> ConfigRefused:
-    return ConfigRefused(f"the server refused: {escape(payload) or 'no reason given'}")
+def _refused(payload: bytes) -> ConfigRefused | NotNow:
+    refusal = ConfigRefusal.decode(payload)
+    kind = NotNow if refusal.passing else ConfigRefused
+    return kind(f"the server refused: {escape(refusal.reason) or 'no reason given'}")

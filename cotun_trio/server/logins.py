@@ -15,6 +15,7 @@ import trio
 
 from cotun_trio.access.penalties import Penalties
 from cotun_trio.access.sources import source_of
+from cotun_trio.errors import Refused
 from cotun_trio.escape import escape
 from cotun_trio.server.login_threads import LoginThreads
 from cotun_trio.units import format_duration
@@ -75,13 +76,16 @@ class Logins:
         return self._failures.barred(source_of(host))
 
     async def judge(self, host: str, name: str, password: str, log: Context) -> User | None:
-        """Return the user who logs in from the address `host`, or None, which takes a while."""
+        """Return the user who logs in from the address `host`, or None, which takes a while.
+
+        Raises `Refused` where the source was barred while this one waited for its turn.
+        """
         if self.everybody:
             return self._accounts.users.find(name)
         source = source_of(host)
         async with self._turn(source):
-            if self.barred(host):
-                return None
+            if seconds := self.barred(host):
+                raise Refused(f"barred for {format_duration(round(seconds, 3))} more")
             user = await self._verify(source, name, password)
             if user is None:
                 # In the form that the README gives to fail2ban: text of a client comes last.

@@ -4,15 +4,16 @@ the requests of the client afterwards."""
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import trio
 
 from cotun_trio.access.sources import source_of
-from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, Refused
+from cotun_trio.errors import ConnectionLost, CotunError, NotNow, ProtocolError, Refused
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.dialect import MARK
+from cotun_trio.protocol.refusal import ConfigRefusal
 from cotun_trio.server.client_remotes import ClientRemotes
 from cotun_trio.server.rights import Rights
 from cotun_trio.session import CHANGE, Session
@@ -175,7 +176,8 @@ class ServerSession(Session):
         try:
             reply = await self.client_remotes.open(config)
         except CotunError as error:
-            request.reply(str(error).encode(), success=False)
+            refusal = ConfigRefusal(str(error).encode(), passing=isinstance(error, NotNow))
+            request.reply(refusal.encode(marked=bool(self.identity)), success=False)
             raise
         self._open_since = trio.current_time()
         self._owner.sessions_changed()
@@ -199,7 +201,9 @@ class ServerSession(Session):
         try:
             reply = await self.client_remotes.change(Config.decode(request.payload))
         except CotunError as error:
-            request.reply(str(error).encode(), success=False)
+            # Only clients of our kind make this request.
+            refusal = ConfigRefusal(str(error).encode(), passing=isinstance(error, NotNow))
+            request.reply(refusal.encode(marked=True), success=False)
         else:
             request.reply(reply.encode(), success=True)
 
@@ -262,8 +266,14 @@ class ServerSession(Session):
             request.reply(b"there was a config request already", success=False)
 
     async def verify_login(self, user: str, password: str) -> bool:
-        """Ask the server's users.  Raises `Refused` where the user has too many sessions."""
-        known = await self._owner.logins.judge(self.host, user, password, self.log)
+        """Ask the server's users.
+
+        Raises `Refused` where the user has too many sessions, or there were too many failures.
+        """
+        try:
+            known = await self._owner.logins.judge(self.host, user, password, self.log)
+        except Refused as error:
+            self._too_many(error)
         if known is None:
             return False
         self.rights.log_in(known)
@@ -278,10 +288,15 @@ class ServerSession(Session):
             f"{kind} {name}", limited=kind == "user", scarce=self.wire.in_reserve
         )
         if self._user_session is None:
-            reason = f"too many sessions of the {kind} '{escape(name)}'"
-            # Not as a wrong password or a refused config, after which clients do not try again.
-            self.connection.disconnect(messages.DISCONNECT_TOO_MANY_CONNECTIONS, reason)
-            raise Refused(reason)
+            self._too_many(Refused(f"too many sessions of the {kind} '{escape(name)}'"))
+
+    def _too_many(self, refusal: Refused) -> NoReturn:
+        """End the connection because of `refusal`, and raise it.
+
+        Not as a wrong password or a refused config, after which clients do not try again.
+        """
+        self.connection.disconnect(messages.DISCONNECT_TOO_MANY_CONNECTIONS, str(refusal))
+        raise refusal
 
     def inbox(self, target: Target) -> Inbox | None:
         """See `Session.inbox`: the server knows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,16 +30,19 @@ from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.targets import (
     LOOPBACK,
+    background,
     connect,
     echo,
     echoes,
     exchange,
+    free_port,
     listening,
     random_bytes,
     refused_address,
     sha256,
 )
 from tests.support.tunnel import (
+    WatchedClient,
     client_settings,
     echo_tunnel,
     running_client,
@@ -462,3 +466,24 @@ async def recovers(address: str, target: str) -> None:
                     continue  # it was in the session that broke
                 return
         raise AssertionError("it did not recover")
+
+
+# ---- a reverse port that somebody else has for a moment
+
+
+async def test_a_client_waits_for_a_reverse_port_that_is_held(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    port = free_port()
+    remote = f"R:{LOOPBACK}:{port}:{LOOPBACK}:1"
+    async with watch_logs() as log, running_server(reverse=True) as server:
+        with socket.create_server((LOOPBACK, port)):
+            async with background() as nursery:
+                client = WatchedClient(client_settings(server.addresses[0], remote))
+                await nursery.start(client.run)
+                reason = f"refused: Server cannot listen on {LOOPBACK}:{port}: Address already"
+                await log.wait_for(f"Connection error: the server {reason}", "client")
+                await log.wait_for(f"Connection error: the server {reason}.*Attempt: 3", "client")
+                nursery.cancel_scope.cancel()
+        async with running_client(server.addresses[0], remote) as client:
+            await client.opened()
