@@ -20,6 +20,7 @@ from cotun_trio.errors import (
     GaveUp,
     UsageError,
 )
+from cotun_trio.system.hang_up import has_terminal
 from cotun_trio.system.pidfile import pid_file
 from cotun_trio.system.process import prepare
 from cotun_trio.system.systemd import Notifier, Passed
@@ -91,12 +92,22 @@ def run_client(
 ) -> int:
     """Run a client until a signal ends it, or it cannot go on; return the exit status.
 
-    `reread` returns the current settings, for SIGHUP; it raises `UsageError`.
+    `reread` returns the current settings, for SIGHUP; it raises `UsageError`.  SIGHUP is the end
+    for a stdio client, to which ssh sends it, and where the terminal has gone, except under nohup.
     """
     from cotun_trio.client.client import Client
 
     client = Client(settings, reread, Notifier(os.environ))
-    handlers = {signal.SIGHUP: client.reload, signal.SIGUSR2: client.log_snapshot}
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    ends_with_terminal = has_terminal() and not nohup
+
+    def hang_up() -> None:
+        if client.is_for_stdio or (ends_with_terminal and not has_terminal()):
+            client.hang_up()
+        else:
+            client.reload()
+
+    handlers = {signal.SIGHUP: hang_up, signal.SIGUSR2: client.log_snapshot}
     return _run(client, handlers, process)
 
 

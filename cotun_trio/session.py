@@ -189,10 +189,8 @@ class Session(abc.ABC):
 
     async def _watch_wire(self) -> None:
         await self.wire.ended.wait()
-        failure = self.wire.failure
-        assert failure is not None
-        # What came before the end counts.  The tasks that the last read woke run first: the answer
-        # that one of them has got is a better reason than the end behind it.
+        failure = self.wire.failure or ConnectionLost(self._farewell)
+        # The tasks that the last read woke run first: an answer in it counts more than the end.
         await trio.lowlevel.checkpoint()
         # Streams that have ended are still to be written to sockets here; all others break off.
         if self.draining or self.connection.has_rest or self.flows.lingering:
@@ -290,13 +288,9 @@ class Session(abc.ABC):
     async def _judge_login(self, user: str, password: str) -> None:
         try:
             accepted = await self.verify_login(user, password)
-        except CotunError as error:
-            self.fail(error)
-            return
-        if accepted:
-            self.log = self.log.within(user=escape(user) or "-")
-            self.trust_peer()
-        try:
+            if accepted:
+                self.log = self.log.within(user=escape(user) or "-")
+                self.trust_peer()
             self.connection.answer_login(accepted=accepted)
         except CotunError as error:
             self.fail(error)

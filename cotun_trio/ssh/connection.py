@@ -205,8 +205,7 @@ class Connection:
         Raises the error that ended the connection before.
         """
         await self._keys_agreed.wait()
-        if not self._host_key:
-            self._check_alive()
+        self._check_alive(unless=self._host_key)
         return self._host_key
 
     async def log_in(self, user: str, password: str) -> None:
@@ -218,8 +217,7 @@ class Connection:
         self.engine.log_in(user, password)
         self.sender.flush()
         await self.logged_in.wait()
-        if not self.engine.authenticated:
-            self._check_alive()
+        self._check_alive(unless=self.engine.authenticated)
 
     def answer_login(self, *, accepted: bool) -> None:
         """Give the verdict on a login, and process what the client sent after it.
@@ -242,8 +240,8 @@ class Connection:
             self.end_batch()
         self._resumed.unpark_all()
 
-    def _check_alive(self) -> None:
-        if self.failure is not None:
+    def _check_alive(self, *, unless: object = False) -> None:
+        if self.failure is not None and not unless:
             raise self.failure
 
     # ---- global requests
@@ -257,8 +255,7 @@ class Connection:
         self._check_alive()
         pending = self._requests.make(kind, payload)
         await pending.ended.wait()
-        if not pending.answered:
-            self._check_alive()
+        self._check_alive(unless=pending.answered)
         return pending.success, pending.payload
 
     async def ping(self) -> None:

@@ -1,6 +1,7 @@
 """The process and the system around it.
 
 * `process`: descriptors, the log, memory and the garbage collector, before anything runs.
+* `hang_up`: the other end of a descriptor, or the terminal, has gone.
 * `pidfile`: a file with the number of the process.
 * `systemd`: sockets that are passed to us, and messages to the service manager.
 * `task_tree`: the tasks that run, for SIGUSR2.

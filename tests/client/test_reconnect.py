@@ -194,8 +194,8 @@ async def test_the_waits_are_short_for_half_a_minute_and_then_double_up_to_the_l
         watch_logs() as log,
         running_client(refused_address(), max_retry_interval=20),
     ):
-        await log.wait_for("Retrying", times=12, timeout=1000)
-    assert waits(log) == [*HELD_WAITS, 6, 12, 20, 20]
+        await log.wait_for("Retrying", times=18, timeout=1000)
+    assert waits(log) == [*HELD_WAITS, 6, 12, *[15] * 5, 20, 20, 20]
 
 
 async def test_where_rounds_are_counted_the_waits_double_from_the_first_on(
@@ -225,14 +225,14 @@ async def test_a_session_that_lasted_starts_the_waits_again(
     async with watch_logs() as log, switchable_server() as server:
         await server.stop()
         async with running_client(server.address) as client:
-            await log.wait_for("Retrying in 24s", timeout=100)
+            await log.wait_for("Retrying in 15s", timeout=100)
             await server.start()
             await client.opened()
             await trio.sleep(STABLE)
             await server.stop()
             await log.wait_for("Disconnected: ", "client")
             await log.wait_for("Retrying", times=12)
-    assert waits(log) == [*HELD_WAITS, 6, 12, 24, 3]
+    assert waits(log) == [*HELD_WAITS, 6, 12, 15, 3]
 
 
 async def test_a_session_that_is_dropped_at_once_does_not(
@@ -246,7 +246,7 @@ async def test_a_session_that_is_dropped_at_once_does_not(
         for number in range(1, 5):
             (await client.opened(number)).wire.close()
             await log.wait_for("Retrying", times=number)
-    assert waits(log) == [3, 6, 12, 24]
+    assert waits(log) == [3, 6, 12, 15]
     assert len(log.find("Disconnected: ", "client")) == 4
 
 
