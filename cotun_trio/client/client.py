@@ -275,7 +275,10 @@ class Client:
                 handed_over = True
         finally:
             if not handed_over:
-                self._local_log.info("no tunnel for %s from %s: closed", remote, peer)
+                facts = {"remote": remote, "peer": peer}
+                self._local_log.warning(
+                    "no tunnel for %s from %s: closed", remote, peer, extra={"facts": facts}
+                )
                 close(sock, reset=True)
 
     # ---- as the owner of sessions
@@ -295,7 +298,8 @@ class Client:
     def retrying(self, seconds: float, failure: CotunError) -> None:
         """See `cotun_trio.client.session.ClientHost`."""
         waiting = format_duration(round(seconds, 3))
-        self.log.info("Retrying in %s...", waiting)
+        facts = {"seconds": round(seconds, 3), "reason": str(failure)}
+        self.log.info("Retrying in %s...", waiting, extra={"facts": facts})
         self.notifier.status(f"Retrying in {waiting}: {failure}")
         self._watcher.lost(failure, seconds)
         for forward in self._stdio:

@@ -12,6 +12,7 @@ to end says so, and then the next session is looked for while the streams of thi
 
 from __future__ import annotations
 
+import logging
 import random
 from functools import partial
 from typing import TYPE_CHECKING
@@ -46,6 +47,8 @@ STABLE = 5.0
 """Seconds that a session has to last for the backoff to start again: a server that accepts and then
 drops us is no success."""
 
+SLOW = 1.0
+"""Seconds without a session after which the log says what the client is doing."""
 MAX_LEAVING = 16
 """Draining sessions that are kept: a server could say again and again that it is about to end."""
 
@@ -132,7 +135,7 @@ class Connector:
         if most is None:
             return failures[0] if all(failure.fatal for failure in failures) else None
         if 0 <= most <= failed:
-            self._log.info("Give up")
+            self._log.error("Give up")
             return GaveUp(f"gave up after {failed + 1} attempts: {failures[-1]}")
         return None
 
@@ -175,13 +178,23 @@ class Connector:
         begin = partial(self._begin, nursery, route.server, log)
         timeout = self._settings.timings.ssh_timeout
         attempts = Attempts(self._dialects, dial, begin, log, timeout=timeout)
-        session, failure = await attempts.run()
+        async with trio.open_nursery() as announcing:
+            announcing.start_soon(self._announce, route.server, log)
+            session, failure = await attempts.run()
+            announcing.cancel_scope.cancel()
         if session is not None and session.was_open:
             # It does speak this one; but its successor need not.
             others = (each for each in self._settings.dialects if each is not session.dialect)
             self._dialects = (session.dialect, *others)
         self._log_end(session, failure, failed, log)
         return session, failure
+
+    async def _announce(self, server: ServerUrl, log: Context) -> None:
+        """Say which server is tried, where that takes a while."""
+        await trio.sleep(SLOW)
+        present = (each for each in self.sessions if each.url is server and not each.draining)
+        if not any(each.was_open for each in present):
+            log.info("Connecting to %s...", server)
 
     def _limit_leaving(self) -> None:
         """End a session whose server is about to end, where there are too many of them."""
@@ -222,13 +235,16 @@ class Connector:
     def _log_end(
         self, session: ClientSession | None, failure: CotunError, failed: int, log: Context
     ) -> None:
+        most = self._settings.max_retry_count
+        level = logging.ERROR if failure.fatal and most is None else logging.WARNING
+        facts = {"reason": str(failure), "attempt": failed + 1}
         if session is not None and session.was_open:
-            log.info("Disconnected: %s", failure)
+            log.log(level, "Disconnected: %s", failure, extra={"facts": facts})
         elif isinstance(failure, AuthenticationFailed):
-            log.info("Authentication failed: %s", failure)
+            log.log(level, "Authentication failed: %s", failure, extra={"facts": facts})
         elif isinstance(failure, FingerprintMismatch):
-            log.info("%s", failure)
+            log.log(level, "%s", failure, extra={"facts": facts})
         else:
-            most = self._settings.max_retry_count
             attempt = f" (Attempt: {failed}/{'unlimited' if most is None or most < 0 else most})"
-            log.info("Connection error: %s%s", failure, attempt if failed else "")
+            attempt = attempt if failed else ""
+            log.log(level, "Connection error: %s%s", failure, attempt, extra={"facts": facts})

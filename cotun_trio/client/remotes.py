@@ -130,9 +130,9 @@ class Remotes:
     async def _listen(self, item: ManagedRemote) -> None:
         if not item.remote.local:
             return
-        listener = await item.listen(self._places)
-        for address in listener.addresses:
-            self._log.info("Listening on %s for %s", address, item.remote)
+        for address in (await item.listen(self._places)).addresses:
+            facts = {"address": address, "remote": item.remote}
+            self._log.info("Listening on %s for %s", address, item.remote, extra={"facts": facts})
 
     def accept(self, begin: Callable[[Listener], None]) -> None:
         """Have `begin` called for each listener, those of remotes still to come included."""

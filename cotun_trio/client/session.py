@@ -183,7 +183,10 @@ class ClientSession(Session):
         if not success or (payload and not self.connection.peer_is_ours):
             raise _refused(payload)
         self._open_since = trio.current_time()
-        self.log.info("Connected (Latency %s)", format_duration(self.latency))
+        facts = {"server": self.url, "seconds": round(self.latency, 6)}
+        self.log.info(
+            "Connected (Latency %s)", format_duration(self.latency), extra={"facts": facts}
+        )
         if payload:
             self._take_reply(payload)
         self._owner.session_opened(self)
@@ -196,7 +199,7 @@ class ClientSession(Session):
     def _check_host_key(self, host_key: bytes) -> None:
         """Show whom we talk to.  Raises `FingerprintMismatch` where the user named another."""
         got, expected = fingerprint(host_key), self._owner.settings.fingerprint
-        self.log.info("Fingerprint %s", got)
+        self.log.info("Fingerprint %s", got, extra={"facts": {"fingerprint": got}})
         if expected is None:
             return
         check_fingerprint(host_key, expected)
@@ -229,7 +232,11 @@ class ClientSession(Session):
             raise ProtocolError("the server's answer does not fit the reverse remotes")
         self.reverse_addresses = reply.addresses
         for remote, address in zip(reverse, reply.addresses, strict=True):
-            self.log.info("The server listens on %s for %s", escape(address), remote)
+            address = escape(address)
+            facts = {"address": address, "remote": remote}
+            self.log.info(
+                "The server listens on %s for %s", address, remote, extra={"facts": facts}
+            )
 
     def _config(self, remotes: tuple[Remote, ...]) -> Config:
         """Return the config request.  Raises `ConfigRefused` for what a Go server cannot do."""

@@ -90,13 +90,20 @@ class Logins:
             if user is None:
                 # In the form that the README gives to fail2ban: text of a client comes last.
                 log = log.apart("logins")  # or a source could hide them behind other lines
-                log.info("Authentication failed from %s for user '%s'", host, escape(name))
+                facts = {"source": host, "user": escape(name)}
+                log.info(
+                    "Authentication failed from %s for user '%s'",
+                    host,
+                    escape(name),
+                    extra={"facts": facts},
+                )
                 verdict = await self._failures.failed(source)
                 if verdict.barred_for:
                     log.warning(
                         "Too many failures: %s is barred for %s",
                         source,
                         format_duration(verdict.barred_for),
+                        extra={"facts": {"source": source, "seconds": verdict.barred_for}},
                     )
                 await trio.sleep(verdict.delay)
             return user

@@ -125,7 +125,8 @@ class ServerSession(Session):
             await super().run(deadline=deadline)
         except CotunError as error:
             if self._open_since is None:
-                self.log.info("closed before it was open: %s", error)
+                facts = {"reason": str(error)}
+                self.log.info("closed before it was open: %s", error, extra={"facts": facts})
             else:
                 self._log_end(str(error))
         except (trio.Cancelled, BaseExceptionGroup) as error:
@@ -155,14 +156,7 @@ class ServerSession(Session):
         return "" if self.rights.user is None else self.rights.user.name
 
     def _log_end(self, reason: str) -> None:
-        assert self._open_since is not None
-        self.log.info(
-            "closed after %s, %s sent, %s received: %s",
-            format_duration(round(trio.current_time() - self._open_since, 3)),
-            show_bytes(self.wire.bytes_out),
-            show_bytes(self.wire.bytes_in),
-            reason,
-        )
+        _log_closed(self.log, self.wire, trio.current_time() - self.open_since, reason)
 
     # ---- life
 
@@ -317,3 +311,22 @@ class ServerSession(Session):
             return
         self.rights.log_in(user)
         self.client_remotes.narrow()
+
+
+def _log_closed(log: Context, wire: WireProtocol, seconds: float, reason: str) -> None:
+    seconds = round(seconds, 3)
+    log.info(
+        "closed after %s, %s sent, %s received: %s",
+        format_duration(seconds),
+        show_bytes(wire.bytes_out),
+        show_bytes(wire.bytes_in),
+        reason,
+        extra={
+            "facts": {
+                "seconds": seconds,
+                "bytes_sent": wire.bytes_out,
+                "bytes_received": wire.bytes_in,
+                "reason": reason,
+            }
+        },
+    )

@@ -14,7 +14,7 @@ from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.fingerprints import fingerprint
 from cotun_trio.client.attempts import MAX_BESIDE
 from cotun_trio.client.client import Client
-from cotun_trio.client.connector import STABLE
+from cotun_trio.client.connector import SLOW, STABLE
 from cotun_trio.errors import (
     AuthenticationFailed,
     ConfigRefused,
@@ -483,7 +483,61 @@ async def test_a_client_waits_for_a_reverse_port_that_is_held(
                 await nursery.start(client.run)
                 reason = f"refused: Server cannot listen on {LOOPBACK}:{port}: Address already"
                 await log.wait_for(f"Connection error: the server {reason}", "client")
-                await log.wait_for(f"Connection error: the server {reason}.*Attempt: 3", "client")
+                error = f"Connection error: the server {reason}.*Attempt: 3"
+                await log.wait_for(error, "client", timeout=100)
                 nursery.cancel_scope.cancel()
         async with running_client(server.addresses[0], remote) as client:
             await client.opened()
+
+
+# ---- the levels of what is said
+
+
+async def test_what_is_lost_or_refused_is_a_warning_and_what_ends_the_client_is_an_error(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    def level(beginning: str) -> str:
+        """Return the level of the last line that begins so."""
+        return [r.levelname for r in log.records if beginning in r.getMessage()][-1]
+
+    async with watch_logs() as log, switchable_server(auth=Credentials("", "right")) as server:
+        right = {"auth": Credentials("", "right")}
+        async with running_client(server.address, **right) as client:
+            await client.opened()
+            await server.stop()
+            await log.wait_for("Connection error: ", "client")
+        await server.start()
+        assert level("Disconnected: ") == level("Connection error: ") == "WARNING"
+        with pytest.raises(AuthenticationFailed):
+            await wrong_client("password", server.address).run()
+        assert level("Authentication failed: ") == "ERROR"
+        assert level("Authentication failed from ") == "INFO"  # fail2ban knows it so
+        with pytest.raises(GaveUp):
+            await wrong_client("password", server.address, max_retry_count=0).run()
+        assert level("Authentication failed: ") == "WARNING"
+        assert level("Give up") == "ERROR"
+
+
+async def test_a_client_says_where_it_connects_to_when_that_takes_over_a_second(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    async def silent(stream: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    async with watch_logs() as log, listening(silent) as address, running_client(address):
+        since = trio.current_time()
+        await log.wait_for(f"^Connecting to http://{address}", "client")
+        assert trio.current_time() - since == pytest.approx(SLOW, abs=0.1)
+
+
+async def test_a_client_that_connects_at_once_says_nothing_before(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    async with (
+        watch_logs() as log,
+        running_server() as server,
+        running_client(server.addresses[0]) as client,
+    ):
+        await client.opened()
+        await trio.sleep(10)
+        assert log.lines("client")[0].startswith("Fingerprint ")
