@@ -47,8 +47,6 @@ STABLE = 5.0
 """Seconds that a session has to last for the backoff to start again: a server that accepts and then
 drops us is no success."""
 
-SLOW = 1.0
-"""Seconds without a session after which the log says what the client is doing."""
 MAX_LEAVING = 16
 """Draining sessions that are kept: a server could say again and again that it is about to end."""
 
@@ -177,24 +175,15 @@ class Connector:
 
         begin = partial(self._begin, nursery, route.server, log)
         timeout = self._settings.timings.ssh_timeout
-        attempts = Attempts(self._dialects, dial, begin, log, timeout=timeout)
-        async with trio.open_nursery() as announcing:
-            announcing.start_soon(self._announce, route.server, log)
-            session, failure = await attempts.run()
-            announcing.cancel_scope.cancel()
+        slow = partial(log.info, "Connecting to %s...", route.server)
+        attempts = Attempts(self._dialects, dial, begin, log, timeout=timeout, slow=slow)
+        session, failure = await attempts.run()
         if session is not None and session.was_open:
             # It does speak this one; but its successor need not.
             others = (each for each in self._settings.dialects if each is not session.dialect)
             self._dialects = (session.dialect, *others)
         self._log_end(session, failure, failed, log)
         return session, failure
-
-    async def _announce(self, server: ServerUrl, log: Context) -> None:
-        """Say which server is tried, where that takes a while."""
-        await trio.sleep(SLOW)
-        present = (each for each in self.sessions if each.url is server and not each.draining)
-        if not any(each.was_open for each in present):
-            log.info("Connecting to %s...", server)
 
     def _limit_leaving(self) -> None:
         """End a session whose server is about to end, where there are too many of them."""
@@ -239,6 +228,8 @@ class Connector:
         level = logging.ERROR if failure.fatal and most is None else logging.WARNING
         facts = {"reason": str(failure), "attempt": failed + 1}
         if session is not None and session.was_open:
+            if session.draining:  # the server has announced it
+                level = logging.INFO
             log.log(level, "Disconnected: %s", failure, extra={"facts": facts})
         elif isinstance(failure, AuthenticationFailed):
             log.log(level, "Authentication failed: %s", failure, extra={"facts": facts})

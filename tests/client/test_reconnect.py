@@ -12,9 +12,9 @@ import trio.testing
 
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.fingerprints import fingerprint
-from cotun_trio.client.attempts import MAX_BESIDE
+from cotun_trio.client.attempts import MAX_BESIDE, SLOW
 from cotun_trio.client.client import Client
-from cotun_trio.client.connector import SLOW, STABLE
+from cotun_trio.client.connector import STABLE
 from cotun_trio.errors import (
     AuthenticationFailed,
     ConfigRefused,
