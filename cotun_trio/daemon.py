@@ -20,6 +20,7 @@ from cotun_trio.errors import (
     GaveUp,
     UsageError,
 )
+from cotun_trio.system.hang_up import has_terminal
 from cotun_trio.system.pidfile import pid_file
 from cotun_trio.system.process import prepare
 from cotun_trio.system.systemd import Notifier, Passed
@@ -46,6 +47,10 @@ class Role(Protocol):
     """The role of a process: a server, a supervisor of workers, or a client."""
 
     notifier: Notifier
+
+    @property
+    def log(self) -> logs.Context:
+        """Its log."""
 
     async def run(self) -> None:
         """Do everything, until `shut_down` or cancelled.  Raises `CotunError`."""
@@ -91,12 +96,22 @@ def run_client(
 ) -> int:
     """Run a client until a signal ends it, or it cannot go on; return the exit status.
 
-    `reread` returns the current settings, for SIGHUP; it raises `UsageError`.
+    `reread` returns the current settings, for SIGHUP; it raises `UsageError`.  SIGHUP is the end
+    for a stdio client, to which ssh sends it, and where the terminal has gone, except under nohup.
     """
     from cotun_trio.client.client import Client
 
     client = Client(settings, reread, Notifier(os.environ))
-    handlers = {signal.SIGHUP: client.reload, signal.SIGUSR2: client.log_snapshot}
+    nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    ends_with_terminal = has_terminal() and not nohup
+
+    def hang_up() -> None:
+        if client.is_for_stdio or (ends_with_terminal and not has_terminal()):
+            client.hang_up()
+        else:
+            client.reload()
+
+    handlers = {signal.SIGHUP: hang_up, signal.SIGUSR2: client.log_snapshot}
     return _run(client, handlers, process)
 
 
@@ -108,7 +123,11 @@ def _run(role: Role, handlers: Handlers, process: ProcessSettings) -> int:
         finally:
             logs.wait_for_reader()
     except CotunError as error:
-        print(f"cotun-trio: {error}", file=sys.stderr)
+        if process.log_format == "json":
+            role.log.error("%s", error)
+        else:
+            priority = "<3>" if logs.is_journal(sys.stderr, os.environ) else ""  # sd-daemon(3)
+            print(f"{priority}cotun-trio: {error}", file=sys.stderr)
         return next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 1)
     return 0
 
@@ -116,17 +135,20 @@ def _run(role: Role, handlers: Handlers, process: ProcessSettings) -> int:
 async def _until_signal(role: Role, handlers: Handlers, pid: str | None) -> None:
     """Run `role` to its end; meanwhile, handle signals.  Raises `CotunError`."""
     failure: CotunError | None = None
+    received: list[signal.Signals] = []  # those that end it
     with (
         trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, *handlers) as signals,
         # Inside: a program that finds our number may send a signal at once, and it has its handler.
         pid_file(Path(pid)) if pid else contextlib.nullcontext(),
     ):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_handle, signals, role, handlers, nursery.cancel_scope)
+            nursery.start_soon(_handle, signals, role, handlers, received, nursery.cancel_scope)
             nursery.start_soon(role.notifier.feed_watchdog)
             nursery.start_soon(logs.write_what_waits)
             try:
                 await role.run()
+                for number in received[:1]:
+                    role.log.info("Ended by %s, goodbye", number.name)
             except CotunError as error:  # not through the nursery, which would make a group of it
                 failure = error
             nursery.cancel_scope.cancel()
@@ -135,15 +157,22 @@ async def _until_signal(role: Role, handlers: Handlers, pid: str | None) -> None
 
 
 async def _handle(
-    signals: AsyncIterator[int], role: Role, handlers: Handlers, scope: trio.CancelScope
+    signals: AsyncIterator[int],
+    role: Role,
+    handlers: Handlers,
+    received: list[signal.Signals],
+    scope: trio.CancelScope,
 ) -> None:
-    """Handle signals: those without a handler end `role`, and the second one at once."""
-    ending = False
+    """Handle signals: those without a handler end `role`, and the second one at once.
+
+    Those are added to `received`.
+    """
     async for number in signals:
         if number in handlers:
             handlers[signal.Signals(number)]()
-        elif ending:
+            continue
+        received.append(signal.Signals(number))
+        if len(received) > 1:
             scope.cancel()
         else:
-            ending = True
             role.shut_down()

@@ -92,6 +92,14 @@ class ConfigRefused(Refused):
     fatal = True
 
 
+class NotNow(Refused):
+    """The server cannot grant the remotes at present; the text is its reason.
+
+    A port that is held by somebody else, or a decision that could not be made: the same request can
+    succeed later.
+    """
+
+
 class FingerprintMismatch(CotunError):
     """The server's host key is not the one that the user named: perhaps not their server at all."""
 

@@ -60,7 +60,8 @@ the same answer.  All that is the same goes on."""
 NO_LIMIT = 2**32
 """Of channels: there are no more numbers."""
 PARTING = 1.0
-"""Seconds for the peer to take the last bytes, the reason of the end included."""
+"""Seconds for the peer to take the last bytes, the reason of the end included; and for sockets here
+to take those that came before the end."""
 
 
 class Session(abc.ABC):
@@ -188,12 +189,15 @@ class Session(abc.ABC):
 
     async def _watch_wire(self) -> None:
         await self.wire.ended.wait()
-        failure = self.wire.failure
-        assert failure is not None
-        if self.draining:
-            # Streams that have ended are still to be written to sockets here; all others break off.
+        failure = self.wire.failure or ConnectionLost(self._farewell)
+        # The tasks that the last read woke run first: an answer in it counts more than the end.
+        await trio.lowlevel.checkpoint()
+        # Streams that have ended are still to be written to sockets here; all others break off.
+        if self.draining or self.connection.has_rest or self.flows.lingering:
+            self.failure = self.failure or failure
+            self.leave(str(failure))
             self.connection.on_lost(failure)
-            with trio.move_on_after(self.timings.shutdown_grace):
+            with trio.move_on_after(self.timings.shutdown_grace if self.draining else PARTING):
                 await self.flows.wait_idle()
         self.fail(failure)
 
@@ -284,13 +288,9 @@ class Session(abc.ABC):
     async def _judge_login(self, user: str, password: str) -> None:
         try:
             accepted = await self.verify_login(user, password)
-        except CotunError as error:
-            self.fail(error)
-            return
-        if accepted:
-            self.log = self.log.within(user=escape(user) or "-")
-            self.trust_peer()
-        try:
+            if accepted:
+                self.log = self.log.within(user=escape(user) or "-")
+                self.trust_peer()
             self.connection.answer_login(accepted=accepted)
         except CotunError as error:
             self.fail(error)

@@ -93,12 +93,13 @@ async def open_server(
 
     ``await authorise(user, peer, remote)``, if given, is asked for each remote that a client
     declares and for each connection that it makes, when the settings and the access list allow
-    that: `user` is the user's name, `peer` the address that the client comes from, `remote` what
-    it wants in the form that access lists have, such as ``db:5432``, ``R:0.0.0.0:80`` or ``socks``.
-    It returns None to allow it, or the reason why not, which the client is told; or raises
-    `Refused` with that.  Any other exception denies and is logged.  For a declared remote it
-    has the rest of the handshake's time (`Timings.ssh_timeout`), for a connection
-    `Timings.dial_timeout` seconds; it is cancelled when its client goes.
+    that: `user` is the user's name, `peer` the address that the client comes from, `remote` what it
+    wants in the form that access lists have, such as ``db:5432``, ``R:0.0.0.0:80`` or ``socks``. It
+    returns None to allow it, or the reason why not, which the client is told; or raises `Refused`
+    with that.  `cotun_trio.errors.NotNow` denies for this time, and the client asks again later; so
+    does any other exception, which is logged.  For a declared remote it has the rest of the
+    handshake's time (`Timings.ssh_timeout`), for a connection `Timings.dial_timeout` seconds; it is
+    cancelled when its client goes.
 
     Raises `UsageError` where the server cannot listen or a file cannot be used.  When cancelled,
     clients are told, for which it takes up to a second.

@@ -67,6 +67,14 @@ Trace = Annotated[
         help="Log the name and the size of every single message, too.",
     ),
 ]
+Quiet = Annotated[
+    bool,
+    Parameter(
+        name=["--quiet", "-q"],
+        show_default=False,
+        help="Log warnings and errors only; -v has more to say.",
+    ),
+]
 LogFormat = Annotated[
     Literal["text", "json"],
     Parameter(help="How the log looks: lines to read, or a JSON object on each line."),
@@ -130,7 +138,8 @@ def process_settings(
     *,
     verbose: bool,
     trace: bool,
-    log_format: Literal["text", "json"],
+    quiet: bool,
+    form: Literal["text", "json"],
     pid: str | None,
     workers: int = 1,
 ) -> ProcessSettings:
@@ -139,7 +148,12 @@ def process_settings(
     switch = {"true": pidfile.NAME, "false": None}
     path = pid if pid is None else switch.get(pid.lower(), pid)
     return ProcessSettings(
-        verbose=verbose, trace=trace, log_format=log_format, pid=path, workers=workers
+        verbose=verbose,
+        trace=trace,
+        quiet=quiet,
+        log_format=form,
+        pid=path,
+        workers=workers,
     )
 
 

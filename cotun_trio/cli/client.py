@@ -15,6 +15,7 @@ from cotun_trio.cli.app import (
     Keepalive,
     LogFormat,
     Pid,
+    Quiet,
     Trace,
     Verbose,
     app,
@@ -239,6 +240,7 @@ def client(
     log_format: LogFormat = "text",
     verbose: Verbose = False,
     trace: Trace = False,
+    quiet: Quiet = False,
 ) -> Plan:
     """Open a tunnel: listen here, and forward connections to the server's side."""
     servers = [*([] if first is None else [first]), *(server or ())]
@@ -269,9 +271,10 @@ def client(
         protocol=protocol,
         timings=Timings.from_environment(os.environ),
     )
+    quiet = quiet or any(each.stdio for each in settings.remotes)  # it is on ssh's terminal
     return Plan(
         settings,
-        process_settings(verbose=verbose, trace=trace, log_format=log_format, pid=pid),
+        process_settings(verbose=verbose, trace=trace, quiet=quiet, form=log_format, pid=pid),
         warnings=(*warnings_about(config), *((NOT_VERIFIED,) if tls_skip_verify else ())),
         from_file=config is not None,
     )

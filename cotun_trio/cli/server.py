@@ -16,6 +16,7 @@ from cotun_trio.cli.app import (
     Keepalive,
     LogFormat,
     Pid,
+    Quiet,
     Trace,
     Verbose,
     app,
@@ -291,6 +292,7 @@ def server(
     log_format: LogFormat = "text",
     verbose: Verbose = False,
     trace: Trace = False,
+    quiet: Quiet = False,
 ) -> Plan | int:
     """Accept tunnels: listen for clients, and connect to the targets that they name."""
     from cotun_trio.access.host_key_options import choose_host_key  # with paramiko behind it
@@ -330,17 +332,18 @@ def server(
         timings=Timings.from_environment(os.environ),
     )
     if tls_domain and port != 443:
-        warnings.append(
-            f"the authority will look for this server on port 443, and it listens on {port}"
-        )
+        warnings.append(_NOT_443.format(port))
     return Plan(
         settings,
         process_settings(
-            verbose=verbose, trace=trace, log_format=log_format, pid=pid, workers=workers
+            verbose=verbose, trace=trace, quiet=quiet, form=log_format, pid=pid, workers=workers
         ),
         warnings=tuple(warnings),
         from_file=config is not None,
     )
+
+
+_NOT_443 = "the authority will look for this server on port 443, and it listens on {}"
 
 
 def _tls(

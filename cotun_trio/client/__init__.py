@@ -8,6 +8,7 @@
 * `attempts`: two attempts beside each other, of which the first to succeed is kept.
 * `backoff`: how long the waits are.
 * `uplink`: one connection to a server: TCP, proxy, TLS.
+* `stdio_forward`: the stdio remote, and its end with the program that uses it.
 * `session`: the client's side of a session, from the upgrade to the accepted remotes.
 * `current_session`: the session that is open at present.
 * `rights`: what a server may have of a client.

@@ -47,6 +47,8 @@ SILENCE = 3.0
 any round trip.  When a network is healed, a crowd of clients behind it comes back with 7 % in a
 tenth of a second: 3 % by the attempts that begin then, as many by repeated SYNs.  In the first
 moment there may be 3 % more, by the SYNs of their first attempts."""
+SLOW = 1.0
+"""Seconds without keys after which the log says what the client is doing."""
 MAX_BESIDE = 2
 """Attempts at a time.  With more of them, several SYNs of one client would get through in the same
 moment, since the system repeats them in the same rhythm, and a crowd would be denser by that."""
@@ -80,7 +82,8 @@ class Attempts:
 
     `dialects` are offered in turn, until the server takes one.  `dial` returns a new connection,
     and `begin` starts a session on it, which has to be open at a time of Trio's clock, and to tell
-    how far it gets.  `timeout` is for that, in seconds from the first connection on.
+    how far it gets.  `timeout` is for that, in seconds from the first connection on.  `slow` is
+    called where the server has not proved its key after `SLOW`.
     """
 
     def __init__(
@@ -91,12 +94,14 @@ class Attempts:
         log: Context,
         *,
         timeout: float,
+        slow: Callable[[], None] = lambda: None,
     ) -> None:
         self._dialects = dialects
         self._dial = dial
         self._begin = begin
         self._log = log
         self._timeout = timeout
+        self._slow = slow
         self._deadline = math.inf  # when one has to be open, once one is connected
         self._present: list[_Attempt] = []  # the oldest first
         self._looking = trio.CancelScope()
@@ -113,6 +118,8 @@ class Attempts:
         async with trio.open_nursery() as nursery:
             self._start(nursery)
             with self._looking:
+                await trio.sleep(SLOW)  # which is less than `SILENCE`
+                self._slow()
                 while True:
                     await trio.sleep_until(self._silent_since + SILENCE)
                     if self._is_silent():

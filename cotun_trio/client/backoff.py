@@ -3,6 +3,13 @@
 The waits grow exponentially and have full jitter, so that a thousand clients that lost the same
 server do not come back in the same moment: up to 3 s, 6 s, 12 s and so on, up to the user's limit.
 
+For the first two minutes they stay short, since most outages are over by then, and people wait:
+the next attempt begins 15 s after the beginning of the last one at the latest.  So a server that
+comes back within two minutes has all its clients within 15 s.  Over 15 s a crowd is thin: a tenth
+of a second has 0.7 % of it on average.  An attempt that took longer than 12 s itself is followed by
+a wait of up to 3 s all the same: a server that is too busy for logins must not have all of them
+again in the moment that they fail.  After the two minutes the waits double from there on.
+
 For the first half minute they do not grow while no connection can be made at all: a network that is
 away for some seconds should not be followed by a wait of twenty.  A connection that cannot be made
 costs a server nothing, and so there is nothing to spare it.  The arithmetic, for a network that is
@@ -25,6 +32,7 @@ its ping timeout, or a break that the system reports.
 
 from __future__ import annotations
 
+import math
 import random
 
 FIRST_INTERVAL = 3.0
@@ -38,6 +46,10 @@ HELD = 2.0, 4.0
 most leaves a second of the 5 in which a client is to be back.  The fewest is for the crowd: at most
 5 % of it try in a tenth of a second then, the first and the second retries together.  From 0 on it
 would be 7 %."""
+EARLY = 120.0
+"""Seconds from the first failure on for which attempts stay close to each other."""
+CLOSE = 15.0
+"""Seconds from the beginning of an attempt to the next meanwhile, at the most."""
 MAX_DOUBLINGS = 30
 """3 s, doubled as often, is far above any limit, and far below what a float can hold."""
 
@@ -45,7 +57,7 @@ MAX_DOUBLINGS = 30
 class Backoff:
     """Draws the waits of a client.
 
-    `longest` is the user's limit, in seconds.  `hold` is whether waits may stay short at first: not
+    `longest` is the user's limit, in seconds.  `hold` is whether waits stay short at first: not
     where the rounds are counted, for they would all be used up in that time.
     """
 
@@ -69,8 +81,12 @@ class Backoff:
         if self._failing_since is None:
             self._failing_since = now
         interval = min(FIRST_INTERVAL * 2 ** min(self._doublings, MAX_DOUBLINGS), self._longest)
-        early = now - self._failing_since < HOLD
-        if self._hold and early and not reached and interval > HELD[1]:
+        failing = now - self._failing_since if self._hold else math.inf
+        if failing < HOLD and not reached and interval > HELD[1]:
             return max(0.0, dialled + random.uniform(*HELD) - now)
+        if failing < EARLY:
+            if interval < CLOSE:
+                self._doublings += 1
+            return random.uniform(0, min(interval, max(dialled + CLOSE - now, FIRST_INTERVAL)))
         self._doublings += 1
         return random.uniform(0, interval)

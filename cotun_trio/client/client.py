@@ -22,9 +22,9 @@ from cotun_trio.client.connector import Connector
 from cotun_trio.client.current_session import CurrentSession
 from cotun_trio.client.managed_remote import ManagedRemote
 from cotun_trio.client.remotes import Remotes
+from cotun_trio.client.stdio_forward import StdioForward
 from cotun_trio.errors import ConnectionLost, CotunError
 from cotun_trio.forwards.places import SystemPlaces
-from cotun_trio.forwards.stdio import carry_stdio
 from cotun_trio.logs import Limits, get_logger
 from cotun_trio.net.sockets import close
 from cotun_trio.snapshot import snapshot
@@ -108,6 +108,11 @@ class Client:
             patience=settings.timings.ssh_wait,
             cut=self._cut_what_is_not_allowed,
         )
+        self._stdio = [
+            StdioForward(remote, self.wait_session, self._end, self.log)
+            for remote in settings.remotes
+            if remote.stdio
+        ]
         self._failure: CotunError | None = None  # the reason to end
         self._connector = Connector(self, uplink)
         self._shutdown = trio.Event()
@@ -156,9 +161,8 @@ class Client:
             process.start_soon(self.log_limits.run)
             async with trio.open_nursery() as accepting:
                 self.remotes.accept(partial(self._serve_listener_soon, accepting))
-                for remote in self.settings.remotes:
-                    if remote.stdio:
-                        accepting.start_soon(self._wait_to_carry_stdio, remote)
+                for forward in self._stdio:
+                    accepting.start_soon(forward.run)
                 accepting.start_soon(self._reload_when_asked)
                 task_status.started()
                 await self._shutdown.wait()
@@ -177,6 +181,20 @@ class Client:
                     session.drain("the client is shutting down")
                 else:
                     session.fail(ConnectionLost("the client is shutting down"))
+
+    def hang_up(self) -> None:
+        """Shut down: the terminal has gone, or the program at standard input and output.
+
+        To that program, nothing more is carried.
+        """
+        self._end(None)
+        for forward in self._stdio:
+            forward.hang_up()
+
+    @property
+    def is_for_stdio(self) -> bool:
+        """Whether it has a stdio remote: it works for one program, and ends with it."""
+        return bool(self._stdio)
 
     def retry_now(self) -> None:
         """Cut the present wait for the next attempt short."""
@@ -238,28 +256,6 @@ class Client:
             log=self._local_log.within(remote=listener.remote),
         )
 
-    async def _wait_to_carry_stdio(self, remote: Remote) -> None:
-        """Have the first session carry standard input and output."""
-        try:
-            session = await self.wait_session()
-        except ConnectionLost:
-            self._end(ConnectionLost(f"no tunnel for {remote}"))
-        else:
-            session.start_soon(self._carry_stdio, session, remote)
-
-    async def _carry_stdio(self, session: ClientSession, remote: Remote) -> None:
-        """Carry standard input and output, and end the client after it."""
-        failure: CotunError | None = ConnectionLost("the tunnel was lost")
-        try:
-            with session.flows.begin(remote):
-                channel = await session.connection.open_channel(remote.channel_target)
-                await carry_stdio(channel)
-                failure = None
-        except CotunError as error:
-            failure = error
-        finally:
-            self._end(failure)
-
     async def wait_session(self) -> ClientSession:
         """Return the open session; wait for one for `Timings.ssh_wait` seconds at most.
 
@@ -279,7 +275,10 @@ class Client:
                 handed_over = True
         finally:
             if not handed_over:
-                self._local_log.info("no tunnel for %s from %s: closed", remote, peer)
+                facts = {"remote": remote, "peer": peer}
+                self._local_log.warning(
+                    "no tunnel for %s from %s: closed", remote, peer, extra={"facts": facts}
+                )
                 close(sock, reset=True)
 
     # ---- as the owner of sessions
@@ -299,6 +298,9 @@ class Client:
     def retrying(self, seconds: float, failure: CotunError) -> None:
         """See `cotun_trio.client.session.ClientHost`."""
         waiting = format_duration(round(seconds, 3))
-        self.log.info("Retrying in %s...", waiting)
+        facts = {"seconds": round(seconds, 3), "reason": str(failure)}
+        self.log.info("Retrying in %s...", waiting, extra={"facts": facts})
         self.notifier.status(f"Retrying in {waiting}: {failure}")
         self._watcher.lost(failure, seconds)
+        for forward in self._stdio:
+            forward.retrying()

@@ -12,6 +12,7 @@ to end says so, and then the next session is looked for while the streams of thi
 
 from __future__ import annotations
 
+import logging
 import random
 from functools import partial
 from typing import TYPE_CHECKING
@@ -151,7 +152,7 @@ class Connector:
         if most is None:
             return failures[0] if all(failure.fatal for failure in failures) else None
         if 0 <= most <= failed:
-            self._log.info("Give up")
+            self._log.error("Give up")
             return GaveUp(f"gave up after {failed + 1} attempts: {failures[-1]}")
         return None
 
@@ -194,7 +195,8 @@ class Connector:
 
         begin = partial(self._begin, nursery, route.server, log)
         timeout = self._settings.timings.ssh_timeout
-        attempts = Attempts(self._dialects, dial, begin, log, timeout=timeout)
+        slow = partial(log.info, "Connecting to %s...", route.server)
+        attempts = Attempts(self._dialects, dial, begin, log, timeout=timeout, slow=slow)
         session, failure = await attempts.run()
         if session is not None and session.was_open:
             # It does speak this one; but its successor need not.
@@ -242,13 +244,18 @@ class Connector:
     def _log_end(
         self, session: ClientSession | None, failure: CotunError, failed: int, log: Context
     ) -> None:
+        most = self._settings.max_retry_count
+        level = logging.ERROR if failure.fatal and most is None else logging.WARNING
+        facts = {"reason": str(failure), "attempt": failed + 1}
         if session is not None and session.was_open:
-            log.info("Disconnected: %s", failure)
+            if session.draining:  # the server has announced it
+                level = logging.INFO
+            log.log(level, "Disconnected: %s", failure, extra={"facts": facts})
         elif isinstance(failure, AuthenticationFailed):
-            log.info("Authentication failed: %s", failure)
+            log.log(level, "Authentication failed: %s", failure, extra={"facts": facts})
         elif isinstance(failure, FingerprintMismatch):
-            log.info("%s", failure)
+            log.log(level, "%s", failure, extra={"facts": facts})
         else:
-            most = self._settings.max_retry_count
             attempt = f" (Attempt: {failed}/{'unlimited' if most is None or most < 0 else most})"
-            log.info("Connection error: %s%s", failure, attempt if failed else "")
+            attempt = attempt if failed else ""
+            log.log(level, "Connection error: %s%s", failure, attempt, extra={"facts": facts})

@@ -4,8 +4,8 @@ A local remote is a listener here, and the server hears of it with its first con
 reverse remote, the server has to be told, and then listens until it is told otherwise.
 
 * The *basic* remotes are those of the settings.  They go to each server with the config request,
-  and a server that refuses one ends the client.  `Remotes.replace` puts others in their place, all
-  of them or none: SIGHUP does that.
+  and a server that does not allow one ends the client.  `Remotes.replace` puts others in their
+  place, all of them or none: SIGHUP does that.
 * The others come by `Remotes.add`, and a refusal ends nothing else.
 
 How the server is told is in `cotun_trio.client.told_remotes`.
@@ -130,9 +130,9 @@ class Remotes:
     async def _listen(self, item: ManagedRemote) -> None:
         if not item.remote.local:
             return
-        listener = await item.listen(self._places)
-        for address in listener.addresses:
-            self._log.info("Listening on %s for %s", address, item.remote)
+        for address in (await item.listen(self._places)).addresses:
+            facts = {"address": address, "remote": item.remote}
+            self._log.info("Listening on %s for %s", address, item.remote, extra={"facts": facts})
 
     def accept(self, begin: Callable[[Listener], None]) -> None:
         """Have `begin` called for each listener, those of remotes still to come included."""
@@ -169,8 +169,8 @@ class Remotes:
         """Begin with a remote.
 
         Raises `UsageError` where it cannot be, `ConfigRefused` where the server does not want it,
-        and `ConnectionLost` where a server has to be asked and there is none.  When cancelled, it
-        is as if it had never been.
+        `NotNow` where it cannot have it at present, and `ConnectionLost` where a server has to be
+        asked and there is none.  When cancelled, it is as if it had never been.
         """
         if item.remote.stdio:
             raise UsageError(NO_STDIO)

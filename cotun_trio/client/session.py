@@ -11,12 +11,13 @@ import trio
 from cotun_trio._version import __version__
 from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
 from cotun_trio.client.rights import Declared, DeclaredOnly
-from cotun_trio.errors import ConfigRefused, ConnectionLost, ProtocolError
+from cotun_trio.errors import ConfigRefused, ConnectionLost, NotNow, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.quota import Quota
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
+from cotun_trio.protocol.refusal import ConfigRefusal
 from cotun_trio.session import CHANGE, Session
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
@@ -182,7 +183,10 @@ class ClientSession(Session):
         if not success or (payload and not self.connection.peer_is_ours):
             raise _refused(payload)
         self._open_since = trio.current_time()
-        self.log.info("Connected (Latency %s)", format_duration(self.latency))
+        facts = {"server": self.url, "seconds": round(self.latency, 6)}
+        self.log.info(
+            "Connected (Latency %s)", format_duration(self.latency), extra={"facts": facts}
+        )
         if payload:
             self._take_reply(payload)
         self._owner.session_opened(self)
@@ -195,7 +199,7 @@ class ClientSession(Session):
     def _check_host_key(self, host_key: bytes) -> None:
         """Show whom we talk to.  Raises `FingerprintMismatch` where the user named another."""
         got, expected = fingerprint(host_key), self._owner.settings.fingerprint
-        self.log.info("Fingerprint %s", got)
+        self.log.info("Fingerprint %s", got, extra={"facts": {"fingerprint": got}})
         if expected is None:
             return
         check_fingerprint(host_key, expected)
@@ -207,7 +211,8 @@ class ClientSession(Session):
     async def change_remotes(self, remotes: tuple[Remote, ...]) -> None:
         """Have `remotes` accepted in place of those before.
 
-        Raises `ConfigRefused`, and then nothing has changed, or the error that ended the session.
+        Raises `ConfigRefused` or `NotNow`, and then nothing has changed, or the error that ended
+        the session.
         """
         assert self.connection.peer_is_ours, "a Go server cannot be told"
         success, payload = await self.connection.request(CHANGE, self._config(remotes).encode())
@@ -227,7 +232,11 @@ class ClientSession(Session):
             raise ProtocolError("the server's answer does not fit the reverse remotes")
         self.reverse_addresses = reply.addresses
         for remote, address in zip(reverse, reply.addresses, strict=True):
-            self.log.info("The server listens on %s for %s", escape(address), remote)
+            address = escape(address)
+            facts = {"address": address, "remote": remote}
+            self.log.info(
+                "The server listens on %s for %s", address, remote, extra={"facts": facts}
+            )
 
     def _config(self, remotes: tuple[Remote, ...]) -> Config:
         """Return the config request.  Raises `ConfigRefused` for what a Go server cannot do."""
@@ -273,5 +282,7 @@ class ClientSession(Session):
         return self._owner.identity
 
 
-def _refused(payload: bytes) -> ConfigRefused:
-    return ConfigRefused(f"the server refused: {escape(payload) or 'no reason given'}")
+def _refused(payload: bytes) -> ConfigRefused | NotNow:
+    refusal = ConfigRefusal.decode(payload)
+    kind = NotNow if refusal.passing else ConfigRefused
+    return kind(f"the server refused: {escape(refusal.reason) or 'no reason given'}")

@@ -2,16 +2,19 @@
 
 The task runs in each session with a server of our kind.  To add or end a reverse remote is to say
 that something has `changed`, and to wait for the outcome: so a wait that is cancelled leaves
-nothing half done.  A Go server hears of remotes with the config request, and never again.
+nothing half done.  A remote that was refused is not asked for again in the same session, except
+where the server cannot grant it just then: that is asked for every `AGAIN` seconds.  A Go server
+hears of remotes with the config request, and never again.
 """
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.errors import ConfigRefused, CotunError
+from cotun_trio.errors import ConfigRefused, CotunError, NotNow
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from cotun_trio.client.session import ClientSession
     from cotun_trio.logs import Context
 
+AGAIN = 10.0
+"""Seconds after which a remote is asked for again that a server could not grant."""
 GO_SERVER = (
     "a Go server hears of reverse remotes only when a session begins: give it to open_client"
 )
@@ -89,7 +94,10 @@ class ToldRemotes:
                 async with self._telling:
                     is_in_line = await self._bring_in_line(session, refused)
                 if is_in_line:
-                    await self._news.park()
+                    with trio.move_on_after(AGAIN if any(map(_is_passing, refused)) else math.inf):
+                        await self._news.park()
+                        continue
+                    refused -= {item for item in refused if _is_passing(item)}
         except CotunError as error:
             self._log.debug("%s", error)  # the session has ended
 
@@ -102,7 +110,7 @@ class ToldRemotes:
         elif len(wanted) < len(self._told):
             try:
                 await self._tell(session, [*self._local(), *wanted])
-            except ConfigRefused as error:  # something else is not allowed any more
+            except (ConfigRefused, NotNow) as error:  # something else is not allowed any more
                 self._log.warning("the server goes on listening: %s", error)
                 self._told = {item: self._told[item] for item in wanted}
                 self._news.unpark_all()
@@ -118,7 +126,7 @@ class ToldRemotes:
         present = [item for item in self._told if item in wanted]
         try:
             await self._tell(session, [*self._local(), *present, *new])
-        except ConfigRefused as error:
+        except (ConfigRefused, NotNow) as error:
             if len(new) > 1:
                 for item in new:
                     await self._tell_of(session, [item], refused)
@@ -130,7 +138,9 @@ class ToldRemotes:
                 self._settle(item, None)
 
     def _settle(self, item: ManagedRemote, failure: CotunError | None) -> None:
-        if item.settle(failure) and failure is not None:
+        before = item.failure
+        told_before = isinstance(failure, NotNow) and str(failure) == str(before)
+        if item.settle(failure) and failure is not None and not told_before:
             self._log.warning("%s: %s", item.remote, failure)
             if item.traffic is not None:
                 item.traffic.failed(str(failure))
@@ -149,3 +159,7 @@ class ToldRemotes:
         addresses = session.reverse_addresses or ("",) * len(reverse)
         self._told = dict(zip(reverse, addresses, strict=True))
         self._news.unpark_all()
+
+
+def _is_passing(item: ManagedRemote) -> bool:
+    return isinstance(item.failure, NotNow)

@@ -157,7 +157,7 @@ class _Association:
         except CotunError as error:
             destination.refused = True
             destination.waiting.take()
-            self._log.info("refused: %s", error)
+            self._log.warning("refused: %s", error, extra={"facts": {"reason": str(error)}})
             await trio.sleep(IDLE)  # and not asked again with every datagram
         finally:
             del self._destinations[key]

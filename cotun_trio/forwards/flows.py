@@ -43,6 +43,8 @@ class Flow:
     """The target of a SOCKS client's request, once there was one."""
     endless: bool = False
     """Whether it never ends by itself: datagrams."""
+    lingers: bool = False
+    """Whether it may hold the last bytes of a stream when the session has none of them any more."""
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     traffic: Traffic | None = None
     """The counters of its remote."""
@@ -128,13 +130,18 @@ class Flows:
         while self._running:
             await self._idle.park()
 
-    def begin(self, uses: Target | Remote, *, endless: bool = False) -> Flow:
+    @property
+    def lingering(self) -> bool:
+        """Whether there is a flow that `lingers`."""
+        return any(flow.lingers for flow in self._running)
+
+    def begin(self, uses: Target | Remote, *, endless: bool = False, lingers: bool = False) -> Flow:
         """Return a flow that counts from now on; it runs in the ``with`` block that has to follow.
 
         `cut` cancels the block.
         """
         traffic = None if self._tally_of is None else self._tally_of(uses)
-        flow = Flow(self, uses, endless=endless, traffic=traffic)
+        flow = Flow(self, uses, endless=endless, lingers=lingers, traffic=traffic)
         self._running.add(flow)
         if traffic is not None:
             traffic.began(flow)

@@ -94,7 +94,7 @@ class Forwarder:
         session = self._session
         log = session.log.within(conn=next(self._numbers), source=peer, remote=remote)
         if not session.flows.make_room():
-            log.info("refused: %s", TOO_MANY)
+            log.warning("refused: %s", TOO_MANY, extra={"facts": {"reason": TOO_MANY}})
             close(sock, reset=True)
             return
         self._measure_link()
@@ -114,16 +114,18 @@ class Forwarder:
         try:
             target = parse_target(opening.extra)
         except ProtocolError as error:
-            session.log.info("refused a channel: %s", error)
+            session.log.warning(
+                "refused a channel: %s", error, extra={"facts": {"reason": str(error)}}
+            )
             opening.refuse(messages.OPEN_PROHIBITED, str(error))
             return
         log = session.log.within(conn=next(self._numbers), target=target)
         if (reason := self._rights.refuses(target)) is not None:
-            log.info("refused: %s", reason)
+            log.warning("refused: %s", reason, extra={"facts": {"reason": reason}})
             opening.refuse(messages.OPEN_PROHIBITED, reason)
             return
         if not session.flows.make_room():
-            log.info("refused: %s", TOO_MANY)
+            log.warning("refused: %s", TOO_MANY, extra={"facts": {"reason": TOO_MANY}})
             opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, TOO_MANY)
             return
         self._measure_link()
@@ -159,7 +161,7 @@ class Forwarder:
             if rest is not None:
                 await rest()
             elif (reason := await self._rights.ask(target, log)) is not None:
-                log.info("refused: %s", reason)
+                log.warning("refused: %s", reason, extra={"facts": {"reason": reason}})
                 opening.refuse(messages.OPEN_PROHIBITED, reason)
             else:
                 await self._begin_in(opening, flow, target, log)()

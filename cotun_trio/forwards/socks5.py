@@ -122,7 +122,7 @@ async def serve_client(
         else:
             await near.send_all(reply(Reply.COMMAND_NOT_SUPPORTED))
     except (CotunError, trio.BrokenResourceError) as error:
-        log.info("%s", error)
+        log.warning("%s", error, extra={"facts": {"reason": str(error)}})
     finally:
         close(sock)
 
@@ -149,7 +149,8 @@ async def _connect_through(
         answer, behind = await _receive_answer(far)
         await near.send_all(answer.raw + behind)
         if answer.code is not Reply.SUCCEEDED:
-            log.info("refused: %s", answer.code.name.lower().replace("_", " "))
+            reason = answer.code.name.lower().replace("_", " ")
+            log.warning("refused: %s", reason, extra={"facts": {"reason": reason}})
             return
         if early:
             await far.send_all(early)
@@ -198,7 +199,7 @@ async def serve_channel(
         if reason is not None:
             await far.send_all(reply(Reply.NOT_ALLOWED))
             await far.send_eof()
-            log.info("refused: %s", reason)
+            log.warning("refused: %s", reason, extra={"facts": {"reason": reason}})
             return
         try:
             sock = await dial_tcp(request.host, request.port, timeout=timeout, share=session.share)
@@ -215,6 +216,6 @@ async def serve_channel(
             raise
         await carry(Relay(channel, sock), log)
     except (CotunError, trio.BrokenResourceError) as error:
-        log.info("%s", error)
+        log.warning("%s", error, extra={"facts": {"reason": str(error)}})
     finally:
         channel.close()

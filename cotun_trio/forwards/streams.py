@@ -50,7 +50,7 @@ class Outgoing:
         try:
             await self._session.connection.answer(self._pending)
         except CotunError as error:
-            self._log.info("refused: %s", error)
+            self._log.warning("refused: %s", error, extra={"facts": {"reason": str(error)}})
             close(self._sock, reset=True)
             return
         except BaseException:
@@ -90,7 +90,7 @@ class Incoming:
                         target.host, target.port, timeout=self._timeout, share=self._share
                     )
             except DialFailed as error:
-                self._log.info("%s", error)
+                self._log.warning("%s", error, extra={"facts": {"reason": str(error)}})
                 self._opening.refuse(refusal_code(error), str(error))
                 return
             self._relay = Relay(self._opening.confirm(), sock)

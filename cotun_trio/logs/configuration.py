@@ -20,6 +20,7 @@ def configure(
     *,
     verbose: bool,
     trace: bool = False,
+    quiet: bool = False,
     json_lines: bool = False,
     stream: TextIO | None = None,
     environment: Mapping[str, str] = os.environ,
@@ -28,9 +29,10 @@ def configure(
     """Send the lines to `stream`, which is standard error if None.
 
     With `verbose`, there are also lines about single connections, and with `trace` about single
-    messages; with `json_lines`, each is a JSON object.  The kind of stream decides about the rest:
-    a terminal gets colours, unless ``NO_COLOR`` says otherwise (no-color.org), and systemd's
-    journal gets the priority of each line (sd-daemon(3)), and no time, since it has its own.
+    messages; when `quiet`, only warnings and errors; with `json_lines`, each is a JSON object.  The
+    kind of stream decides about the rest: a terminal gets colours, unless ``NO_COLOR`` says
+    otherwise (no-color.org), and systemd's journal gets the priority of each line (sd-daemon(3)),
+    and no time, since it has its own.
 
     A stream with a descriptor is written to without waiting for its reader: lines without room are
     dropped, and counted (`cotun_trio.logs.output`).
@@ -49,7 +51,8 @@ def configure(
     logger = logging.getLogger(ROOT)
     logger.handlers[:] = [handler]
     logging.addLevelName(TRACE, "TRACE")
-    logger.setLevel(TRACE if trace else logging.DEBUG if verbose else logging.INFO)
+    usual = logging.WARNING if quiet else logging.INFO
+    logger.setLevel(TRACE if trace else logging.DEBUG if verbose else usual)
     logger.propagate = False
 
 

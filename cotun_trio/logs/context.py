@@ -73,7 +73,11 @@ class Context(logging.LoggerAdapter[logging.Logger]):
         return self._prefix
 
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
-        """Log a message with the context before it."""
+        """Log a message with the context before it.
+
+        ``extra={"facts": …}`` has the parts of the message by their names, for programs: a JSON
+        line has them as fields, beside those of the context.
+        """
         if self.isEnabledFor(level):
             limit = self._limit
             if limit is not None and not limit.admits(
@@ -81,6 +85,7 @@ class Context(logging.LoggerAdapter[logging.Logger]):
             ):
                 return
             msg, args, extra = self._in_context(msg, args)
+            extra = {**(extra or {}), **(kwargs.pop("extra", None) or {})}
             self.logger.log(level, msg, *args, extra=extra, **kwargs)
 
     @property

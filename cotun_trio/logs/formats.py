@@ -107,7 +107,7 @@ class _TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object to a line: time (RFC 3339, UTC), level, side, the context, the message.
+    """One JSON object to a line: time (RFC 3339, UTC), level, side, context, facts, message.
 
     A line of over `MAX_JSON` bytes has its longest text shortened.
     """
@@ -120,7 +120,9 @@ class JsonFormatter(logging.Formatter):
             "side": _side(record),
         }
         context: Mapping[str, object] = getattr(record, "context", {})
-        line |= {k: v if isinstance(v, (int, float)) else str(v) for k, v in context.items()}
+        facts: Mapping[str, object] = getattr(record, "facts", {})
+        named = {**context, **facts}
+        line |= {k: v if isinstance(v, (int, float)) else str(v) for k, v in named.items()}
         line["message"] = record.getMessage()[getattr(record, "context_size", 0) :]
         if record.exc_info:
             line["exception"] = _show_exception(record.exc_info)

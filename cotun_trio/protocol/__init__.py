@@ -11,7 +11,7 @@ Four nouns explain the package:
   one behind the other (`gob`), and connections that say by SOCKS where they want to go (`socks5`).
 * The **config request** is the first thing a client says after login: its version, and the remotes
   that it asks for (`config`).  It is JSON (`peer_json`, `bounded_json`), and so is a server's
-  answer to a client of our own kind (`config_reply`).
+  answer to a client of our own kind (`config_reply`).  Else its answer is a `refusal`.
 
 Three readers are for what comes before all that: a TLS ClientHello (`client_hello`), the URL of a
 proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).
@@ -94,7 +94,9 @@ and ``null`` is as if the field were missing; a client without remotes sends ``"
 **Reply** (`config_reply`).  Yes is request-success with an *empty* payload, since a Go client takes
 any payload for an error.  *Ours* has one: ``{"Addresses": ["0.0.0.0:2222"]}``, where the server
 listens for each reverse remote, in turn.  No is request-failure, with the reason as raw text; then
-the server ends the connection.
+the server ends the connection (`refusal`).  A no is final, unless the text is Go's ``server:
+Server cannot listen on …``, or *ours* has a NUL and ``not now`` behind the text: then the client
+asks again later.
 
 **Channels** (RFC 4254 section 5; `cotun_trio.ssh.connection`, `cotun_trio.ssh.channel`).  One for
 each connection, opened by the end that accepted it: by the client, or for a reverse remote by the

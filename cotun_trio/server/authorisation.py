@@ -1,8 +1,8 @@
 """A hook that is asked for each declared remote and for each connection,
 after the settings and the access list have allowed it.
 
-It is code of the embedding program, and an error in it denies.  Its time limit is the caller's: the
-handshake has its deadline, a connection that of a dial.
+It is code of the embedding program, and an error in it denies, for this time.  Its time limit is
+the caller's: the handshake has its deadline, a connection that of a dial.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.errors import Refused
+from cotun_trio.errors import NotNow, Refused
 from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
@@ -36,15 +36,18 @@ class Authorisation:
     ) -> str | None:
         """Return why `user` may not have `address`; None where it may.
 
-        After `timeout` seconds, it may not.  The hook is cancelled with its caller.
+        Raises `NotNow` where there is no decision: after `timeout` seconds, after an error in the
+        hook, or where that says so.  The hook is cancelled with its caller.
         """
         try:
             with trio.fail_after(timeout):
                 return await self._hook(user, peer, address)
         except trio.TooSlowError:
             log.warning("authorise took more than %s for %s", format_duration(timeout), address)
+        except NotNow:
+            raise
         except Refused as error:
             return str(error)
         except Exception:
             log.exception("authorise failed for %s: denied", address)
-        return f"access to '{address}' denied"
+        raise NotNow(f"access to '{address}' denied")

@@ -109,9 +109,9 @@ class ClientRemotes:
         to."""
         log = self._holder.log
         for remote in self._listeners.narrow(self._holder, self._rights.allows):
-            log.info("no longer listening for %s: access denied", remote)
+            log.warning("no longer listening for %s: access denied", remote)
         if count := self._holder.flows.cut(self._rights.still_allows):
-            log.info("cut %d of its connections: access denied", count)
+            log.warning("cut %d of its connections: access denied", count)
 
     def _serve(self, listeners: Sequence[Listener], new: Sequence[Listener]) -> ConfigReply:
         """Begin to serve the `new` ones; return where all of them listen."""

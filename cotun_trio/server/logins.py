@@ -15,6 +15,7 @@ import trio
 
 from cotun_trio.access.penalties import Penalties
 from cotun_trio.access.sources import source_of
+from cotun_trio.errors import Refused
 from cotun_trio.escape import escape
 from cotun_trio.server.login_threads import LoginThreads
 from cotun_trio.units import format_duration
@@ -75,24 +76,34 @@ class Logins:
         return self._failures.barred(source_of(host))
 
     async def judge(self, host: str, name: str, password: str, log: Context) -> User | None:
-        """Return the user who logs in from the address `host`, or None, which takes a while."""
+        """Return the user who logs in from the address `host`, or None, which takes a while.
+
+        Raises `Refused` where the source was barred while this one waited for its turn.
+        """
         if self.everybody:
             return self._accounts.users.find(name)
         source = source_of(host)
         async with self._turn(source):
-            if self.barred(host):
-                return None
+            if seconds := self.barred(host):
+                raise Refused(f"barred for {format_duration(round(seconds, 3))} more")
             user = await self._verify(source, name, password)
             if user is None:
                 # In the form that the README gives to fail2ban: text of a client comes last.
                 log = log.apart("logins")  # or a source could hide them behind other lines
-                log.info("Authentication failed from %s for user '%s'", host, escape(name))
+                facts = {"source": host, "user": escape(name)}
+                log.info(
+                    "Authentication failed from %s for user '%s'",
+                    host,
+                    escape(name),
+                    extra={"facts": facts},
+                )
                 verdict = await self._failures.failed(source)
                 if verdict.barred_for:
                     log.warning(
                         "Too many failures: %s is barred for %s",
                         source,
                         format_duration(verdict.barred_for),
+                        extra={"facts": {"source": source, "seconds": verdict.barred_for}},
                     )
                 await trio.sleep(verdict.delay)
             return user

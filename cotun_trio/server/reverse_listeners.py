@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 import trio
 
-from cotun_trio.errors import ConfigRefused, UsageError
+from cotun_trio.errors import NotNow, UsageError
 from cotun_trio.forwards.listener import open_listener
 from cotun_trio.net.dial import address_family
 
@@ -183,7 +183,7 @@ class Listeners:
     async def open(self, owner: ListenerOwner, remotes: Sequence[Remote]) -> list[Listener]:
         """Listen for all of `remotes`, or for none.
 
-        Raises `ConfigRefused` with the address that failed.
+        Raises `NotNow` with the address that failed.
         """
         held = self._held.setdefault(owner, [])
         try:
@@ -191,7 +191,7 @@ class Listeners:
                 listener = await self._open_one(owner, remote)
                 if self._held.get(owner) is not held:
                     listener.close()
-                    raise ConfigRefused("the session has ended")  # and all was freed, meanwhile
+                    raise NotNow("the session has ended")  # and all was freed, meanwhile
                 held.append(listener)
         except BaseException:
             self.free(owner)
@@ -201,7 +201,7 @@ class Listeners:
     async def change(self, owner: ListenerOwner, remotes: Sequence[Remote]) -> Change:
         """Listen for all of `remotes`, and for no others; listeners for the same remotes stay open.
 
-        Raises `ConfigRefused` with the address that failed, and then nothing has changed.
+        Raises `NotNow` with the address that failed, and then nothing has changed.
         """
         held = self._held.setdefault(owner, [])
         plan = _Plan(remotes, held)
@@ -213,7 +213,7 @@ class Listeners:
                         plan.make_room(remote)
                     plan.take(number, await self._open_one(owner, remote))
                     if self._held.get(owner) is not held:
-                        raise ConfigRefused("the session has ended")
+                        raise NotNow("the session has ended")
         except BaseException:
             for listener in plan.opened:
                 listener.close()
@@ -247,7 +247,7 @@ class Listeners:
         try:
             return await self._open_listener(remote, owner.share)
         except UsageError as error:
-            refusal = ConfigRefused(f"Server {error}")
+            refusal = NotNow(f"Server {error}")
         holders = self._holders(remote)
         if not await _may_replace(owner, holders):
             raise refusal
@@ -259,7 +259,7 @@ class Listeners:
         try:
             return await self._open_listener(remote, owner.share)
         except UsageError as error:
-            raise ConfigRefused(f"Server {error}") from None
+            raise NotNow(f"Server {error}") from None
 
     async def claimed(self, claimant: Claimant, place: Place) -> Yielded:
         """Close the listeners in the way of `place`, which a session in another process wants.

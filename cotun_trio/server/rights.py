@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cotun_trio.errors import ConfigRefused
+from cotun_trio.errors import ConfigRefused, NotNow
 from cotun_trio.protocol.remote import Remote
 
 if TYPE_CHECKING:
@@ -78,7 +78,9 @@ class Rights:
         return None
 
     async def ask_for_remotes(self, remotes: Iterable[Remote], log: Context) -> None:
-        """Ask the hook.  Raises `ConfigRefused` for the first remote that it refuses."""
+        """Ask the hook.  Raises `ConfigRefused` for the first remote that it refuses, `NotNow` for
+        one that it cannot decide about.
+        """
         for remote in remotes:
             if (reason := await self._ask_hook(remote.access_address, log)) is not None:
                 raise ConfigRefused(reason)
@@ -104,7 +106,11 @@ class Rights:
         """Ask the hook for a target; return why the client may not have it, None if it may."""
         if self._authorisation is None:
             return None
-        if (reason := await self._ask_hook(target.access_address, log)) is not None:
+        try:
+            reason = await self._ask_hook(target.access_address, log)
+        except NotNow as error:
+            return str(error)
+        if reason is not None:
             return reason
         # The access list may have changed meanwhile.
         allowed = self._allows_target(target) or self.allows_by_socks(target)

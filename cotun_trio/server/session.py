@@ -4,15 +4,16 @@ the requests of the client afterwards."""
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import trio
 
 from cotun_trio.access.sources import source_of
-from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError, Refused
+from cotun_trio.errors import ConnectionLost, CotunError, NotNow, ProtocolError, Refused
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.dialect import MARK
+from cotun_trio.protocol.refusal import ConfigRefusal
 from cotun_trio.server.client_remotes import ClientRemotes
 from cotun_trio.server.rights import Rights
 from cotun_trio.session import CHANGE, Session
@@ -124,7 +125,8 @@ class ServerSession(Session):
             await super().run(deadline=deadline)
         except CotunError as error:
             if self._open_since is None:
-                self.log.info("closed before it was open: %s", error)
+                facts = {"reason": str(error)}
+                self.log.info("closed before it was open: %s", error, extra={"facts": facts})
             else:
                 self._log_end(str(error))
         except (trio.Cancelled, BaseExceptionGroup) as error:
@@ -154,14 +156,7 @@ class ServerSession(Session):
         return "" if self.rights.user is None else self.rights.user.name
 
     def _log_end(self, reason: str) -> None:
-        assert self._open_since is not None
-        self.log.info(
-            "closed after %s, %s sent, %s received: %s",
-            format_duration(round(trio.current_time() - self._open_since, 3)),
-            show_bytes(self.wire.bytes_out),
-            show_bytes(self.wire.bytes_in),
-            reason,
-        )
+        _log_closed(self.log, self.wire, trio.current_time() - self.open_since, reason)
 
     # ---- life
 
@@ -175,7 +170,8 @@ class ServerSession(Session):
         try:
             reply = await self.client_remotes.open(config)
         except CotunError as error:
-            request.reply(str(error).encode(), success=False)
+            refusal = ConfigRefusal(str(error).encode(), passing=isinstance(error, NotNow))
+            request.reply(refusal.encode(marked=bool(self.identity)), success=False)
             raise
         self._open_since = trio.current_time()
         self._owner.sessions_changed()
@@ -199,7 +195,9 @@ class ServerSession(Session):
         try:
             reply = await self.client_remotes.change(Config.decode(request.payload))
         except CotunError as error:
-            request.reply(str(error).encode(), success=False)
+            # Only clients of our kind make this request.
+            refusal = ConfigRefusal(str(error).encode(), passing=isinstance(error, NotNow))
+            request.reply(refusal.encode(marked=True), success=False)
         else:
             request.reply(reply.encode(), success=True)
 
@@ -262,8 +260,14 @@ class ServerSession(Session):
             request.reply(b"there was a config request already", success=False)
 
     async def verify_login(self, user: str, password: str) -> bool:
-        """Ask the server's users.  Raises `Refused` where the user has too many sessions."""
-        known = await self._owner.logins.judge(self.host, user, password, self.log)
+        """Ask the server's users.
+
+        Raises `Refused` where the user has too many sessions, or there were too many failures.
+        """
+        try:
+            known = await self._owner.logins.judge(self.host, user, password, self.log)
+        except Refused as error:
+            self._too_many(error)
         if known is None:
             return False
         self.rights.log_in(known)
@@ -278,10 +282,15 @@ class ServerSession(Session):
             f"{kind} {name}", limited=kind == "user", scarce=self.wire.in_reserve
         )
         if self._user_session is None:
-            reason = f"too many sessions of the {kind} '{escape(name)}'"
-            # Not as a wrong password or a refused config, after which clients do not try again.
-            self.connection.disconnect(messages.DISCONNECT_TOO_MANY_CONNECTIONS, reason)
-            raise Refused(reason)
+            self._too_many(Refused(f"too many sessions of the {kind} '{escape(name)}'"))
+
+    def _too_many(self, refusal: Refused) -> NoReturn:
+        """End the connection because of `refusal`, and raise it.
+
+        Not as a wrong password or a refused config, after which clients do not try again.
+        """
+        self.connection.disconnect(messages.DISCONNECT_TOO_MANY_CONNECTIONS, str(refusal))
+        raise refusal
 
     def inbox(self, target: Target) -> Inbox | None:
         """See `Session.inbox`: the server knows."""
@@ -302,3 +311,22 @@ class ServerSession(Session):
             return
         self.rights.log_in(user)
         self.client_remotes.narrow()
+
+
+def _log_closed(log: Context, wire: WireProtocol, seconds: float, reason: str) -> None:
+    seconds = round(seconds, 3)
+    log.info(
+        "closed after %s, %s sent, %s received: %s",
+        format_duration(seconds),
+        show_bytes(wire.bytes_out),
+        show_bytes(wire.bytes_in),
+        reason,
+        extra={
+            "facts": {
+                "seconds": seconds,
+                "bytes_sent": wire.bytes_out,
+                "bytes_received": wire.bytes_in,
+                "reason": reason,
+            }
+        },
+    )

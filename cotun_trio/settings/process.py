@@ -20,6 +20,8 @@ class ProcessSettings:
     """Whether the log has a line for every single connection, too."""
     trace: bool = False
     """Whether it has a line for every single message, too."""
+    quiet: bool = False
+    """Whether it has no lines below WARNING, where it is not `verbose`."""
     log_format: Literal["text", "json"] = "text"
     pid: str | None = None
     """The path of a file for the process's number."""

@@ -75,6 +75,7 @@ class Channel:
         "_discard",
         "_end_told",
         "_growth",
+        "_rests",
         "_senders",
         "_shared_growth",
         "_sink",
@@ -98,7 +99,12 @@ class Channel:
     )
 
     def __init__(
-        self, sender: Sender, budget: Budget, shared_growth: SharedGrowth, number: int
+        self,
+        sender: Sender,
+        budget: Budget,
+        shared_growth: SharedGrowth,
+        number: int,
+        rests: set[Channel],
     ) -> None:
         self.sender = sender
         """The sending half of the connection."""
@@ -125,6 +131,7 @@ class Channel:
         self._growth: Growth | None = None  # of a channel that carries more than a little
         self._views: list[memoryview] = []  # received in this batch
         self._backlog = Backlog()
+        self._rests = rests  # this one is in it from its good end on, until all of it is taken
         self._sink: Sink = _NO_SINK
         self._senders = trio.lowlevel.ParkingLot()
         self._urgent = True  # it has not sent much at once, and goes before channels that have
@@ -202,7 +209,9 @@ class Channel:
         """End both directions, and drop the bytes that nobody took.  Can be called again."""
         self._discard = True
         self._views = []
-        self._backlog.clear()
+        if self._backlog:
+            self._backlog.clear()
+            self._rests.discard(self)
         if self._growth is not None:
             self._growth.give_back()
         if not self.close_sent:
@@ -275,6 +284,7 @@ class Channel:
     def _tell_end(self) -> None:
         if self.eof_received and not self._backlog and not self._end_told:
             self._end_told = True
+            self._rests.discard(self)
             self._sink.end()
 
     # ---- called by the channel table
@@ -366,6 +376,8 @@ class Channel:
     def _tell_closed(self) -> None:
         if not self._closed_told:
             self._closed_told = True
+            if self._backlog and not self.lost:
+                self._rests.add(self)
             self._sink.closed()
 
 

@@ -66,6 +66,7 @@ class ChannelTable:
         self._opens: dict[int, OutgoingOpen] = {}
         self._incoming = 0  # opens of the peer that are not answered yet
         self._next_number = 0
+        self._rests: set[Channel] = set()  # closed channels with bytes that are not taken yet
         self._touched: list[Channel] = []  # channels that have to `deliver` at the end of the turn
         self._failure: CotunError | None = None
         self._no_channels = trio.lowlevel.ParkingLot()
@@ -99,16 +100,14 @@ class ChannelTable:
             raise
         if opening.failure is not None:
             raise opening.failure
-        if self._failure is not None:
-            raise self._failure
-        return channel
+        return channel  # though the connection may be lost by now: what came in it counts
 
     def _new_channel(self) -> Channel:
         while self._next_number in self.channels or self._next_number in self._opens:
             self._next_number = (self._next_number + 1) & 0xFFFFFFFF
         number = self._next_number
         self._next_number = (number + 1) & 0xFFFFFFFF
-        return Channel(self._sender, self._budget, self._growth, number)
+        return Channel(self._sender, self._budget, self._growth, number, self._rests)
 
     @property
     def _full(self) -> bool:
@@ -257,6 +256,11 @@ class ChannelTable:
             self._touched = []
             for channel in touched:
                 channel.deliver()
+
+    @property
+    def has_rest(self) -> bool:
+        """See `cotun_trio.ssh.connection.Connection.has_rest`."""
+        return bool(self._rests)
 
     async def wait_empty(self) -> None:
         """See `cotun_trio.ssh.connection.Connection.wait_no_channels`."""

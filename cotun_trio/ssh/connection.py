@@ -4,6 +4,9 @@ Nothing here has a task of its own.  The carrier calls `Connection.start_batch`,
 `end_batch` for each of its reads, in one go; the bytes of channels are delivered before
 `end_batch` returns, and all that they make us send goes out as one piece.  The half that sends is
 `cotun_trio.ssh.sender`.
+
+What arrived before the end counts: an answer that came in the same read as a DISCONNECT is
+returned, not the error of the end, and the bytes of channels are delivered.
 """
 
 from __future__ import annotations
@@ -135,6 +138,7 @@ class Connection:
                 else:
                     self._on_event(event)  # type: ignore[arg-type]
         except ProtocolError as error:
+            self._table.deliver()  # what came before counts
             self.disconnect(messages.DISCONNECT_PROTOCOL_ERROR, str(error))
             raise
         except ConnectionLost:
@@ -201,7 +205,7 @@ class Connection:
         Raises the error that ended the connection before.
         """
         await self._keys_agreed.wait()
-        self._check_alive()
+        self._check_alive(unless=self._host_key)
         return self._host_key
 
     async def log_in(self, user: str, password: str) -> None:
@@ -209,10 +213,11 @@ class Connection:
 
         Raises `AuthenticationFailed`, or another error that ended the connection.
         """
+        self._check_alive()
         self.engine.log_in(user, password)
         self.sender.flush()
         await self.logged_in.wait()
-        self._check_alive()
+        self._check_alive(unless=self.engine.authenticated)
 
     def answer_login(self, *, accepted: bool) -> None:
         """Give the verdict on a login, and process the bytes that the client sent after it.
@@ -235,8 +240,8 @@ class Connection:
             self.end_batch()
         self._resumed.unpark_all()
 
-    def _check_alive(self) -> None:
-        if self.failure is not None:
+    def _check_alive(self, *, unless: object = False) -> None:
+        if self.failure is not None and not unless:
             raise self.failure
 
     # ---- global requests
@@ -249,8 +254,8 @@ class Connection:
         """
         self._check_alive()
         pending = self._requests.make(kind, payload)
-        await pending.answered.wait()
-        self._check_alive()
+        await pending.ended.wait()
+        self._check_alive(unless=pending.answered)
         return pending.success, pending.payload
 
     async def ping(self) -> None:
@@ -282,6 +287,11 @@ class Connection:
         is closed as soon as the peer has opened it.
         """
         return await self._table.answer(pending)
+
+    @property
+    def has_rest(self) -> bool:
+        """Whether a stream that has come to its end has bytes here that nobody has taken yet."""
+        return self._table.has_rest
 
     async def wait_no_channels(self) -> None:
         """Wait until no channel is open: both ends have closed each of them."""

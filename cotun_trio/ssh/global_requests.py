@@ -54,7 +54,9 @@ class GlobalRequest:
 class PendingRequest:
     """Our own global request, until the peer has answered it."""
 
-    answered: trio.Event = attrs.field(factory=trio.Event)
+    ended: trio.Event = attrs.field(factory=trio.Event)
+    """Set by the answer, and by the end of the connection."""
+    answered: bool = False
     success: bool = False
     payload: bytes = b""
 
@@ -62,11 +64,12 @@ class PendingRequest:
         """Note the peer's answer, and wake the task that waits for it."""
         self.success = payload[0] == messages.REQUEST_SUCCESS
         self.payload = bytes(payload[1:])
-        self.answered.set()
+        self.answered = True
+        self.ended.set()
 
     def give_up(self) -> None:
         """Wake the task that waits: there will be no answer."""
-        self.answered.set()
+        self.ended.set()
 
 
 class GlobalRequests:

@@ -1,7 +1,9 @@
 """The process and the system around it.
 
 * `process`: descriptors, the log, memory and the garbage collector, before anything runs.
+* `hang_up`: the other end of a descriptor, or the terminal, has gone.
 * `pidfile`: a file with the number of the process.
+* `standard_descriptors`: ``/dev/null`` where standard input, output or error is missing.
 * `systemd`: sockets that are passed to us, and messages to the service manager.
 * `task_tree`: the tasks that run, for SIGUSR2.
 * `watch`: files that change.

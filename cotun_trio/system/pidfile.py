@@ -1,4 +1,9 @@
-"""The pid file: made by this process alone, gone when it ends."""
+"""The pid file: held by one process, gone when that ends.
+
+A number in a file is no identity: after a power cut, it is some other program's.  So the process
+keeps the file open and holds a lock on it (flock(2)), which ends with the process, however that
+ends.  A file that nobody has locked is left over, whatever its number is.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +27,7 @@ NAME = "cotun.pid"
 
 MAX_SIZE = 64
 """Bytes that are read: a longer file is no pid file."""
-ATTEMPTS = 3
+ATTEMPTS = 5
 """Others may make the file, and remove it, in the same moment."""
 
 
@@ -30,94 +35,112 @@ ATTEMPTS = 3
 def pid_file(path: Path) -> Iterator[None]:
     """Hold a file at `path` with our process number in it.
 
-    One that a dead process left behind is replaced.  Raises `UsageError` where the process in it
-    lives, or the file cannot be made.
+    One that nobody holds is replaced.  Raises `UsageError` where another process holds it, or the
+    file cannot be made.
     """
-    _claim(path)
+    descriptor = _claim(path)
     try:
         yield
     finally:
-        if _content(path) == str(os.getpid()):  # and not that of another process by now
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if _is_at(descriptor, path):  # and not that of another process by now
+                path.unlink()
+        os.close(descriptor)
 
 
-def _claim(path: Path) -> None:
+def _claim(path: Path) -> int:
+    """Make the file and lock it; return its descriptor."""
     for _ in range(ATTEMPTS):
         try:
-            _create(path)
+            descriptor = _create(path)
         except FileExistsError:
             _remove_stale(path)
         except OSError as error:
             raise UsageError(f"cannot make the pid file {path}: {error.strerror}") from None
         else:
-            return
+            if descriptor is not None:
+                return descriptor
     raise UsageError(f"cannot make the pid file {path}: {os.strerror(errno.EEXIST)}")
 
 
-def _create(path: Path) -> None:
+def _create(path: Path) -> int | None:
+    """Make the file and lock it.
+
+    Returns None where somebody else has found it before it was locked, and takes it for a stale
+    one.  Raises `OSError`.
+    """
     # O_EXCL: never through a symbolic link, never over a file that is there.
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
     try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(f"{os.getpid()}\n")
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        # From here on, nobody removes it any more; but somebody may have done so before.
+        if _lock(descriptor) and _is_at(descriptor, path):
+            return descriptor
     except OSError:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            if _is_at(descriptor, path):
+                path.unlink()
+        os.close(descriptor)
         raise
+    os.close(descriptor)
+    return None
+
+
+def _lock(descriptor: int) -> bool:
+    """Lock the file until the descriptor is closed; return whether it was not locked already."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Return whether the open file is the one at `path`."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
     # Another kind of file in its place, such as a FIFO, must not make us wait.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        # NFS locks only what can be written.
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    except PermissionError:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def _read(descriptor: int) -> str:
-    """Return the content of the file; empty where it is no regular file."""
+def _read(descriptor: int) -> str | None:
+    """Return the number in the file as text, empty after a power cut; None if it is no pid file."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        return ""
-    return os.read(descriptor, MAX_SIZE).decode("ascii", errors="replace").strip()
-
-
-def _content(path: Path) -> str:
-    """Return the content of the file; empty where it cannot be read."""
-    with contextlib.suppress(OSError), _opened(path) as descriptor:
-        return _read(descriptor)
-    return ""
+        return None
+    data = os.read(descriptor, MAX_SIZE)
+    text = data.decode("ascii", errors="replace").strip()
+    return text if not data or re.fullmatch("[1-9][0-9]{0,9}", text) else None
 
 
 def _remove_stale(path: Path) -> None:
     """Remove the file of a process that has ended.  Raises `UsageError` where it is another."""
     try:
         with _opened(path) as descriptor:
-            text = _read(descriptor)
-            if not re.fullmatch("[1-9][0-9]{0,9}", text):
+            number = _read(descriptor)
+            if number is None:
                 raise UsageError(f"{path} is not a pid file: it is left alone")
-            if _lives(int(text)):
-                raise UsageError(f"the process {text} of the pid file {path} is running already")
+            if not _lock(descriptor):
+                holder = f"the process {number}" if number else "another process"
+                raise UsageError(f"{holder} of the pid file {path} is running already")
             # Two may have found the same stale file: the slower one must not remove the new file of
             # the other.  So only the holder of the lock removes it, after another look.
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
+            if _is_at(descriptor, path):
                 path.unlink()
     except FileNotFoundError:
         pass  # somebody else has removed it
-    except BlockingIOError:
-        raise UsageError(f"another process is about to replace the pid file {path}") from None
     except OSError as error:
         raise UsageError(f"cannot read the pid file {path}: {error.strerror}") from None
-
-
-def _lives(number: int) -> bool:
-    if number == os.getpid():  # in a container, the last run had the same number
-        return False
-    try:
-        os.kill(number, 0)
-    except PermissionError:
-        return True  # and is somebody else's
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True

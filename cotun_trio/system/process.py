@@ -30,6 +30,7 @@ def prepare(process: ProcessSettings, **pairs: object) -> None:
     logs.configure(
         verbose=process.verbose,
         trace=process.trace,
+        quiet=process.quiet,
         json_lines=process.log_format == "json",
         process=pairs,
     )

@@ -188,7 +188,11 @@ class Wire(trio.abc.Stream):
             if receiver.unfinished:
                 receiver.receive(data)
             else:
-                control = self.frames.feed(data, receiver.receive)
+                try:
+                    control = self.frames.feed(data, receiver.receive)
+                except FrameError:
+                    receiver.end_batch()  # what came before counts
+                    raise
             receiver.end_batch()
             if self._turns.too_much(self.bytes_in):
                 raise FrameError(POLICY_VIOLATION, "more than a login takes")

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from cotun_trio.client.backoff import FIRST_INTERVAL, HELD, HOLD, Backoff
+from cotun_trio.client.backoff import CLOSE, EARLY, FIRST_INTERVAL, HELD, HOLD, Backoff
 
 LONGEST = 300.0
 
@@ -49,15 +49,16 @@ def test_meanwhile_the_time_that_an_attempt_took_is_part_of_the_wait(
     assert draws[1:] == [HELD, HELD]
 
 
-def test_after_the_first_half_minute_the_waits_double_up_to_the_users_limit(
+def test_after_the_first_half_minute_the_waits_double_up_to_a_quarter_and_later_to_the_limit(
     draws: list[tuple[float, float]],
 ) -> None:
     backoff = Backoff(LONGEST, hold=True)
     now = draw_until(backoff, HOLD)
     draws.clear()
-    for _ in range(9):
+    for _ in range(13):
         now += backoff.draw(now, dialled=now, reached=False)
-    assert draws == [(0, each) for each in (6, 12, 24, 48, 96, 192, 300, 300, 300)]
+    early, late = (6, 12, *[CLOSE] * 5), (24, 48, 96, 192, 300, 300)
+    assert draws == [(0, each) for each in (*early, *late)]
 
 
 def test_a_server_that_was_reached_and_does_not_want_us_is_spared_from_the_first_on(
@@ -66,7 +67,7 @@ def test_a_server_that_was_reached_and_does_not_want_us_is_spared_from_the_first
     backoff = Backoff(LONGEST, hold=True)
     for _ in range(5):
         backoff.draw(1.0, dialled=1.0, reached=True)
-    assert draws == [(0, each) for each in (3, 6, 12, 24, 48)]
+    assert draws == [(0, each) for each in (3, 6, 12, CLOSE, CLOSE)]
 
 
 def test_rounds_that_are_counted_are_not_used_up_in_half_a_minute(
@@ -96,7 +97,7 @@ def test_a_session_that_lasted_starts_all_of_it_again(draws: list[tuple[float, f
 def test_the_waits_stay_finite_however_often_it_fails(
     failed: int, draws: list[tuple[float, float]]
 ) -> None:
-    backoff = Backoff(LONGEST, hold=True)
+    backoff = Backoff(LONGEST, hold=False)
     for _ in range(failed):
         backoff.draw(0.0, dialled=0.0, reached=True)
     assert draws[-1] == (0, LONGEST)
@@ -113,3 +114,41 @@ def test_of_a_crowd_no_tenth_of_a_second_has_more_than_one_in_twenty_in_the_firs
             now += backoff.draw(now, dialled=now, reached=False)
             tries[int(now * 10)] += 1
     assert max(tries.values()) <= 0.055 * crowd
+
+
+@pytest.mark.parametrize("reached", [False, True])
+def test_in_the_first_two_minutes_attempts_stay_within_a_quarter_of_a_minute(
+    reached: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice = random.Random(5)
+    monkeypatch.setattr("cotun_trio.client.backoff.random.uniform", dice.uniform)
+    for _ in range(300):
+        backoff, began, now = Backoff(LONGEST, hold=True), 0.0, 0.0
+        while (now := now + dice.choice([0.0, 0.1, 3.0, 12.0])) < EARLY:  # an attempt takes so long
+            now += backoff.draw(now, dialled=began, reached=reached)
+            assert now - began <= CLOSE
+            began = now
+
+
+def test_a_crowd_whose_attempts_take_long_does_not_come_back_in_one_moment(
+    draws: list[tuple[float, float]],
+) -> None:
+    backoff = Backoff(LONGEST, hold=True)
+    for now in range(30, 120, 30):
+        backoff.draw(now, dialled=now - 30, reached=True)
+    assert draws == [(0, FIRST_INTERVAL)] * 3
+
+
+def test_of_a_crowd_that_is_turned_away_no_tenth_of_a_second_has_more_than_one_in_twenty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cotun_trio.client.backoff.random.uniform", random.Random(6).uniform)
+    crowd, tries = 10_000, Counter[int]()
+    for _ in range(crowd):
+        backoff, now = Backoff(LONGEST, hold=True), 0.0
+        while now < EARLY:
+            now += backoff.draw(now, dialled=now, reached=True)
+            tries[int(now * 10)] += 1
+    assert max(tries.values()) <= 0.055 * crowd
+    late = [count for tenth, count in tries.items() if HOLD <= tenth / 10 < EARLY]
+    assert max(late) <= 0.02 * crowd

@@ -21,6 +21,7 @@ from tests.support.frames import BINARY, KEY, PING, TEXT, frame, xor
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.peer import MAX_PACKET, WINDOW, scripted_server, upgrade_response
+from tests.support.ssh import channel_data
 from tests.support.targets import LOOPBACK, connect, listening, receive_all
 from tests.support.tunnel import client_settings, running_client
 
@@ -271,6 +272,48 @@ async def test_a_refused_config_is_fatal_and_its_text_is_harmless(answer: bytes,
     assert log.lines("client")[-1].endswith(text)
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"\x52server: Server cannot listen on R:8080=>80", id="Go"),
+        pytest.param(b"\x51server: Server cannot listen on R:8080=>80", id="Go, by success"),
+        pytest.param(b"\x52it is held\0not now", id="ours"),
+    ],
+)
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_config_that_is_refused_for_now_is_asked_for_again(
+    answer: bytes, at_once: bool
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.agree_keys()
+        await peer.let_in()
+        await peer.receive_type(messages.GLOBAL_REQUEST)
+        if at_once:
+            await peer.send(answer, messages.disconnect(11, "closing"))
+        else:
+            await peer.send(answer)
+        await peer.gone()
+
+    said = await error_from(script)
+    assert said == "the server refused: " + answer[1:].partition(b"\0")[0].decode()
+
+
+async def test_a_final_refusal_counts_though_a_disconnect_comes_in_the_same_read() -> None:
+    async def script(peer: Peer) -> None:
+        await peer.upgrade()
+        await peer.agree_keys()
+        await peer.let_in()
+        await peer.receive_type(messages.GLOBAL_REQUEST)
+        await peer.send(b"\x52no", messages.disconnect(11, "closing"))
+        await peer.gone()
+
+    for _ in range(20):  # tasks that can run at the same time run in any order
+        async with scripted_server(script, host_key()) as address:
+            with pytest.raises(ConfigRefused, match=r"refused: no$"):
+                await Client(client_settings(address, protocol="chisel")).run()
+
+
 # ---- a session
 
 
@@ -379,3 +422,38 @@ async def test_all_pings_are_answered_and_of_the_websockets_the_last_in_a_turn()
     async with scripted_server(script, host_key()) as server, running_client(server) as client:
         await done.wait()
         assert len(client.sessions) == 1
+
+
+async def test_a_whole_stream_reaches_a_slow_reader_though_the_session_ends_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("cotun_trio.session.PARTING", 30.0)
+    data = b"x" * 1_500_000  # more than a socket takes at once
+    served = trio.Event()
+
+    async def script(peer: Peer) -> None:
+        await open_session(peer)
+        opened = messages.Reader(memoryview(await peer.receive_type(messages.CHANNEL_OPEN)))
+        opened.string()
+        number = opened.u32()
+        parts = [data[at : at + MAX_PACKET] for at in range(0, len(data), MAX_PACKET)]
+        await peer.send(
+            open_confirmation(number, 0, WINDOW, MAX_PACKET),
+            *(channel_data(number, part) for part in parts),
+            messages.about_channel(messages.CHANNEL_EOF, number),
+            messages.about_channel(messages.CHANNEL_CLOSE, number),
+            messages.disconnect(11, "closing"),
+        )
+        served.set()
+        await peer.gone()
+
+    async with (
+        watch_logs() as log,
+        scripted_server(script, host_key()) as address,
+        running_client(address, f"{LOOPBACK}:0:target:1", protocol="chisel") as client,
+    ):
+        await client.opened()
+        async with await connect(client.addresses[0]) as stream:
+            await served.wait()
+            await log.wait_for("^Disconnected: the peer disconnected: closing", "client")
+            assert await receive_all(stream) == data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,7 +12,7 @@ import trio.testing
 
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.fingerprints import fingerprint
-from cotun_trio.client.attempts import MAX_BESIDE
+from cotun_trio.client.attempts import MAX_BESIDE, SLOW
 from cotun_trio.client.client import Client
 from cotun_trio.client.connector import STABLE
 from cotun_trio.errors import (
@@ -29,16 +30,19 @@ from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.targets import (
     LOOPBACK,
+    background,
     connect,
     echo,
     echoes,
     exchange,
+    free_port,
     listening,
     random_bytes,
     refused_address,
     sha256,
 )
 from tests.support.tunnel import (
+    WatchedClient,
     client_settings,
     echo_tunnel,
     running_client,
@@ -190,8 +194,8 @@ async def test_the_waits_are_short_for_half_a_minute_and_then_double_up_to_the_l
         watch_logs() as log,
         running_client(refused_address(), max_retry_interval=20),
     ):
-        await log.wait_for("Retrying", times=12, timeout=1000)
-    assert waits(log) == [*HELD_WAITS, 6, 12, 20, 20]
+        await log.wait_for("Retrying", times=18, timeout=1000)
+    assert waits(log) == [*HELD_WAITS, 6, 12, *[15] * 5, 20, 20, 20]
 
 
 @pytest.mark.parametrize("status", [b"429 Slowly", b"503 Busy"])
@@ -242,14 +246,14 @@ async def test_a_session_that_lasted_starts_the_waits_again(
     async with watch_logs() as log, switchable_server() as server:
         await server.stop()
         async with running_client(server.address) as client:
-            await log.wait_for("Retrying in 24s", timeout=100)
+            await log.wait_for("Retrying in 15s", timeout=100)
             await server.start()
             await client.opened()
             await trio.sleep(STABLE)
             await server.stop()
             await log.wait_for("Disconnected: ", "client")
             await log.wait_for("Retrying", times=12)
-    assert waits(log) == [*HELD_WAITS, 6, 12, 24, 3]
+    assert waits(log) == [*HELD_WAITS, 6, 12, 15, 3]
 
 
 async def test_a_session_that_is_dropped_at_once_does_not(
@@ -263,7 +267,7 @@ async def test_a_session_that_is_dropped_at_once_does_not(
         for number in range(1, 5):
             (await client.opened(number)).wire.close()
             await log.wait_for("Retrying", times=number)
-    assert waits(log) == [3, 6, 12, 24]
+    assert waits(log) == [3, 6, 12, 15]
     assert len(log.find("Disconnected: ", "client")) == 4
 
 
@@ -483,3 +487,78 @@ async def recovers(address: str, target: str) -> None:
                     continue  # it was in the session that broke
                 return
         raise AssertionError("it did not recover")
+
+
+# ---- a reverse port that somebody else has for a moment
+
+
+async def test_a_client_waits_for_a_reverse_port_that_is_held(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    port = free_port()
+    remote = f"R:{LOOPBACK}:{port}:{LOOPBACK}:1"
+    async with watch_logs() as log, running_server(reverse=True) as server:
+        with socket.create_server((LOOPBACK, port)):
+            async with background() as nursery:
+                client = WatchedClient(client_settings(server.addresses[0], remote))
+                await nursery.start(client.run)
+                reason = f"refused: Server cannot listen on {LOOPBACK}:{port}: Address already"
+                await log.wait_for(f"Connection error: the server {reason}", "client")
+                error = f"Connection error: the server {reason}.*Attempt: 3"
+                await log.wait_for(error, "client", timeout=100)
+                nursery.cancel_scope.cancel()
+        async with running_client(server.addresses[0], remote) as client:
+            await client.opened()
+
+
+# ---- the levels of what is said
+
+
+async def test_what_is_lost_or_refused_is_a_warning_and_what_ends_the_client_is_an_error(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    def level(beginning: str) -> str:
+        """Return the level of the last line that begins so."""
+        return [r.levelname for r in log.records if beginning in r.getMessage()][-1]
+
+    async with watch_logs() as log, switchable_server(auth=Credentials("", "right")) as server:
+        right = {"auth": Credentials("", "right")}
+        async with running_client(server.address, **right) as client:
+            await client.opened()
+            await server.stop()
+            await log.wait_for("Connection error: ", "client")
+        await server.start()
+        assert level("Disconnected: ") == level("Connection error: ") == "WARNING"
+        with pytest.raises(AuthenticationFailed):
+            await wrong_client("password", server.address).run()
+        assert level("Authentication failed: ") == "ERROR"
+        assert level("Authentication failed from ") == "INFO"  # fail2ban knows it so
+        with pytest.raises(GaveUp):
+            await wrong_client("password", server.address, max_retry_count=0).run()
+        assert level("Authentication failed: ") == "WARNING"
+        assert level("Give up") == "ERROR"
+
+
+async def test_a_client_says_where_it_connects_to_when_that_takes_over_a_second(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    async def silent(stream: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    async with watch_logs() as log, listening(silent) as address, running_client(address):
+        since = trio.current_time()
+        await log.wait_for(f"^Connecting to http://{address}", "client")
+        assert trio.current_time() - since == pytest.approx(SLOW, abs=0.1)
+
+
+async def test_a_client_that_connects_at_once_says_nothing_before(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    async with (
+        watch_logs() as log,
+        running_server() as server,
+        running_client(server.addresses[0]) as client,
+    ):
+        await client.opened()
+        await trio.sleep(10)
+        assert log.lines("client")[0].startswith("Fingerprint ")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
 import threading
 from typing import TYPE_CHECKING, Any
 
 import attrs
 import pytest
 import trio
+import trio.testing
 
+from cotun_trio.client.managed_remote import ManagedRemote
+from cotun_trio.client.told_remotes import AGAIN
 from cotun_trio.errors import ConnectionLost, UsageError
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.remote import Remote
@@ -31,7 +35,13 @@ from tests.support.targets import (
     listening,
     refused_address,
 )
-from tests.support.tunnel import WatchedClient, client_settings, running_server, switchable_server
+from tests.support.tunnel import (
+    WatchedClient,
+    client_settings,
+    running_client,
+    running_server,
+    switchable_server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -390,3 +400,29 @@ async def test_a_program_reads_its_file_again(tmp_path: Path) -> None:
                 await client.wait_for("did you mean 'server'.*: the remotes stay as they were$")
                 assert await echoes(stream)
             assert await client.stop() == 0
+
+
+async def test_a_port_that_is_held_for_a_moment_is_asked_for_again_in_the_same_session(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    port = free_port()
+    async with (
+        watch_logs() as log,
+        switchable_server(reverse=True) as switch,
+        running_client(switch.address) as client,
+    ):
+        await client.opened()
+        item = ManagedRemote(Remote.parse(f"R:{LOOPBACK}:{port}:127.0.0.1:1"))
+        await client.remotes.add(item)
+        await switch.stop()
+        with socket.create_server((LOOPBACK, port)):
+            await switch.start()
+            await client.opened(2)
+            held = "the server refused: Server cannot listen on .* Address already in use"
+            await log.wait_for(held, "client")
+            await trio.sleep(5 * AGAIN)
+            assert len(log.find(held, "client")) == 1  # the same reason is said once
+        before = len(log.find("The server listens on", "client"))
+        await log.wait_for("The server listens on", "client", skip=before)
+        assert client.remotes.address(item) == f"{LOOPBACK}:{port}"
+        assert len(client.sessions) == 2

@@ -395,3 +395,42 @@ def test_the_text_of_an_error_forges_no_line(json_lines: bool) -> None:
     assert "\x1b" not in said
     assert "all is well" in said
     assert not any(line.startswith("2026-01-01") for line in said.splitlines())
+
+
+def test_a_json_line_has_the_facts_of_its_message_as_fields(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(verbose=False, json_lines=True)
+    for log in (get_logger("client"), get_logger("client").within(peer="1.2.3.4:5")):
+        log.warning(
+            "lost after %s: %s", "2s", "cut", extra={"facts": {"seconds": 2.5, "reason": "cut"}}
+        )
+    plain, with_context = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    for line in (plain, with_context):
+        assert (line["seconds"], line["reason"]) == (2.5, "cut")
+        assert line["message"] == "lost after 2s: cut"
+    assert with_context["peer"] == "1.2.3.4:5"
+
+
+def test_a_line_of_text_has_its_facts_in_the_message_only(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    configure(verbose=False)
+    get_logger("client").warning("lost: %s", "cut", extra={"facts": {"reason": "cut"}})
+    assert capsys.readouterr().err.endswith(" WARNING client: lost: cut\n")
+
+
+@pytest.mark.parametrize(
+    ("options", "lowest"),
+    [({"quiet": True}, "warning"), ({}, "info"), ({"quiet": True, "verbose": True}, "debug")],
+)
+def test_the_lowest_level_that_is_logged(
+    options: dict[str, bool], lowest: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(**{"verbose": False, "json_lines": True, **options})  # type: ignore[arg-type]
+    log = get_logger("client")
+    log.error("error")
+    log.warning("warning")
+    log.info("info")
+    log.debug("debug")
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["level"] == lowest

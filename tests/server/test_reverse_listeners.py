@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from cotun_trio.errors import ConfigRefused
+from cotun_trio.errors import NotNow
 from cotun_trio.net.names import share_of
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.server.reverse_listeners import Listeners
@@ -77,7 +77,7 @@ async def test_who_gets_a_port_that_is_held(
             (listener,) = await listeners.open(comer, [remote(port)])
             assert listener.addresses == [f"127.0.0.1:{port}"]
         else:
-            with pytest.raises(ConfigRefused, match=f"127.0.0.1:{port}"):
+            with pytest.raises(NotNow, match=f"127.0.0.1:{port}"):
                 await listeners.open(comer, [remote(port)])
         assert holder.replaced == gets_it
         assert not is_free(port)
@@ -94,7 +94,7 @@ async def test_a_port_that_another_program_holds_costs_nobody_the_session() -> N
     with trio.socket.socket() as other:
         await other.bind(("127.0.0.1", port))
         other.listen()
-        with pytest.raises(ConfigRefused):
+        with pytest.raises(NotNow):
             await listeners.open(comer, [remote(port)])
     assert not holder.asked
     assert not holder.replaced
@@ -125,7 +125,7 @@ async def test_an_owner_that_ends_while_it_waits_for_its_ports_gets_none() -> No
         listeners = Listeners()
         holder, comer = Ending(listeners, "ann"), FakeOwner(listeners, "ann")
         await listeners.open(holder, [remote(second)])
-        with pytest.raises(ConfigRefused):
+        with pytest.raises(NotNow):
             await listeners.open(comer, [remote(first), remote(second)])
         assert is_free(first)
         assert is_free(second)

@@ -11,7 +11,7 @@ import trio
 from cotun_trio.access.access_list import AccessList
 from cotun_trio.access.passwords import Secret
 from cotun_trio.access.users import User
-from cotun_trio.errors import ConfigRefused, Refused
+from cotun_trio.errors import ConfigRefused, NotNow, Refused
 from cotun_trio.forwards.flows import Flows
 from cotun_trio.forwards.quota import Quota
 from cotun_trio.logs import get_logger
@@ -184,6 +184,24 @@ async def test_the_hook_is_asked_after_the_others_and_its_reason_is_the_clients(
     assert asked[0] == ("alice", "192.0.2.1", "db:5432")
     await rights.ask_for_remotes([Remote.parse("25:mail:25")], LOG)
     with pytest.raises(ConfigRefused, match=r"^not today$"):
+        await rights.ask_for_remotes([Remote.parse("5432:db:5432")], LOG)
+
+
+@pytest.mark.parametrize("fault", ["time-out", "error", "not now"])
+async def test_a_hook_that_does_not_decide_denies_for_this_time(
+    fault: str, autojump: trio.testing.MockClock
+) -> None:
+    async def hook(_user: str, _peer: str, _address: str) -> None:
+        if fault == "time-out":
+            await trio.sleep_forever()
+        if fault == "error":
+            raise OSError("the database is away")
+        raise NotNow("in a minute")
+
+    text = "in a minute" if fault == "not now" else "access to 'db:5432' denied"
+    rights = rights_of("", hook=hook)
+    assert await rights.ask(parse_target(b"db:5432"), LOG) == text
+    with pytest.raises(NotNow, match=f"^{text}$"):
         await rights.ask_for_remotes([Remote.parse("5432:db:5432")], LOG)
 
 

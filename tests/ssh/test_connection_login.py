@@ -228,7 +228,7 @@ async def test_a_client_on_its_way_in_is_woken_by_the_end_with_its_reason(stage:
         await trio.testing.wait_all_tasks_blocked()
         pair.client.on_lost(failure)
     with pytest.raises(ProtocolError):
-        await pair.client.agree_keys()
+        await (pair.client.agree_keys() if stage == "keys" else pair.client.log_in("a", "b"))
 
 
 async def test_everything_at_once_is_woken_by_the_end() -> None:

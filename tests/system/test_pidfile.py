@@ -70,22 +70,60 @@ def test_a_file_that_is_somebody_elses_by_now_is_left_alone(path: Path, content:
     assert path.read_text() == content
 
 
-def test_the_file_of_a_process_that_lives_is_an_error_and_stays(path: Path) -> None:
-    path.write_text(f"{INIT}\n")
-    assert "running already" in refused(path)
-    assert path.read_text() == f"{INIT}\n"
+def test_a_file_that_a_process_holds_is_an_error_that_names_it_and_stays(path: Path) -> None:
+    with pid_file(path):
+        assert f"the process {os.getpid()} of" in refused(path)
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
 
 
-def test_the_file_of_somebody_elses_process_is_an_error_too(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def kill(_pid: int, _signal: int) -> None:
-        raise PermissionError
-
-    monkeypatch.setattr(os, "kill", kill)
-    path.write_text("12345\n")
-    assert "running already" in refused(path)
+def test_a_file_that_is_held_and_empty_is_an_error_too(path: Path) -> None:
+    path.touch()
+    with path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert "another process" in refused(path)
     assert path.exists()
+
+
+def test_a_number_that_is_some_other_programs_by_now_holds_nothing(path: Path) -> None:
+    path.write_text(f"{INIT}\n")  # as after a power cut
+    with pid_file(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+    assert not path.exists()
+
+
+def test_a_file_that_a_power_cut_has_emptied_is_replaced(path: Path) -> None:
+    path.touch()
+    with pid_file(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+@pytest.mark.slow
+def test_the_hold_ends_with_the_process_however_that_ends(path: Path) -> None:
+    hold = (
+        "import sys; from pathlib import Path; from cotun_trio.system.pidfile import pid_file\n"
+        "with pid_file(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", hold, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert f"the process {process.pid} of" in refused(path)
+        process.kill()
+    assert path.read_text() == f"{process.pid}\n"
+    with pid_file(path):
+        assert path.read_text() == f"{os.getpid()}\n"
+
+
+def test_a_child_does_not_hold_the_file(path: Path) -> None:
+    with pid_file(path):
+        child = subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", "input()"], stdin=subprocess.PIPE
+        )
+    with child, pid_file(path):
+        assert child.poll() is None
+        assert child.stdin is not None
+        child.stdin.write(b"\n")
 
 
 @pytest.mark.parametrize("form", ["{}\n", "{}", "  {}  \n\n"])
@@ -113,7 +151,6 @@ def test_a_file_with_our_own_number_is_from_an_earlier_life(path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        "",
         "\n",
         "0\n",
         "-1\n",
@@ -186,12 +223,12 @@ def test_a_fifo_in_the_place_of_the_pid_file_is_left_alone(path: Path) -> None:
 def test_a_file_that_cannot_be_filled_is_not_left_behind(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(descriptor: int, *_args: object, **_kwargs: object) -> NoReturn:
-        os.close(descriptor)
+    def full(_descriptor: int, _data: bytes) -> NoReturn:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "fdopen", full)
-    assert "No space left" in refused(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        assert "No space left" in refused(path)
     assert not path.exists()
 
 
@@ -199,26 +236,40 @@ def test_who_is_slower_with_a_stale_file_leaves_what_is_there_by_now(
     path: Path, dead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path.write_text(f"{dead}\n")
-    kill = os.kill
+    flock, winner = fcntl.flock, path.with_name("winner").open("w+")
 
-    def slow(number: int, signal: int) -> None:
-        if number == dead:  # it has been read, and now somebody else is faster
+    def slow(descriptor: int, operation: int) -> None:
+        if path.stat().st_size and path.read_text() == f"{dead}\n":
+            # It has been read, and now somebody else is faster.
             path.unlink()
-            path.write_text(f"{INIT}\n")
-        kill(number, signal)
+            winner.write("12345\n")
+            winner.flush()
+            flock(winner, fcntl.LOCK_EX)
+            path.hardlink_to(winner.name)
+        flock(descriptor, operation)
 
-    monkeypatch.setattr(os, "kill", slow)
-    assert "running already" in refused(path)
-    assert path.read_text() == f"{INIT}\n"
+    monkeypatch.setattr(fcntl, "flock", slow)
+    with winner:
+        assert "the process 12345 of" in refused(path)
+    assert path.read_text() == "12345\n"
 
 
-def test_a_stale_file_that_somebody_is_replacing_is_left_to_them(path: Path, dead: int) -> None:
-    path.write_text(f"{dead}\n")
-    with path.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        assert "about to replace" in refused(path)
+def test_who_finds_a_file_that_is_being_made_may_have_it_and_the_maker_sees_that(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flock = fcntl.flock
+    made: list[int] = []
+
+    def overtaken(descriptor: int, operation: int) -> None:
+        if not made:  # between making it and locking it
+            made.append(descriptor)
+            path.unlink()
+        flock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", overtaken)
     with pid_file(path):
         assert path.read_text() == f"{os.getpid()}\n"
+        assert "is running already" in refused(path)
 
 
 def test_of_two_that_find_a_stale_file_one_has_it(

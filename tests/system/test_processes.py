@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -359,3 +360,38 @@ async def test_a_server_that_is_out_of_descriptors_lives_and_accepts_again() -> 
             async with our_client(url, target=target) as (second, _):
                 await second.wait_for(r"Connected \(Latency ")
             assert not client.find("Disconnected")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_programs_say_goodbye(number: signal.Signals) -> None:
+    async with our_server() as (server, url), our_client(url, target="a:1") as (client, _):
+        for program in (client, server):
+            assert await program.stop(number) == 0
+            assert program.find(rf"INFO (client|server): Ended by {number.name}, goodbye$")
+
+
+async def test_a_quiet_program_says_nothing_while_all_is_well() -> None:
+    port = free_port()
+    async with (
+        our_server() as (server, url),
+        ours("client", "--quiet", url, f"127.0.0.1:{port}:a:1") as client,
+    ):
+        await server.wait_for("session=1 .*: open, ")
+        assert await client.stop() == 0
+        assert not client.lines
+    async with ours("client", "-q", f"http://{refused_address()}", "127.0.0.1:0:a:1") as client:
+        await client.wait_for("WARNING client: Connection error: ")
+
+
+async def test_a_json_log_ends_with_the_error_that_ended_the_program() -> None:
+    async with ours(
+        *("client", "--log-format", "json", "--max-retry-count", "0"),
+        *(f"http://{refused_address()}", "127.0.0.1:0:a:1"),
+    ) as client:
+        assert await client.wait() == 6
+    lines = [json.loads(line) for line in client.lines]
+    assert lines[-1]["level"] == "error"
+    assert lines[-1]["message"].startswith("gave up after 1 attempts: ")
+    (error,) = (line for line in lines if line["message"].startswith("Connection error: "))
+    assert error["level"] == "warning"
+    assert error["reason"].endswith("Connection refused")
