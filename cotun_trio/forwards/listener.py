@@ -17,7 +17,7 @@ from cotun_trio.errors import UsageError
 from cotun_trio.forwards.udp_listener import UdpListener
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.descriptors import is_reserved
-from cotun_trio.net.dial import open_listeners, show_address
+from cotun_trio.net.dial import open_listeners, show_addresses
 from cotun_trio.net.sockets import close
 from cotun_trio.net.unix import listen_unix, remove_socket_file
 from cotun_trio.protocol.addresses import join_host_port
@@ -39,7 +39,9 @@ class Listener:
 
     def __init__(self, remote: Remote, sockets: list[socket.socket]) -> None:
         self.remote = remote
-        self.addresses = [_show(remote, sock) for sock in sockets]
+        self.addresses = (
+            [f"unix:{remote.local_path}"] if remote.local_path else show_addresses(sockets)
+        )
         """Where it listens: ``host:port``, with the real port, or ``unix:/path``."""
         self._sockets = sockets
 
@@ -101,10 +103,6 @@ async def open_listener(remote: Remote, share: Share | None = None) -> Listener:
         where = listener.addresses[0]
         raise UsageError(f"cannot listen on {where}: {os.strerror(errno.EMFILE)}")
     return listener
-
-
-def _show(remote: Remote, sock: socket.socket) -> str:
-    return f"unix:{remote.local_path}" if remote.local_path else show_address(sock)
 
 
 def _show_peer(address: object) -> str:

@@ -20,6 +20,7 @@ from cotun_trio._version import __version__
 from cotun_trio.errors import ConnectionLost, DialFailed, UsageError
 from cotun_trio.escape import escape
 from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.sockets import set_nodelay_and_keepalive
 from cotun_trio.net.tls import Tls
 from cotun_trio.net.transport import Transport
 from cotun_trio.protocol.addresses import join_host_port
@@ -144,4 +145,5 @@ def _detach(wrapped: trio.socket.SocketType) -> socket.socket:
     """Return the socket inside a Trio socket, and take it away from Trio."""
     sock = socket.socket(wrapped.family, wrapped.type, wrapped.proto, fileno=wrapped.detach())
     sock.setblocking(False)
+    set_nodelay_and_keepalive(sock)
     return sock

@@ -105,6 +105,14 @@ def canonical_host(host: str) -> str:
     return f"{address}%{zone}" if zone and address.is_link_local else str(address)
 
 
+def is_wildcard(host: str) -> bool:
+    """Return whether `host` is all interfaces: 0.0.0.0 or ``::`` in any spelling, or nothing."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return not host
+
+
 def bracketed(host: str) -> str:
     """Return `host` as it stands in front of a port: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
