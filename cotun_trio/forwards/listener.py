@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.errors import UsageError
+from cotun_trio.forwards.drops import Drops
 from cotun_trio.forwards.udp_listener import UdpListener
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.descriptors import is_reserved
@@ -71,9 +72,10 @@ class Listener:
                 accepted(remote, sock, _show_peer(peer))
 
         async with trio.open_nursery() as nursery:
+            drops = Drops(log, nursery.start_soon)
             for sock in self._sockets:
                 if remote.udp:
-                    listener = UdpListener(sock, remote, max_size=udp_max_size, log=log)
+                    listener = UdpListener(sock, remote, drops, max_size=udp_max_size, log=log)
                     nursery.start_soon(listener.serve, current)
                 else:
                     nursery.start_soon(accept_forever, sock, take)

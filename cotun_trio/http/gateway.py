@@ -117,7 +117,7 @@ class Gateway:
                     method=request.method,
                     target=request.origin_form,
                     headers=forwarding.request_headers(
-                        request.headers, origin, self._back_end.url.authority, upgrade=upgrade
+                        request.headers, origin, self._back_end.url.host_header, upgrade=upgrade
                     ),
                 )
             )

@@ -23,7 +23,7 @@ from cotun_trio.net.dial import dial_tcp
 from cotun_trio.net.sockets import set_nodelay_and_keepalive
 from cotun_trio.net.tls import Tls
 from cotun_trio.net.transport import Transport
-from cotun_trio.protocol.addresses import join_host_port
+from cotun_trio.protocol.addresses import host_on_the_wire, join_host_port
 
 if TYPE_CHECKING:
     import ssl
@@ -63,15 +63,13 @@ async def _through_http(
     try:
         transport = Transport(sock, Tls(tls, name=proxy.host) if tls is not None else None)
         await transport.shake_hands()
-        transport.unread = await _ask(transport, proxy, _authority(host, port))
+        transport.unread = await _ask(
+            transport, proxy, join_host_port(host_on_the_wire(host), port)
+        )
     except BaseException:
         sock.close()
         raise
     return transport
-
-
-def _authority(host: str, port: int) -> str:
-    return join_host_port(host if ":" in host else host.encode("idna").decode("ascii"), port)
 
 
 async def _ask(transport: Transport, proxy: ProxyUrl, authority: str) -> bytes:
@@ -120,7 +118,7 @@ async def _through_socks(proxy: ProxyUrl, host: str, port: int) -> socket.socket
         ) from None
     client = Proxy(ProxyType.SOCKS5, proxy.host, proxy.port, proxy.user, proxy.password, rdns=True)
     try:
-        stream = await client.connect(host, port, timeout=float("inf"))
+        stream = await client.connect(host_on_the_wire(host), port, timeout=float("inf"))
     except ProxyError as error:
         raise DialFailed(escape(str(error)), errno.ECONNREFUSED) from None
     except OSError as error:

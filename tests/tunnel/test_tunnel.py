@@ -20,6 +20,7 @@ from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.window import WINDOW
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
+from tests.support.names import know
 from tests.support.sockets import until
 from tests.support.targets import (
     LOOPBACK,
@@ -100,6 +101,33 @@ async def test_all_interfaces_are_those_of_both_families(where: str) -> None:
                 await stream.send_all(b"GET /health HTTP/1.0\r\n\r\n")
                 assert (await receive_all(stream)).startswith(b"HTTP/1.1 200")
         assert not log.find("::ffff:")
+
+
+@pytest.mark.parametrize(
+    ("host", "hostname", "header"),
+    [
+        ("пример.рф:{}", None, "xn--e1afmkfd.xn--p1ai:{}"),
+        ("name.:{}", None, "name.:{}"),
+        ("127.0.0.1:{}", "пример.рф:58509", "xn--e1afmkfd.xn--p1ai:58509"),
+        ("127.0.0.1:{}", "straße.example.", "xn--strae-oqa.example."),
+    ],
+)
+async def test_the_host_header_is_in_ascii_and_keeps_its_port(
+    host: str, hostname: str | None, header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch, **{"xn--e1afmkfd.xn--p1ai": [LOOPBACK], "name.": [LOOPBACK]})
+    heads: list[bytes] = []
+    asked = trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        heads.append(await stream.receive_some())
+        asked.set()
+
+    async with listening(serve) as address:
+        port = split_address(address)[1]
+        async with running_client(host.format(port), hostname=hostname):
+            await asked.wait()
+    assert f"\r\nhost: {header.format(port)}\r\n".encode() in heads[0].lower()
 
 
 async def test_the_short_form_listens_on_the_port_of_its_target() -> None:
