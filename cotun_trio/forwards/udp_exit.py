@@ -13,6 +13,7 @@ at the first: ``localhost`` is ``::1`` as well, and most programs listen on 127.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import socket
 from typing import TYPE_CHECKING
@@ -52,6 +53,8 @@ another flow first."""
 ANSWERED_FOR = 120.0
 """Seconds without a datagram until a flow is forgotten that has been answered (RFC 4787 section
 4.3): more than WireGuard's 25 s between keepalives."""
+SLACK = 1.0
+"""Seconds that a flow may be kept longer."""
 _LEADS_NOWHERE = {
     errno.ECONNREFUSED,
     errno.EHOSTUNREACH,
@@ -72,6 +75,7 @@ class _Flow:
         "address",
         "answered",
         "ended",
+        "expires",
         "idle",
         "sock",
         "source",
@@ -89,6 +93,7 @@ class _Flow:
         self.waiting = waiting
         """Datagrams for a socket that is still to come: the first, or that of another address."""
         self.idle = trio.CancelScope()
+        self.expires = -math.inf
         self.ended = False
         self._exit = exit_
 
@@ -183,7 +188,9 @@ class _Exit:
     def _used(self, flow: _Flow) -> None:
         self._all_flows.used(flow)
         lasts = self._answered_for if flow.answered else self._unanswered_for
-        flow.idle.deadline = trio.current_time() + lasts
+        expires = trio.current_time() + lasts
+        if expires > flow.expires:  # not with every datagram: a deadline costs 2 µs
+            flow.expires = flow.idle.deadline = expires + min(SLACK, lasts / 16)
 
     def _begin(self, source: str) -> _Flow | None:
         """Return a new flow, if there is room; where the address is known, with its socket.

@@ -82,7 +82,7 @@ class UdpListener:
                 for _ in range(BATCH):
                     if asks_local:
                         data, found, _, address = sock.recvmsg(size, SPACE)
-                        control = same_address(found)
+                        control = same_address(*found[0]) if found else ()
                     else:
                         data, address = sock.recvfrom(size)
                     source = join_host_port(*address[:2])

@@ -12,10 +12,7 @@ import functools
 import socket
 import struct
 import sys
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from typing import TypeAlias
 
 Control: TypeAlias = tuple[tuple[int, int, bytes], ...]
 """Control messages for `socket.socket.sendmsg`; empty where the system may choose the address."""
@@ -23,6 +20,10 @@ Control: TypeAlias = tuple[tuple[int, int, bytes], ...]
 _IP_PKTINFO = getattr(socket, "IP_PKTINFO", 8)  # Python has the name from 3.14 on
 _IPV4 = struct.Struct("=i4s4s")  # struct in_pktinfo: the interface, our address, that in the header
 _IPV6 = struct.Struct("=16si")  # struct in6_pktinfo: our address, the interface
+_KINDS = {
+    (socket.IPPROTO_IP, _IP_PKTINFO),
+    (socket.IPPROTO_IPV6, getattr(socket, "IPV6_PKTINFO", -1)),
+}
 SPACE = socket.CMSG_SPACE(_IPV6.size)
 """Bytes for `socket.socket.recvmsg` to put the control message in."""
 
@@ -41,22 +42,11 @@ def report_local_address(sock: socket.socket) -> bool:
     return True
 
 
-def same_address(control: Sequence[tuple[int, int, bytes]]) -> Control:
-    """Return the control messages for an answer, from those that came with the question."""
-    for level, kind, data in control:
-        if (level, kind) in _KINDS:
-            return _answer(level, kind, data)
-    return ()
-
-
-_KINDS = {
-    (socket.IPPROTO_IP, _IP_PKTINFO),
-    (socket.IPPROTO_IPV6, getattr(socket, "IPV6_PKTINFO", -1)),
-}
-
-
 @functools.lru_cache(256)  # there are few addresses, and many datagrams
-def _answer(level: int, kind: int, data: bytes) -> Control:
+def same_address(level: int, kind: int, data: bytes) -> Control:
+    """Return the control messages for an answer, from the one that came with the question."""
+    if (level, kind) not in _KINDS:
+        return ()
     if level == socket.IPPROTO_IP:
         # Of a broadcast or a group, this is the address of ours that is used there.  The interface
         # is left to the routes.

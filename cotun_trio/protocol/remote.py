@@ -301,15 +301,21 @@ def _look_alike(words: list[str]) -> str | None:
     cannot_be_full = len(words) < 4 and first != "stdio" and not _is_path(first)
     if cannot_be_full and "R" in front and last != "socks":
         return f"R: goes in front of all, and once, as in R:3000:localhost:{port}"
-    if len(words) != 2:
-        return None
-    instead = f"or <R>{port}:{words[0]}:{port} for a host of that name"
-    if first in (*_LIKE_SOCKS, "d") and last != "socks":  # ssh has -D for it
+    if len(words) == 2 and last != "socks":
+        return _like_a_host(words[0], port)
+    return None
+
+
+def _like_a_host(host: str, port: str) -> str | None:
+    """Return what to write in place of ``host:port``, where `host` is hardly a host."""
+    word = host.lower()
+    instead = f"or <R>{port}:{host}:{port} for a host of that name"
+    if word in (*_LIKE_SOCKS, "d"):  # ssh has -D for it
         return f"for a SOCKS proxy on that port, write <R>{port}:socks, {instead}"
-    if first == "r":
+    if word == "r":
         return f"for a reverse remote, write R:{port}, {instead}"
-    if first in ("tcp", "udp"):
-        return f"the protocol goes behind the port: write <R>{port}/{first}, {instead}"
+    if word in ("tcp", "udp"):
+        return f"the protocol goes behind the port: write <R>{port}/{word}, {instead}"
     return None
 
 
