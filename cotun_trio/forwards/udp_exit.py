@@ -53,6 +53,8 @@ another flow first."""
 ANSWERED_FOR = 120.0
 """Seconds without a datagram until a flow is forgotten that has been answered (RFC 4787 section
 4.3): more than WireGuard's 25 s between keepalives."""
+KEPT_FOR = 1.0
+"""Seconds for which datagrams are kept for another address: a refusal comes within a round trip."""
 SLACK = 1.0
 """Seconds that a flow may be kept longer."""
 _LEADS_NOWHERE = {
@@ -77,6 +79,7 @@ class _Flow:
         "ended",
         "expires",
         "idle",
+        "kept_since",
         "sock",
         "source",
         "untried",
@@ -94,6 +97,7 @@ class _Flow:
         """Datagrams for a socket that is still to come: the first, or that of another address."""
         self.idle = trio.CancelScope()
         self.expires = -math.inf
+        self.kept_since = -math.inf
         self.ended = False
         self._exit = exit_
 
@@ -106,6 +110,16 @@ class _Flow:
         if self.sock is not None:
             close(self.sock)
             self.sock = None
+
+    def keep(self, data: bytes) -> None:
+        """Keep a datagram that is sent now, for another address."""
+        now = trio.current_time()
+        if now - self.kept_since > KEPT_FOR:
+            # Not refused by now.  To send it again would be to send it twice, for protocols that
+            # answer nothing.
+            self.kept_since = now
+            self.waiting.take()
+        self.waiting.add(self.source, data)
 
     def note_answer(self) -> None:
         """Know the address for the right one."""
@@ -179,7 +193,7 @@ class _Exit:
                 self._drops.add(TOO_MANY_WAIT)
             return
         if flow.untried:
-            flow.waiting.add(source, data)
+            flow.keep(data)
         try:
             flow.sock.send(data)
         except OSError as error:
@@ -249,9 +263,9 @@ class _Exit:
                 flow.connect(sock, address, addresses[number:])
                 break
         assert flow.sock is not None
-        for source, data in flow.waiting.take():
+        for _, data in flow.waiting.take():
             if flow.untried:
-                flow.waiting.add(source, data)
+                flow.keep(data)
             try:
                 flow.sock.send(data)
             except OSError as error:

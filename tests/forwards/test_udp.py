@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from cotun_trio.access.host_keys import generate_host_key
+from cotun_trio.forwards.udp_exit import KEPT_FOR
 from cotun_trio.forwards.udp_flows import MAX_WAITING
 from cotun_trio.protocol.gob import Decoder, Encoder
 from cotun_trio.settings import Timings
@@ -259,6 +260,25 @@ async def test_the_address_that_answered_is_the_first_for_the_next_source(
             with trio.move_on_after(0.05):
                 await other.recv(1)
                 raise AssertionError("the first address was tried again")
+
+
+async def test_what_was_sent_long_before_a_refusal_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
+) -> None:
+    know(monkeypatch, target=["127.0.0.2", LOOPBACK])
+    async with (
+        udp_socket() as (second, far),
+        udp_tunnel(f"target:{split_address(far)[1]}") as near,
+        udp_socket() as (source, _),
+    ):
+        async with udp_socket("127.0.0.2", split_address(far)[1]) as (first, _):
+            await source.sendto(b"one way", split_address(near))
+            assert await first.recv(100) == b"one way"
+            await trio.sleep(2 * KEPT_FOR)
+        for data in (b"refused", b"again"):
+            await source.sendto(data, split_address(near))
+        assert await second.recv(100) == b"refused"
+        assert await second.recv(100) == b"again"
 
 
 async def test_an_address_that_is_silent_is_the_last_one_for_the_next_source(

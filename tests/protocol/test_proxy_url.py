@@ -88,6 +88,11 @@ def test_the_environment_is_read_as_by_curl(
     assert (proxy and str(proxy)) == expected
 
 
+def test_a_final_dot_makes_no_other_name_of_it() -> None:
+    environment = {"ALL_PROXY": "a", "NO_PROXY": "example.com"}
+    assert proxy_from_environment(environment, "www.example.com.", tls=True) is None
+
+
 @pytest.mark.parametrize(
     ("host", "excepted"),
     [("10.1.2.3", True), ("11.1.2.3", False), ("2001:db8::1", True), ("2001:db9::1", False)],
