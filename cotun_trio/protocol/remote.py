@@ -32,9 +32,9 @@ client listens and the server connects; ``R:`` swaps the two.  Examples, with th
     stdio:unix:/run/app.sock         stdio=>unix:/run/app.sock
     me:secret@[::1]:1080:socks       [::1]:1080=>socks
 
-Missing words and empty hosts have defaults: the local host is 0.0.0.0 (127.0.0.1 for SOCKS), the
-local port that of the target (1080 for SOCKS, 0 stands for any free one), and the target's host
-127.0.0.1.  A few rules keep that unambiguous:
+Missing words and empty hosts have defaults: the local host is 0.0.0.0, which is all interfaces with
+IPv4 and with IPv6 (127.0.0.1 for SOCKS), the local port that of the target (1080 for SOCKS, 0
+stands for any free one), and the target's host 127.0.0.1.  A few rules keep that unambiguous:
 
 * A word in front of a port belongs to it: ``host:port`` alone is a target.
 * After a local host, the target names its host too.  chisel reads ``127.0.0.1:3000:80`` as port
