@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from cotun_trio.forwards.drops import dropped_so_far
 from cotun_trio.units import format_duration, show_bytes
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Figures:
     channels: int = 0
     bytes_out: int = 0
     bytes_in: int = 0
+    dropped: int = 0
+    """Datagrams that had to be dropped so far."""
     tasks: int = 0
     descriptors: int = 0
     """0 where the system does not say; so is the memory."""
@@ -66,6 +69,7 @@ class Figures:
             f"{self.channels} channels",
             f"{show_bytes(self.bytes_out)} sent",
             f"{show_bytes(self.bytes_in)} received",
+            f"{self.dropped} datagrams dropped",
             f"{self.tasks} tasks",
         ]
         if self.memory:
@@ -83,6 +87,7 @@ def figures(ended: EndedTotals, present: Collection[Session]) -> Figures:
         channels=sum(len(session.connection.channels) for session in present),
         bytes_out=ended.bytes_out + sum(session.wire.bytes_out for session in present),
         bytes_in=ended.bytes_in + sum(session.wire.bytes_in for session in present),
+        dropped=dropped_so_far(),
         tasks=trio.lowlevel.current_statistics().tasks_living,
         descriptors=descriptors,
         memory=memory,

@@ -30,7 +30,7 @@ def test_figures_of_several_processes_add_up() -> None:
     one = Figures(sessions=1, ended=2, channels=3, bytes_out=4000, tasks=5, memory=6_000_000)
     two = Figures(sessions=1, bytes_in=7000, tasks=1, descriptors=8, memory=1_000_000)
     assert (one + two).show(90) == (
-        "up 1m30s, 2 sessions (4 so far), 3 channels, 4kB sent, 7kB received, 6 tasks, "
-        "8 descriptors, 7MB of memory"
+        "up 1m30s, 2 sessions (4 so far), 3 channels, 4kB sent, 7kB received, "
+        "0 datagrams dropped, 6 tasks, 8 descriptors, 7MB of memory"
     )
     assert "memory" not in Figures().show(0)  # where the system does not say

@@ -92,7 +92,12 @@ For --tls-domain, there are in the environment:
 def server(
     *,
     host: Annotated[
-        str, Parameter(env_var="HOST", metavar="ADDRESS", help="Listen on this interface.")
+        str,
+        Parameter(
+            env_var="HOST",
+            metavar="ADDRESS",
+            help="Listen on this interface; 0.0.0.0 or [::]: all, with IPv4 and with IPv6.",
+        ),
     ] = "0.0.0.0",  # noqa: S104  the Go programs' default
     port: Annotated[
         int,

@@ -14,7 +14,8 @@ from cotun_trio.client.rights import Declared, DeclaredOnly
 from cotun_trio.errors import ConfigRefused, ConnectionLost, NotNow, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.quota import Quota
-from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.addresses import host_header
+from cotun_trio.protocol.config import MAX_REQUEST, Config, too_many
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
 from cotun_trio.protocol.refusal import ConfigRefusal
@@ -160,7 +161,7 @@ class ClientSession(Session):
             await handshake.connect(
                 nursery,
                 self.wire,
-                host=settings.hostname or self.url.authority,
+                host=host_header(settings.hostname) if settings.hostname else self.url.host_header,
                 path=self.url.path,
                 protocol=self.dialect.token,
                 headers=settings.headers,
@@ -177,7 +178,7 @@ class ClientSession(Session):
         self.trust_peer()
         asked_at = trio.current_time()
         self.remotes = self._owner.remotes.basic
-        success, payload = await connection.request("config", self._config(self.remotes).encode())
+        success, payload = await connection.request("config", self._config(self.remotes))
         self.latency = trio.current_time() - asked_at
         # Go's servers succeed with nothing: any payload is an error text.
         if not success or (payload and not self.connection.peer_is_ours):
@@ -215,7 +216,7 @@ class ClientSession(Session):
         the session.
         """
         assert self.connection.peer_is_ours, "a Go server cannot be told"
-        success, payload = await self.connection.request(CHANGE, self._config(remotes).encode())
+        success, payload = await self.connection.request(CHANGE, self._config(remotes))
         if not success:
             raise _refused(payload)
         self.remotes = remotes
@@ -238,14 +239,20 @@ class ClientSession(Session):
                 "The server listens on %s for %s", address, remote, extra={"facts": facts}
             )
 
-    def _config(self, remotes: tuple[Remote, ...]) -> Config:
-        """Return the config request.  Raises `ConfigRefused` for what a Go server cannot do."""
-        if self.connection.peer_is_ours:
-            return Config(__version__, remotes, identity=self._owner.identity)
+    def _config(self, remotes: tuple[Remote, ...]) -> bytes:
+        """Return the config request.
+
+        Raises `ConfigRefused` for remotes that a Go server cannot have, or that are too many.
+        """
+        ours = self.connection.peer_is_ours
         for remote in remotes:
-            if remote.needs_extensions:
+            if remote.needs_extensions and not ours:
                 raise ConfigRefused(f"{remote}: only a cotun-trio server can do this")
-        return Config(__version__, remotes)
+        config = Config(__version__, remotes, identity=self._owner.identity if ours else "")
+        payload = config.encode()
+        if len(payload) > MAX_REQUEST:
+            raise ConfigRefused(too_many(len(remotes)))
+        return payload
 
     # ---- its end
 

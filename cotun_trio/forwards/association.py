@@ -16,6 +16,15 @@ from trio.lowlevel import wait_readable
 
 from cotun_trio.errors import CotunError, ProtocolError, Shortage
 from cotun_trio.forwards.datagrams import Datagrams
+from cotun_trio.forwards.drops import (
+    NO_ROOM,
+    NO_TUNNEL,
+    REFUSED,
+    TOO_MANY_DESTINATIONS,
+    TOO_MANY_WAIT,
+    Drops,
+    why,
+)
 from cotun_trio.forwards.udp_flows import Waiting
 from cotun_trio.forwards.udp_listener import BATCH
 from cotun_trio.net.descriptors import refuse_reserved
@@ -31,9 +40,9 @@ if TYPE_CHECKING:
 
 MAX_DESTINATIONS = 1024
 """Destinations of one association at a time, a channel each; `flows` has a limit for all."""
-IDLE = 60.0
+IDLE = 180.0
 """Seconds for which a destination's channel is kept with nothing passing: it costs little, and the
-exit forgets its own side long before."""
+exit forgets its own side before (`cotun_trio.forwards.udp_exit`)."""
 MAX_DATAGRAM = 65_535
 
 
@@ -90,6 +99,7 @@ class _Association:
         self._udp = udp
         self._nursery = nursery
         self._log = log
+        self._drops = Drops(log, nursery.start_soon)
         self._destinations: dict[tuple[str, int], _Destination] = {}
         self._client: tuple[str, int] | None = None
 
@@ -118,14 +128,18 @@ class _Association:
         if destination is None:
             forwards = self._session.flows
             if len(self._destinations) >= MAX_DESTINATIONS or not forwards.destinations.take():
+                self._drops.add(TOO_MANY_DESTINATIONS)
                 return
             destination = self._destinations[key] = _Destination(Waiting(forwards.waiting))
             self._nursery.start_soon(self._run_destination, key, destination)
         destination.idle.deadline = trio.current_time() + IDLE
         if destination.datagrams is not None:
-            destination.datagrams.send(self._source, payload)
-        elif not destination.refused:
-            destination.waiting.add(self._source, payload)
+            if not destination.datagrams.send(self._source, payload):
+                self._drops.add(NO_ROOM)
+        elif destination.refused:
+            self._drops.add(REFUSED)
+        elif not destination.waiting.add(self._source, payload):
+            self._drops.add(TOO_MANY_WAIT)
 
     @property
     def _source(self) -> str:
@@ -138,8 +152,10 @@ class _Association:
 
         def answer(_source: str, payload: bytes) -> None:
             destination.idle.deadline = trio.current_time() + IDLE
-            with contextlib.suppress(OSError):
+            try:
                 self._udp.sendto(header.pack(payload), self._client or ("", 0))
+            except OSError as error:
+                self._drops.add(why(error))
 
         channel = None
         try:
@@ -150,18 +166,19 @@ class _Association:
                     channel, answer, self._session.flows.turns
                 )
                 for source, payload in destination.waiting.take():
-                    datagrams.send(source, payload)
+                    if not datagrams.send(source, payload):
+                        self._drops.add(NO_ROOM)
                 await datagrams.run()
         except ProtocolError as error:
             self._session.fail(error)
         except CotunError as error:
             destination.refused = True
-            destination.waiting.take()
+            self._drops.add(REFUSED, len(destination.waiting.take()))
             self._log.warning("refused: %s", error, extra={"facts": {"reason": str(error)}})
             await trio.sleep(IDLE)  # and not asked again with every datagram
         finally:
             del self._destinations[key]
-            destination.waiting.take()
+            self._drops.add(NO_TUNNEL, len(destination.waiting.take()))
             self._session.flows.destinations.give_back()
             if channel is not None:
                 channel.close()

@@ -78,11 +78,13 @@ class Datagrams:
         self._owes_backlog = self._ended = False
         channel.attach(self)
 
-    def send(self, source: str, data: bytes) -> None:
-        """Send a datagram, if the channel takes it now."""
+    def send(self, source: str, data: bytes) -> bool:
+        """Send a datagram, if the channel takes it now; return whether it does."""
         # First the room, then the encoding: the first value changes the form of the later ones.
-        if self._channel.room(len(data) + OVERHEAD):
-            self._channel.send_now(self._encoder.encode(source, data))
+        if not self._channel.room(len(data) + OVERHEAD):
+            return False
+        self._channel.send_now(self._encoder.encode(source, data))
+        return True
 
     async def run(self) -> None:
         """Pass on datagrams that were left over by a read, until the channel has ended.

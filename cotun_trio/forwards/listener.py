@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.errors import UsageError
+from cotun_trio.forwards.drops import Drops
 from cotun_trio.forwards.udp_listener import UdpListener
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.descriptors import is_reserved
-from cotun_trio.net.dial import open_listeners, show_address
+from cotun_trio.net.dial import open_listeners, show_addresses
 from cotun_trio.net.sockets import close
 from cotun_trio.net.unix import listen_unix, remove_socket_file
 from cotun_trio.protocol.addresses import join_host_port
@@ -39,7 +40,9 @@ class Listener:
 
     def __init__(self, remote: Remote, sockets: list[socket.socket]) -> None:
         self.remote = remote
-        self.addresses = [_show(remote, sock) for sock in sockets]
+        self.addresses = (
+            [f"unix:{remote.local_path}"] if remote.local_path else show_addresses(sockets)
+        )
         """Where it listens: ``host:port``, with the real port, or ``unix:/path``."""
         self._sockets = sockets
 
@@ -69,9 +72,10 @@ class Listener:
                 accepted(remote, sock, _show_peer(peer))
 
         async with trio.open_nursery() as nursery:
+            drops = Drops(log, nursery.start_soon)
             for sock in self._sockets:
                 if remote.udp:
-                    listener = UdpListener(sock, remote, max_size=udp_max_size, log=log)
+                    listener = UdpListener(sock, remote, drops, max_size=udp_max_size, log=log)
                     nursery.start_soon(listener.serve, current)
                 else:
                     nursery.start_soon(accept_forever, sock, take)
@@ -101,10 +105,6 @@ async def open_listener(remote: Remote, share: Share | None = None) -> Listener:
         where = listener.addresses[0]
         raise UsageError(f"cannot listen on {where}: {os.strerror(errno.EMFILE)}")
     return listener
-
-
-def _show(remote: Remote, sock: socket.socket) -> str:
-    return f"unix:{remote.local_path}" if remote.local_path else show_address(sock)
 
 
 def _show_peer(address: object) -> str:

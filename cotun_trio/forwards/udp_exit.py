@@ -4,11 +4,14 @@ A flow is forgotten when nothing has passed for a while, or when its place is ne
 (`cotun_trio.forwards.udp_flows`).  Where there is no room or no descriptor left, datagrams are
 dropped, as UDP allows, and the sender tries again.  An error that the network reports about one
 flow (a port that is closed) does not concern the others.
+
+A name can have several addresses (`cotun_trio.forwards.udp_addresses`).  Until there is an answer,
+a flow keeps its datagrams, and sends them to the next address where it is told that nobody listens
+at the first: ``localhost`` is ``::1`` as well, and most programs listen on 127.0.0.1 alone.
 """
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import math
 import os
@@ -21,12 +24,23 @@ from trio.lowlevel import wait_readable
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.forwards.datagrams import Datagrams
+from cotun_trio.forwards.drops import (
+    NO_ROOM,
+    TOO_MANY_FLOWS,
+    TOO_MANY_WAIT,
+    UNREACHABLE,
+    Drops,
+    why,
+)
+from cotun_trio.forwards.udp_addresses import TargetAddresses
 from cotun_trio.forwards.udp_flows import Waiting
 from cotun_trio.net.descriptors import is_reserved, left_after, tell_shortage
-from cotun_trio.net.dial import OUT_OF_DESCRIPTORS, address_family, resolve
+from cotun_trio.net.dial import OUT_OF_DESCRIPTORS
 from cotun_trio.net.sockets import close
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
     from cotun_trio.net.names import Address
@@ -36,22 +50,81 @@ if TYPE_CHECKING:
 FLOW_COST = 8
 """Datagrams that a new flow counts as in a turn: it has a socket and a task, and may need to end
 another flow first."""
-RESOLVED_FOR = 60.0
-"""Seconds for which the address of a target's name is used for new flows."""
+ANSWERED_FOR = 120.0
+"""Seconds without a datagram until a flow is forgotten that has been answered (RFC 4787 section
+4.3): more than WireGuard's 25 s between keepalives."""
+KEPT_FOR = 1.0
+"""Seconds for which datagrams are kept for another address: a refusal comes within a round trip."""
+SLACK = 1.0
+"""Seconds that a flow may be kept longer."""
+_LEADS_NOWHERE = {
+    errno.ECONNREFUSED,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EACCES,
+    errno.EPERM,
+}
+"""The errors after which another address is tried."""
+UNANSWERED_FOR = 15.0
+"""The same for one that has never been answered: it may be a scan, or its target be down."""
 
 
 class _Flow:
     """One source, at the dialling end (`cotun_trio.forwards.udp_flows.UdpFlow`)."""
 
-    __slots__ = ("_exit", "ended", "idle", "sock", "source", "waiting")
+    __slots__ = (
+        "_exit",
+        "address",
+        "answered",
+        "ended",
+        "expires",
+        "idle",
+        "kept_since",
+        "sock",
+        "source",
+        "untried",
+        "waiting",
+    )
 
     def __init__(self, exit_: _Exit, source: str, waiting: Waiting) -> None:
         self.source = source
         self.sock: socket.socket | None = None
+        self.address: Address | None = None
+        self.untried: Sequence[Address] = ()
+        """The addresses left to try, as long as there is no answer."""
+        self.answered = False
         self.waiting = waiting
+        """Datagrams for a socket that is still to come: the first, or that of another address."""
         self.idle = trio.CancelScope()
+        self.expires = -math.inf
+        self.kept_since = -math.inf
         self.ended = False
         self._exit = exit_
+
+    def connect(self, sock: socket.socket, address: Address, untried: Sequence[Address]) -> None:
+        """Have a socket, and the addresses behind its own."""
+        self.sock, self.address, self.untried = sock, address, untried
+
+    def disconnect(self) -> None:
+        """Close the socket: its address is not the right one."""
+        if self.sock is not None:
+            close(self.sock)
+            self.sock = None
+
+    def keep(self, data: bytes) -> None:
+        """Keep a datagram that is sent now, for another address."""
+        now = trio.current_time()
+        if now - self.kept_since > KEPT_FOR:
+            # Not refused by now.  To send it again would be to send it twice, for protocols that
+            # answer nothing.
+            self.kept_since = now
+            self.waiting.take()
+        self.waiting.add(self.source, data)
+
+    def note_answer(self) -> None:
+        """Know the address for the right one."""
+        self.answered, self.untried = True, ()
+        self.waiting.take()
 
     def end(self) -> None:
         """Free its socket, at once; its task ends soon.  Can be called again."""
@@ -61,9 +134,7 @@ class _Flow:
         if not self.ended:
             self.ended = True
             self._exit.forget(self)
-            self.waiting.take()
-            if self.sock is not None:
-                close(self.sock)
+            self.disconnect()
 
 
 class _Exit:
@@ -75,27 +146,26 @@ class _Exit:
         host: str,
         port: int,
         *,
-        idle: float,
+        idle: float | None,
         max_size: int,
         log: Context,
     ) -> None:
         self._session = session
-        self._host = host
         self._port = port
-        self._idle = idle
+        self._answered_for = ANSWERED_FOR if idle is None else idle
+        self._unanswered_for = UNANSWERED_FOR if idle is None else idle
         self._max_size = max_size
         self._log = log
         self._flows: dict[str, _Flow] = {}
         self._all_flows = session.flows.udp
-        self._resolving = trio.Lock()
-        self._address: Address | None = None
-        self._known_until = -math.inf
+        self._addresses = TargetAddresses(host)
 
     async def run(self, channel: Channel) -> None:
         """Carry datagrams until `channel` closes; it is ours."""
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self._drops = Drops(self._log, nursery.start_soon)
                 try:
                     self._datagrams = Datagrams(channel, self._arrived, self._session.flows.turns)
                     await self._datagrams.run()
@@ -109,34 +179,50 @@ class _Exit:
         """Let its source begin anew."""
         self._all_flows.ended(flow)
         del self._flows[flow.source]
+        lost = flow.waiting.take()
+        if flow.sock is None:  # or they were sent, and nobody has answered
+            self._drops.add(UNREACHABLE, len(lost))
 
     def _arrived(self, source: str, data: bytes) -> None:
         flow = self._flows.get(source) or self._begin(source)
         if flow is None:
             return
         self._used(flow)
-        if flow.sock is not None:
-            with contextlib.suppress(OSError):  # refused before: this one may get through
-                flow.sock.send(data)
-        else:
-            flow.waiting.add(source, data)
+        if flow.sock is None:
+            if not flow.waiting.add(source, data):
+                self._drops.add(TOO_MANY_WAIT)
+            return
+        if flow.untried:
+            flow.keep(data)
+        try:
+            flow.sock.send(data)
+        except OSError as error:
+            self._not_sent(flow, data, error)
 
     def _used(self, flow: _Flow) -> None:
         self._all_flows.used(flow)
-        flow.idle.deadline = trio.current_time() + self._idle
+        lasts = self._answered_for if flow.answered else self._unanswered_for
+        expires = trio.current_time() + lasts
+        if expires > flow.expires:  # not with every datagram: a deadline costs 2 µs
+            flow.expires = flow.idle.deadline = expires + min(SLACK, lasts / 16)
 
     def _begin(self, source: str) -> _Flow | None:
-        """Return a new flow, if there is room; where the address is known, with its socket."""
+        """Return a new flow, if there is room; where the address is known, with its socket.
+
+        Where there is none, the datagram is dropped.
+        """
         self._session.flows.turns.spend(FLOW_COST)
         flow = _Flow(self, source, Waiting(self._session.flows.waiting))
         if not self._all_flows.begin(flow):
+            self._drops.add(TOO_MANY_FLOWS)
             return None
         self._flows[source] = flow
         try:
-            if (address := self._known_address()) is not None:
-                self._connect(flow, address)
+            if (addresses := self._addresses.known()) is not None:
+                self._connect(flow, addresses)
         except OSError as error:
             self._log_end(flow, error)
+            self._drops.add(why(error))
             flow.end()
             return None
         self._nursery.start_soon(self._run_flow, flow)
@@ -150,44 +236,99 @@ class _Exit:
         try:
             with flow.idle:
                 if flow.sock is None:
-                    address = await self._resolve()
+                    addresses = await self._addresses.resolve(self._session.share)
                     if flow.ended:
                         return
-                    self._connect(flow, address)
-                assert flow.sock is not None
-                await self._carry_answers(flow, flow.sock)
+                    self._connect(flow, addresses)
+                await self._carry_answers(flow)
+            if flow.idle.cancelled_caught and not flow.answered:
+                self._addresses.was_silent(flow.address)
         except (OSError, CotunError) as error:
             self._log_end(flow, error)
         finally:
             flow.end()
 
-    def _connect(self, flow: _Flow, address: Address) -> None:
-        """Give `flow` its socket, and send the datagrams that wait for it.  Raises `OSError`."""
-        family, host = address
-        sock = flow.sock = self._open_socket(flow, family)
-        sock.connect((host, self._port))
-        for _, data in flow.waiting.take():
-            with contextlib.suppress(OSError):
-                sock.send(data)
+    # ---- the addresses of a flow
 
-    async def _carry_answers(self, flow: _Flow, sock: socket.socket) -> None:
-        while not flow.ended:
+    def _connect(self, flow: _Flow, addresses: Sequence[Address]) -> None:
+        """Give `flow` a socket for the first of `addresses` that there is a way to, and send the
+        datagrams that wait for it.  Raises `OSError`."""
+        for number, address in enumerate(addresses, 1):
+            try:
+                sock = self._open_socket(flow, address)
+            except OSError as error:
+                if number == len(addresses) or error.errno in OUT_OF_DESCRIPTORS:
+                    raise
+            else:
+                flow.connect(sock, address, addresses[number:])
+                break
+        assert flow.sock is not None
+        for _, data in flow.waiting.take():
+            if flow.untried:
+                flow.keep(data)
+            try:
+                flow.sock.send(data)
+            except OSError as error:
+                self._drops.add(why(error))
+
+    def _not_sent(self, flow: _Flow, data: bytes, error: OSError) -> None:
+        """Send a datagram to another address, or again, where the error is about one before it."""
+        if error.errno in _LEADS_NOWHERE and self._refused(flow):
+            return  # it was among those that waited
+        if error.errno == errno.ECONNREFUSED:
+            try:
+                assert flow.sock is not None
+                flow.sock.send(data)
+            except OSError as again:
+                error = again
+            else:
+                return
+        self._drops.add(why(error))
+
+    def _refused(self, flow: _Flow) -> bool:
+        """Send to the next address, if there is one: nobody listens at the present one.
+
+        Returns whether there is.
+        """
+        if not flow.untried:
+            return False
+        untried = flow.untried
+        flow.disconnect()
+        try:
+            self._connect(flow, untried)
+        except OSError as error:
+            self._log_end(flow, error)
+            flow.end()
+        return True
+
+    async def _carry_answers(self, flow: _Flow) -> None:
+        while (sock := flow.sock) is not None and not flow.ended:
             try:
                 await wait_readable(sock)
             except trio.ClosedResourceError:
-                return
-            with contextlib.suppress(OSError):  # nothing to read, a refusal by ICMP, or the end
+                continue  # ended, or another socket is in its place
+            try:
                 data = sock.recv(self._max_size)
-                self._used(flow)
-                self._datagrams.send(flow.source, data)
+            except OSError as error:  # nothing to read, a refusal by ICMP, or the end
+                nowhere = error.errno in _LEADS_NOWHERE and not self._refused(flow)
+                if nowhere and not flow.answered and len(self._addresses) > 1:
+                    return  # the next datagram begins with all addresses again
+                continue
+            if not flow.answered:
+                flow.note_answer()
+                self._addresses.answered(flow.address)
+            self._used(flow)
+            if not self._datagrams.send(flow.source, data):
+                self._drops.add(NO_ROOM)
 
-    def _open_socket(self, flow: _Flow, family: socket.AddressFamily) -> socket.socket:
-        """Return a socket for `flow`.
+    def _open_socket(self, flow: _Flow, address: Address) -> socket.socket:
+        """Return a socket for `flow`, connected to `address`.
 
         Descriptors are shared: as long as the flows of a session have fewer than there are left,
         they may have another one.  Otherwise the longest idle one makes room, once.  Raises
-        `OSError` where that is not enough.
+        `OSError` where that is not enough, and where there is no way to the address.
         """
+        family, host = address
         for _ in range(2):
             if flow.ended:
                 break
@@ -199,25 +340,15 @@ class _Exit:
                 tell_shortage()
             else:
                 if not is_reserved(sock) and len(self._all_flows) <= left_after(sock) + 1:
+                    try:
+                        sock.connect((host, self._port))
+                    except BaseException:
+                        sock.close()
+                        raise
                     return sock
                 sock.close()
             self._all_flows.end_longest_idle()
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
-
-    def _known_address(self) -> Address | None:
-        """Return the target's address, unless its name has to be looked up (again)."""
-        if (family := address_family(self._host)) is not None:
-            return family, self._host
-        return self._address if trio.current_time() < self._known_until else None
-
-    async def _resolve(self) -> Address:
-        """Look the target's name up, once for all flows that wait for it."""
-        async with self._resolving:
-            if (address := self._known_address()) is None:
-                found = await resolve(self._host, socket.SOCK_DGRAM, share=self._session.share)
-                address = self._address = found[0]
-                self._known_until = trio.current_time() + RESOLVED_FOR
-            return address
 
 
 async def serve_channel(
@@ -226,14 +357,15 @@ async def serve_channel(
     host: str,
     port: int,
     *,
-    idle: float,
+    idle: float | None,
     max_size: int,
     log: Context,
 ) -> None:
     """Carry a peer's datagrams to a target and back, until it closes the channel.
 
-    `idle` is for how many seconds a source is remembered that sends and gets nothing; `max_size` is
-    that of an answer, in bytes, beyond which it is cut.
+    `idle` is for how many seconds a source is remembered that sends and gets nothing, in place of
+    `ANSWERED_FOR` and `UNANSWERED_FOR`; `max_size` is that of an answer, in bytes, beyond which it
+    is cut.
     """
     log.debug("open")
     exit_ = _Exit(session, host, port, idle=idle, max_size=max_size, log=log)

@@ -10,7 +10,7 @@ flows there are.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,10 +65,12 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._datagrams)
 
-    def add(self, source: str, data: bytes) -> None:
-        """Keep a datagram, if there is room."""
-        if len(self._datagrams) < MAX_WAITING and self._room.take(ITEM + len(data)):
-            self._datagrams.append((source, data))
+    def add(self, source: str, data: bytes) -> bool:
+        """Keep a datagram, if there is room; return whether there is."""
+        if len(self._datagrams) >= MAX_WAITING or not self._room.take(ITEM + len(data)):
+            return False
+        self._datagrams.append((source, data))
+        return True
 
     def take(self) -> list[tuple[str, bytes]]:
         """Remove and return all of them, the first one first."""
@@ -78,24 +80,27 @@ class Waiting:
 
 
 class Sources:
-    """The sources of datagrams to the listeners of a session, and the addresses for answers."""
+    """The sources of datagrams to the listeners of a session, and the ways back for answers.
+
+    A way back is the listener's own: the address of the source, and the local one.
+    """
 
     def __init__(self) -> None:
-        self._addresses: OrderedDict[tuple[int, str], tuple[str, int]] = OrderedDict()
+        self._ways_back: OrderedDict[tuple[int, str], Any] = OrderedDict()
 
-    def remember(self, listener: int, source: str, address: tuple[str, int]) -> None:
+    def remember(self, listener: int, source: str, way_back: object) -> None:
         """Note a source of the listener with that number, and forget the one silent for longest."""
         key = (listener, source)
-        addresses = self._addresses
-        if key in addresses:
-            addresses.move_to_end(key)
-        elif len(addresses) >= MAX_SOURCES:
-            addresses.popitem(last=False)
-        addresses[key] = address
+        ways_back = self._ways_back
+        if key in ways_back:
+            ways_back.move_to_end(key)
+        elif len(ways_back) >= MAX_SOURCES:
+            ways_back.popitem(last=False)
+        ways_back[key] = way_back
 
-    def find(self, listener: int, source: str) -> tuple[str, int] | None:
-        """Return the address of a source that has sent something."""
-        return self._addresses.get((listener, source))
+    def find(self, listener: int, source: str) -> Any | None:
+        """Return the way back to a source that has sent something."""
+        return self._ways_back.get((listener, source))
 
 
 class UdpFlow(Protocol):

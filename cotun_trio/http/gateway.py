@@ -135,7 +135,7 @@ class Gateway:
                     method=request.method,
                     target=request.origin_form,
                     headers=forwarding.request_headers(
-                        self._asked, origin, self._back_end.url.authority, upgrade=upgrade
+                        self._asked, origin, self._back_end.url.host_header, upgrade=upgrade
                     ),
                 )
             )

@@ -5,6 +5,7 @@
 * `transport`: a socket, with TLS or without.  `tls`: TLS without a socket.  `tls_files`: contexts.
 * `acme`: certificates from an authority (RFC 8555).
 * `proxy`: dialling through a proxy.
+* `local_address`: answers from the address that a datagram was sent to.
 * `names`: looking names up.  `network_news`: noticing that a network has come back.
 * `lane`: turns that are taken one after the other.
 """

@@ -23,9 +23,11 @@ from cotun_trio.escape import escape
 from cotun_trio.net.descriptors import refuse_reserved
 from cotun_trio.net.names import look_up
 from cotun_trio.net.sockets import set_nodelay_and_keepalive
-from cotun_trio.protocol.addresses import join_host_port
+from cotun_trio.protocol.addresses import is_wildcard, join_host_port
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cotun_trio.net.names import Address, Share
 
 BACKLOG = 1024
@@ -213,22 +215,73 @@ async def open_listeners(
 ) -> list[socket.socket]:
     """Return sockets on every address that `host` has: listening ones, or bound ones for UDP.
 
+    The wildcard of either family, and no host, are both families, as with Go.  An address that this
+    machine does not have (``::1`` of localhost in many containers) is passed over, as long as there
+    is another one; a port that is in use at one of them is not.
+
     For a peer, `host` is looked up in its `share`.  Port 0 is chosen once for all.  Raises
     `UsageError` with the address that failed, and leaves nothing open then.
     """
-    listeners: list[socket.socket] = []
     try:
-        for family, address in await resolve(host, kind, share=share):
-            listeners.append(_listen(family, address, port, kind))
-            port = listeners[0].getsockname()[1]
+        if is_wildcard(host):
+            addresses = _WILDCARDS[::-1] if ":" in host else _WILDCARDS
+        else:
+            addresses = await resolve(host, kind, share=share)
+        return _listen_on_all(addresses, port, kind)
     except (OSError, Shortage) as error:
-        for listener in listeners:
-            listener.close()
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
         raise UsageError(
             f"cannot listen on {escape(join_host_port(host, port))}: {reason}"
         ) from None
-    return listeners
+
+
+_WILDCARDS: list[Address] = [
+    (socket.AF_INET, "0.0.0.0"),  # noqa: S104
+    (socket.AF_INET6, "::"),
+]
+_MISSING = {
+    errno.EADDRNOTAVAIL,
+    errno.EAFNOSUPPORT,
+    errno.EPROTONOSUPPORT,
+    errno.EINVAL,  # a link-local address without its zone
+    errno.ENODEV,
+}
+"""The errors of an address or a family that this machine does not have."""
+PORT_TRIES = 16
+"""Ports that are tried where any will do: one that is free at the first address may be in use at
+another."""
+
+
+def _listen_on_all(
+    addresses: list[Address], port: int, kind: socket.SocketKind
+) -> list[socket.socket]:
+    """Return sockets on those of `addresses` that there are.
+
+    Raises the `OSError` of an address that has no room for one, or of the last one, where this
+    machine has none of them; then nothing is left open.
+    """
+    for tries_left in reversed(range(1 if port else PORT_TRIES)):
+        listeners: list[socket.socket] = []
+        missing: OSError | None = None
+        try:
+            for family, address in addresses:
+                same_port = listeners[0].getsockname()[1] if listeners else port
+                try:
+                    listeners.append(_listen(family, address, same_port, kind))
+                except OSError as error:
+                    if error.errno not in _MISSING:
+                        raise
+                    missing = error
+        except OSError as error:
+            for listener in listeners:
+                listener.close()
+            if not (listeners and tries_left and error.errno == errno.EADDRINUSE):
+                raise
+        else:
+            if missing is not None and not listeners:
+                raise missing
+            return listeners
+    raise AssertionError("the last try returns or raises")
 
 
 def _listen(
@@ -240,7 +293,7 @@ def _listen(
         if stream:  # for UDP it would let two processes share the port
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             set_nodelay_and_keepalive(sock)
-        if family == socket.AF_INET6:
+        if family == socket.AF_INET6:  # so that a peer by IPv4 has an IPv4 address
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
         if stream:
@@ -254,3 +307,17 @@ def _listen(
 def show_address(sock: socket.socket) -> str:
     """Return the address of a bound socket as ``host:port``, IPv6 in brackets."""
     return join_host_port(*sock.getsockname()[:2])
+
+
+def show_addresses(sockets: Sequence[socket.socket]) -> list[str]:
+    """Return the addresses of the sockets of one listener, with one wildcard for both families."""
+    shown: list[str] = []
+    wild_ports: set[int] = set()
+    for sock in sockets:
+        host, port = sock.getsockname()[:2]
+        if is_wildcard(host):
+            if port in wild_ports:
+                continue
+            wild_ports.add(port)
+        shown.append(join_host_port(host, port))
+    return shown

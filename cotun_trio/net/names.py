@@ -26,11 +26,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, TypeAlias, cast
 from weakref import WeakValueDictionary
 
-import idna
 import trio
 
 from cotun_trio.errors import Shortage
 from cotun_trio.net.descriptors import reserve, soft_limit
+from cotun_trio.protocol.addresses import ascii_name
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -74,7 +74,7 @@ async def look_up(
 
 
 async def _ask_in_thread(host: str, kind: socket.SocketKind, share: Share | None) -> list[Address]:
-    name = host.encode("ascii") if host.isascii() else idna.encode(host, uts46=True)
+    name = ascii_name(host).encode("ascii")
     limiter = _own_places() if share is None else share
     return await trio.to_thread.run_sync(
         ask_system,

@@ -20,9 +20,10 @@ from cotun_trio._version import __version__
 from cotun_trio.errors import ConnectionLost, DialFailed, UsageError
 from cotun_trio.escape import escape
 from cotun_trio.net.dial import dial_tcp
+from cotun_trio.net.sockets import set_nodelay_and_keepalive
 from cotun_trio.net.tls import Tls
 from cotun_trio.net.transport import Transport
-from cotun_trio.protocol.addresses import join_host_port
+from cotun_trio.protocol.addresses import host_on_the_wire, join_host_port
 from cotun_trio.protocol.http_answer import (
     MAX_SSH_LINE,
     advice,
@@ -71,15 +72,12 @@ async def _through_http(
     try:
         transport = Transport(sock, Tls(tls, name=proxy.host) if tls is not None else None)
         await transport.shake_hands()
-        transport.put_back(await _ask(transport, proxy, _authority(host, port)))
+        authority = join_host_port(host_on_the_wire(host), port)
+        transport.put_back(await _ask(transport, proxy, authority))
     except BaseException:
         sock.close()
         raise
     return transport
-
-
-def _authority(host: str, port: int) -> str:
-    return join_host_port(host if ":" in host else host.encode("idna").decode("ascii"), port)
 
 
 async def _ask(transport: Transport, proxy: ProxyUrl, authority: str) -> bytes:
@@ -138,7 +136,7 @@ async def _through_socks(proxy: ProxyUrl, host: str, port: int) -> socket.socket
         ) from None
     client = Proxy(ProxyType.SOCKS5, proxy.host, proxy.port, proxy.user, proxy.password, rdns=True)
     try:
-        stream = await client.connect(host, port, timeout=float("inf"))
+        stream = await client.connect(host_on_the_wire(host), port, timeout=float("inf"))
     except ProxyError as error:
         raise DialFailed(escape(str(error)), errno.ECONNREFUSED) from None
     except OSError as error:
@@ -163,4 +161,5 @@ def _detach(wrapped: trio.socket.SocketType) -> socket.socket:
     """Return the socket inside a Trio socket, and take it away from Trio."""
     sock = socket.socket(wrapped.family, wrapped.type, wrapped.proto, fileno=wrapped.detach())
     sock.setblocking(False)
+    set_nodelay_and_keepalive(sock)
     return sock

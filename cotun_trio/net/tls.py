@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 from cotun_trio.errors import TlsFailed
 from cotun_trio.escape import escape
+from cotun_trio.protocol.addresses import name_for_tls
 
 MAX_LEFT = 2 * (16 * 1024 + 256 + 5)
 """Bytes that can wait for the rest of their record between two reads: one record (RFC 8446 section
@@ -25,8 +26,8 @@ and 256 KiB hold 11,000 of the smallest; of full ones, these are 2 MiB."""
 class Tls:
     """One end of a TLS connection.
 
-    `name` is that of the server, for its client: to ask for it by SNI (RFC 6066 section 3), and to
-    find it in the certificate where the context says so.
+    `name` is the host of the server, for its client: to ask for it by SNI (RFC 6066 section 3), and
+    to find it in the certificate where the context says so.
     """
 
     def __init__(
@@ -42,7 +43,10 @@ class Tls:
         try:
             # `Any`: that `read` can fill a buffer is not in its type.
             self._object: Any = context.wrap_bio(
-                self._in, self._out, server_side=server_side, server_hostname=name
+                self._in,
+                self._out,
+                server_side=server_side,
+                server_hostname=None if name is None else name_for_tls(name),
             )
         except ValueError:  # a name that is none, such as one that begins with a dot
             raise TlsFailed(f"TLS: '{escape(name or '')}' cannot be the name of a server") from None

@@ -25,10 +25,20 @@ from cotun_trio.protocol.remote import Remote
 
 MAX_REMOTES = 1024
 """Remotes in one request: a listener each, and more JSON than this hardly fits the packet."""
+MAX_REQUEST = 256 * 1024 - 1024
+"""Bytes of a request: it has to fit a packet that Go takes, with its padding."""
 MAX_VERSION = 100
 """Characters of a version that are kept: it is only ever logged."""
 MAX_IDENTITY = 64
 """Hexadecimal digits of an identity: 256 bits are more than enough to be the only one."""
+
+
+def too_many(remotes: int) -> str:
+    """Return the error of so many remotes that they do not fit one request."""
+    return (
+        f"these {remotes} remotes do not fit the packet that tells the server of them "
+        f"({MAX_REQUEST // 1024} KiB): have several clients"
+    )
 
 
 @attrs.frozen

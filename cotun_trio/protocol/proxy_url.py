@@ -9,7 +9,12 @@ from urllib.parse import unquote, urlsplit
 import attrs
 
 from cotun_trio.errors import UsageError
-from cotun_trio.protocol.addresses import RemoteError, clean_host, join_host_port
+from cotun_trio.protocol.addresses import (
+    RemoteError,
+    canonical_host,
+    clean_url_host,
+    join_host_port,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,7 +50,7 @@ class ProxyUrl:
         if not host or port == 0 or parts.path not in ("", "/") or parts.query or parts.fragment:
             raise UsageError(f"this is no proxy's URL: {_RIGHT}")
         try:
-            host = clean_host(host)
+            host = clean_url_host(host)
         except RemoteError as error:
             raise UsageError(f"proxy: {error}") from None
         user, password = _read_login(parts)
@@ -62,7 +67,8 @@ class ProxyUrl:
         return self.scheme == "https"
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{join_host_port(self.host, self.port)}"
+        host = self.host.replace("%", "%25")  # of a zone (RFC 6874)
+        return f"{self.scheme}://{join_host_port(host, self.port)}"
 
 
 def _read_login(parts: SplitResult) -> tuple[str | None, str | None]:
@@ -98,6 +104,7 @@ def proxy_from_environment(
 
 
 def _is_excepted(host: str, exceptions: str) -> bool:
+    host = canonical_host(host)
     import urllib.request  # with an HTTP client behind it, 10 ms that most starts can do without
 
     if urllib.request.proxy_bypass_environment(host, {"no": exceptions}):  # type: ignore[attr-defined]

@@ -32,13 +32,15 @@ client listens and the server connects; ``R:`` swaps the two.  Examples, with th
     stdio:unix:/run/app.sock         stdio=>unix:/run/app.sock
     me:secret@[::1]:1080:socks       [::1]:1080=>socks
 
-Missing words and empty hosts have defaults: the local host is 0.0.0.0 (127.0.0.1 for SOCKS), the
-local port that of the target (1080 for SOCKS, 0 stands for any free one), and the target's host
-127.0.0.1.  A few rules keep that unambiguous:
+Missing words and empty hosts have defaults: the local host is 0.0.0.0, which is all interfaces with
+IPv4 and with IPv6 (127.0.0.1 for SOCKS), the local port that of the target (1080 for SOCKS, 0
+stands for any free one), and the target's host 127.0.0.1.  A few rules keep that unambiguous:
 
 * A word in front of a port belongs to it: ``host:port`` alone is a target.
 * After a local host, the target names its host too.  chisel reads ``127.0.0.1:3000:80`` as port
   3000 of *all* interfaces, which is never meant.
+* Words that look like a remote of another kind are refused: ``socks:1080`` is no listener on port
+  1080.  The full form, with two hosts and two ports, is always what it looks like.
 * A path begins with a slash or a dot: ``unix:80`` is a port of the host unix, as in chisel.
 * The last ``@`` ends a login, and the first colon in it ends the user; but where a remote begins
   with a path, the ``@`` belongs to the path.
@@ -169,10 +171,10 @@ class Remote:
         """Return the remote that `text` writes in the grammar above, or raise `UsageError`."""
         try:
             return _read(text)
+        except _LookAlikeError as error:
+            raise UsageError(f"remote '{_shown(text)}': {error}") from error
         except RemoteError as error:
-            _, at, rest = text.rpartition("@")
-            shown = f"***@{rest}" if at else text  # a password may be in front of the @
-            raise UsageError(f"remote '{escape(shown)}': {error}; write {_FORM}") from error
+            raise UsageError(f"remote '{_shown(text)}': {error}; write {_FORM}") from error
 
     @cached_property
     def target(self) -> Target:
@@ -247,8 +249,19 @@ class _Half:
     protocol: str = ""
 
 
+class _LookAlikeError(RemoteError):
+    """Words that look like a remote of another kind; the error shows the right form."""
+
+
+def _shown(text: str) -> str:
+    _, at, rest = text.rpartition("@")
+    return escape(f"***@{rest}" if at else text)  # a password may be in front of the @
+
+
 def _read(text: str) -> Remote:
     login, words = _split_login(text.removeprefix("R:"))
+    if (advice := _look_alike(words)) is not None:
+        raise _LookAlikeError(advice.replace("<R>", "R:" if text.startswith("R:") else ""))
     socks = words[-1] == "socks"
     target, front = _read_target(words)
     local = _read_local(front)
@@ -267,6 +280,46 @@ def _read(text: str) -> Remote:
         stdio=front == ["stdio"],
         socks_auth=login,
     )
+
+
+def _look_alike(words: list[str]) -> str | None:
+    """Return what to write in place of words that mean something else than they look like; None for
+    all others.
+
+    The full form, which has two hosts and two ports, is always what it looks like.  ``<R>`` is
+    where ``R:`` stands, if it does.
+    """
+    *front, last = words
+    first, last = words[0].lower(), last.lower()
+    port = last if re.fullmatch("[0-9]{1,5}", last) else "3000"
+    if re.fullmatch("0+(/.*)?", last):
+        return "nothing can be reached on port 0; for any free port here, write <R>0:localhost:80"
+    if last == "stdio":
+        return "standard input and output go in front, as in stdio:example.com:22"
+    if last in _LIKE_SOCKS and words[-1] != "socks":
+        return "for a SOCKS proxy, write <R>1080:socks"
+    cannot_be_full = len(words) < 4 and first != "stdio" and not _is_path(first)
+    if cannot_be_full and "R" in front and last != "socks":
+        return f"R: goes in front of all, and once, as in R:3000:localhost:{port}"
+    if len(words) == 2 and last != "socks":
+        return _like_a_host(words[0], port)
+    return None
+
+
+def _like_a_host(host: str, port: str) -> str | None:
+    """Return what to write in place of ``host:port``, where `host` is hardly a host."""
+    word = host.lower()
+    instead = f"or <R>{port}:{host}:{port} for a host of that name"
+    if word in (*_LIKE_SOCKS, "d"):  # ssh has -D for it
+        return f"for a SOCKS proxy on that port, write <R>{port}:socks, {instead}"
+    if word == "r":
+        return f"for a reverse remote, write R:{port}, {instead}"
+    if word in ("tcp", "udp"):
+        return f"the protocol goes behind the port: write <R>{port}/{word}, {instead}"
+    return None
+
+
+_LIKE_SOCKS = ("socks", "socks4", "socks4a", "socks5", "socks5h")
 
 
 def _read_target(words: list[str]) -> tuple[_Half, list[str]]:

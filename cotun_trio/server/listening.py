@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cotun_trio.errors import UsageError
 from cotun_trio.net.accept import accept_forever
-from cotun_trio.net.dial import open_listeners, show_address
+from cotun_trio.net.dial import open_listeners, show_addresses
 from cotun_trio.net.sockets import close, set_nodelay_and_keepalive
 from cotun_trio.server.acme_certificates import HTTP_PORT
 
@@ -104,7 +104,7 @@ class SocketListening:
     async def open(self) -> None:
         """See `Listening`."""
         settings = self._settings
-        for sock in self.main:  # passed
+        for sock in (*self.main, *self.health):  # passed
             set_nodelay_and_keepalive(sock)
         if not self.main:
             self.main = await open_listeners(settings.host, settings.port)
@@ -115,8 +115,8 @@ class SocketListening:
                 self.challenge = await open_listeners(settings.host, HTTP_PORT)
             except UsageError as error:
                 self._log.debug("no challenges by HTTP: %s", error)
-        self.addresses = [show_address(sock) for sock in self.main]
-        self.health_addresses = [show_address(sock) for sock in self.health]
+        self.addresses = show_addresses(self.main)
+        self.health_addresses = show_addresses(self.health)
 
     def accept(self, accepting: trio.Nursery, connections: trio.Nursery, doors: Doors) -> None:
         """See `Listening`."""
@@ -135,8 +135,8 @@ class SocketListening:
             self._log.info("Listening on %s://%s", self._scheme, address)
         for address in self.health_addresses:
             self._log.info("Answering /health on http://%s", address)
-        for sock in self.challenge:
-            self._log.info("Answering challenges on http://%s", show_address(sock))
+        for address in show_addresses(self.challenge):
+            self._log.info("Answering challenges on http://%s", address)
 
     def close(self) -> None:
         """See `Listening`."""

@@ -22,6 +22,7 @@ import trio
 from cotun_trio.errors import NotNow, UsageError
 from cotun_trio.forwards.listener import open_listener
 from cotun_trio.net.dial import address_family
+from cotun_trio.protocol.addresses import canonical_host, is_wildcard
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from cotun_trio.net.names import Share
     from cotun_trio.protocol.remote import Remote
 
-_ALL = ("0.0.0.0", "::")  # noqa: S104
 PATIENCE = 0.5
 """Seconds for an old session of the same user to show that it is alive; a client that comes back
 has its port within a second."""
@@ -290,9 +290,10 @@ def _same_place(one: Place, other: Place) -> bool:
         return one.local_path == other.local_path
     if (one.local_port, one.udp) != (other.local_port, other.udp):
         return False
-    # Two different addresses do not meet, but where one of them is all, or a name.
-    hosts = {one.local_host, other.local_host}
-    return len(hosts) == 1 or any(address_family(h) is None or h in _ALL for h in hosts)
+    # Two different addresses do not meet, except where one of them is all of both families, or a
+    # name.
+    hosts = {canonical_host(one.local_host), canonical_host(other.local_host)}
+    return len(hosts) == 1 or any(address_family(h) is None or is_wildcard(h) for h in hosts)
 
 
 async def _may_replace(owner: Claimant, holders: Sequence[ListenerOwner]) -> bool:

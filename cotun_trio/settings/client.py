@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
+from cotun_trio._version import __version__
 from cotun_trio.access.credentials import Credentials, to_credentials
 from cotun_trio.access.fingerprints import check_form
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
+from cotun_trio.protocol.addresses import RemoteError, host_header
+from cotun_trio.protocol.config import MAX_IDENTITY, MAX_REQUEST, Config, too_many
 from cotun_trio.protocol.dialect import CHISEL, COTUN
 from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
 from cotun_trio.protocol.remote import Remote
@@ -65,11 +68,9 @@ def _check_hostname(_self: object, _attribute: object, text: str | None) -> None
     if not text:
         return
     try:
-        plain = re.fullmatch(rb"[!-~]+", text.encode("idna"))
-    except UnicodeError:
-        plain = None
-    if not plain:
-        raise UsageError(f"{escape(text)!r} cannot be a Host header")
+        host_header(text)
+    except RemoteError:
+        raise UsageError(f"--hostname: {escape(text)!r} cannot be a Host header") from None
 
 
 @attrs.frozen
@@ -168,6 +169,8 @@ class ClientSettings:
     def _check_remotes(self, _attribute: object, remotes: tuple[Remote, ...]) -> None:
         if sum(remote.stdio for remote in remotes) > 1:
             raise UsageError("only one remote can have standard input and output")
+        if len(Config(__version__, remotes, identity="0" * MAX_IDENTITY).encode()) > MAX_REQUEST:
+            raise UsageError(too_many(len(remotes)))
 
     @property
     def routes(self) -> tuple[Route, ...]:

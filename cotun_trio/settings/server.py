@@ -12,6 +12,7 @@ from cotun_trio.access.credentials import to_credentials
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError, clean_host, parse_port
+from cotun_trio.protocol.remote import ANY_INTERFACE
 from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
 
 if TYPE_CHECKING:
@@ -45,6 +46,14 @@ def parse_network(text: str) -> IPv4Network | IPv6Network:
         raise UsageError(f"'{escape(text)}' is no network: write it like 10.0.0.0/8") from None
 
 
+def _clean_listening_host(text: str) -> str:
+    """Return the host of ``--host``; none is the wildcard.  Raises `UsageError`."""
+    try:
+        return clean_host(text) or ANY_INTERFACE
+    except RemoteError as error:
+        raise UsageError(f"--host: {error}") from None
+
+
 def parse_listen(text: str) -> tuple[str, int]:
     """Read ``[host:]port``, where no host is the loopback interface.  Raises `UsageError`."""
     host, _, port = text.rpartition(":")
@@ -58,8 +67,9 @@ def parse_listen(text: str) -> tuple[str, int]:
 class ServerSettings:
     """The settings of a server, as ``cotun-trio server`` has them as options."""
 
-    host: str = "0.0.0.0"  # noqa: S104
-    """Where to listen, an address or a name.  All of IPv4, as the Go programs."""
+    host: str = attrs.field(default=ANY_INTERFACE, converter=_clean_listening_host)
+    """Where to listen, an address or a name.  The wildcard of IPv4 or of IPv6, and no host, are all
+    interfaces with both families, as with the Go programs."""
     port: int = attrs.field(default=8080)
     """0 for any free one."""
     keepalive: float = DEFAULT_KEEPALIVE

@@ -9,7 +9,12 @@ import attrs
 
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
-from cotun_trio.protocol.addresses import bracketed, join_host_port
+from cotun_trio.protocol.addresses import (
+    bracketed,
+    clean_url_host,
+    host_on_the_wire,
+    join_host_port,
+)
 
 _HTTP_PORTS = {False: 80, True: 443}
 """The ports that a URL need not name, without TLS and with it."""
@@ -23,7 +28,7 @@ class ServerUrl:
     """The URL of a server, taken apart."""
 
     host: str
-    """A name, or an address without brackets."""
+    """A name, or an address without brackets, with its zone behind a plain %."""
     port: int
     path: str
     tls: bool = False
@@ -53,7 +58,8 @@ class ServerUrl:
     def _read(cls, url: str) -> ServerUrl:
         """Read a URL with a scheme.  Raises `ValueError` where it is not that of a server."""
         parts = urlsplit(url)
-        host, port, tls = parts.hostname, parts.port, _TLS.get(parts.scheme)
+        host, port = clean_url_host(parts.hostname or ""), parts.port
+        tls = _TLS.get(parts.scheme)
         if tls is None or not host or port == 0 or not url.isprintable() or " " in url:
             raise ValueError
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -61,10 +67,16 @@ class ServerUrl:
 
     @property
     def authority(self) -> str:
-        """The Host header: the port is left out where it is HTTP's own."""
+        """The host and the port as they are shown: the port is left out where it is HTTP's own."""
+        host = self.host.replace("%", "%25")  # of a zone (RFC 6874)
         if self.port == _HTTP_PORTS[self.tls]:
-            return bracketed(self.host)
-        return join_host_port(self.host, self.port)
+            return bracketed(host)
+        return join_host_port(host, self.port)
+
+    @property
+    def host_header(self) -> str:
+        """The same as a Host header: in ASCII, and without a zone."""
+        return attrs.evolve(self, host=host_on_the_wire(self.host)).authority
 
     def __str__(self) -> str:
         scheme = "https" if self.tls else "http"

@@ -38,8 +38,9 @@ class Timings:
     """The back end's answer to a request, and each further piece of it (COTUN_BACKEND_TIMEOUT)."""
     shutdown_grace: float = 5.0
     """Open connections go on after the signal to end (COTUN_SHUTDOWN_GRACE)."""
-    udp_deadline: float = 15.0
-    """A UDP source that sends and gets nothing is forgotten (COTUN_UDP_DEADLINE)."""
+    udp_deadline: float | None = None
+    """A UDP source that sends and gets nothing is forgotten (COTUN_UDP_DEADLINE); if None, after
+    120 s where it has been answered before, and after 15 s where it has not."""
     udp_max_size: int = 65_507
     """Bytes of the largest datagram, beyond which it is cut (COTUN_UDP_MAX_SIZE)."""
     rekey_bytes: int = 16 * 2**30

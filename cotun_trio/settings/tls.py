@@ -111,8 +111,15 @@ class ClientTls:
     key: str | None = None
     skip_verify: bool = False
     """Whether any certificate is accepted."""
-    sni: str | None = None
+    sni: str | None = attrs.field(default=None)
     """The name that the server is asked for, and that its certificate has to have."""
+
+    @sni.validator
+    def _check_sni(self, _attribute: object, sni: str | None) -> None:
+        try:
+            clean_host(sni or "")
+        except RemoteError as error:
+            raise UsageError(f"--sni: {error}") from None
 
     def __attrs_post_init__(self) -> None:
         _pair(self.cert, self.key)

@@ -180,3 +180,13 @@ async def test_no_more_than_one_message_is_kept_beside_the_backlog() -> None:
             receiver.send(data[start : start + 100_000])
             assert len(receiver.datagrams._decoder._buffer) <= MAX_MESSAGE + 10
         await until(lambda: len(receiver.got) == 30)
+
+
+async def test_a_datagram_without_room_in_the_window_is_not_sent_and_that_is_said() -> None:
+    async with receiving() as end:
+        end.datagrams.send("a:1", b"")  # the first one has the type in front
+        count = 0
+        while end.datagrams.send("a:1", bytes(60_000)):
+            count += 1
+        assert count > 0
+        assert not end.datagrams.send("a:1", bytes(60_000))

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from cotun_trio.access.host_keys import generate_host_key
+from cotun_trio.forwards.udp_exit import KEPT_FOR
 from cotun_trio.forwards.udp_flows import MAX_WAITING
 from cotun_trio.protocol.gob import Decoder, Encoder
 from cotun_trio.settings import Timings
@@ -24,7 +25,7 @@ from tests.support.log_watch import watch_logs
 from tests.support.names import know
 from tests.support.peer import MAX_PACKET, WINDOW, peer_of, scripted_server
 from tests.support.ssh import channel_data
-from tests.support.targets import LOOPBACK, split_address
+from tests.support.targets import LOOPBACK, free_port, split_address
 from tests.support.tunnel import running_client, switchable_server, tunnel
 
 if TYPE_CHECKING:
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from tests.support.peer import Peer
 
 host_key = functools.cache(generate_host_key)
-DEADLINE = 15.0  # of the default timings
+DEADLINE = 15.0  # of the default timings, for sources without an answer
+ANSWERED = 120.0  # for the others
 
 
 @contextlib.asynccontextmanager
@@ -144,13 +146,13 @@ async def test_sources_are_all_answered_and_leave_no_descriptor_when_they_are_id
 ) -> None:
     async with udp_echo() as far, udp_tunnel(far) as near, udp_socket() as (first, _):
         assert await ask(first, near, b"warm") == b"warm"
-        await trio.sleep(2 * DEADLINE)
+        await trio.sleep(2 * ANSWERED)
         async with nothing_left():
             before = len(descriptors())
             assert await answered(range(size), near, 500) == size
             # Had they been taken one after another, this would prove nothing about many at once.
             assert len(descriptors()) - before == size
-            await trio.sleep(2 * DEADLINE)
+            await trio.sleep(2 * ANSWERED)
 
 
 @pytest.mark.slow
@@ -177,6 +179,159 @@ async def test_a_flow_that_is_used_does_not_expire(
         await source.sendto(b"hello", split_address(near))
         sources.add((await target.recvfrom(100))[1])
         assert len(sources) == 1
+
+
+class Addresses:
+    """The addresses of a source at its target, one for each of its flows."""
+
+    def __init__(self, source: trio.socket.SocketType, target: trio.socket.SocketType) -> None:
+        self._source = source
+        self._target = target
+        self.last: tuple[str, int] = ("", 0)
+
+    async def is_kept(self, near: str, seconds: float) -> bool:
+        """Send again after some silence; return whether it is still the same flow."""
+        await trio.sleep(seconds)
+        await self._source.sendto(b"hello", split_address(near))
+        before, self.last = self.last, (await self._target.recvfrom(100))[1]
+        return before == self.last
+
+    async def answer(self) -> None:
+        """Have the target answer."""
+        await self._target.sendto(b"hi", self.last)
+        await self._source.recv(100)
+
+
+@pytest.mark.parametrize(("deadline", "before", "after"), [(None, 15.0, 120.0), (40.0, 40.0, 40.0)])
+async def test_a_flow_is_kept_for_longer_once_it_was_answered(
+    deadline: float | None,
+    before: float,
+    after: float,
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    timings = Timings(udp_deadline=deadline)
+    async with (
+        udp_socket() as (target, far),
+        udp_tunnel(far, timings=timings) as near,
+        udp_socket() as (source, _),
+    ):
+        flow = Addresses(source, target)
+        await flow.is_kept(near, 0)
+        assert await flow.is_kept(near, before * 0.9)
+        assert not await flow.is_kept(near, before * 1.1)
+        await flow.answer()
+        assert await flow.is_kept(near, after * 0.9)
+        assert not await flow.is_kept(near, after * 1.1)
+        assert not await flow.is_kept(near, before * 1.1)  # a new one has not been answered
+
+
+# ---- several addresses of a target
+
+
+@pytest.mark.parametrize("order", [["::1", LOOPBACK], [LOOPBACK, "::1"]])
+async def test_a_name_leads_to_the_address_that_answers_and_no_datagram_is_lost(
+    order: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch, target=order)
+    async with (
+        udp_echo(order[1]) as far,
+        udp_tunnel(f"target:{split_address(far)[1]}") as near,
+        udp_socket() as (one, _),
+        udp_socket() as (two, _),
+    ):
+        assert await ask(one, near, b"first") == b"first"
+        assert await ask(one, near, b"second") == b"second"
+        assert await ask(two, near, b"of another source") == b"of another source"
+
+
+async def test_the_address_that_answered_is_the_first_for_the_next_source(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    know(monkeypatch, target=["127.0.0.2", LOOPBACK])
+    async with (
+        udp_echo() as far,
+        udp_tunnel(f"target:{split_address(far)[1]}") as near,
+        udp_socket() as (one, _),
+        udp_socket() as (two, _),
+    ):
+        assert await ask(one, near, b"x") == b"x"
+        async with udp_socket("127.0.0.2", split_address(far)[1]) as (other, _):
+            assert await ask(two, near, b"y") == b"y"
+            with trio.move_on_after(0.05):
+                await other.recv(1)
+                raise AssertionError("the first address was tried again")
+
+
+async def test_what_was_sent_long_before_a_refusal_is_not_sent_again(
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
+) -> None:
+    know(monkeypatch, target=["127.0.0.2", LOOPBACK])
+    async with (
+        udp_socket() as (second, far),
+        udp_tunnel(f"target:{split_address(far)[1]}") as near,
+        udp_socket() as (source, _),
+    ):
+        async with udp_socket("127.0.0.2", split_address(far)[1]) as (first, _):
+            await source.sendto(b"one way", split_address(near))
+            assert await first.recv(100) == b"one way"
+            await trio.sleep(2 * KEPT_FOR)
+        for data in (b"refused", b"again"):
+            await source.sendto(data, split_address(near))
+        assert await second.recv(100) == b"refused"
+        assert await second.recv(100) == b"again"
+
+
+async def test_an_address_that_is_silent_is_the_last_one_for_the_next_source(
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
+) -> None:
+    know(monkeypatch, target=["127.0.0.2", LOOPBACK])
+    async with (
+        udp_echo() as far,
+        udp_socket("127.0.0.2", split_address(far)[1]) as (silent, _),
+        udp_tunnel(f"target:{split_address(far)[1]}") as near,
+        udp_socket() as (source, _),
+    ):
+        await source.sendto(b"lost", split_address(near))
+        assert await silent.recv(100) == b"lost"
+        await trio.sleep(DEADLINE * 1.1)
+        assert await ask(source, near, b"again") == b"again"
+
+
+async def test_where_no_address_answers_each_datagram_begins_with_all_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    know(monkeypatch, target=["::1", LOOPBACK])
+    port = free_port()
+    async with udp_tunnel(f"target:{port}") as near, udp_socket() as (source, _):
+        assert await ask(source, near, b"nobody", timeout=0.1) is None
+        async with udp_echo("::1", port):
+            for _ in range(5):  # the first one may still meet the refusal of the one before
+                if await ask(source, near, b"here", timeout=0.5) == b"here":
+                    break
+            else:
+                raise AssertionError("it never began anew")
+
+
+# ---- the local address
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("host", "asked"),
+    [("0.0.0.0", "127.0.0.5"), ("0.0.0.0", LOOPBACK), ("0.0.0.0", "::1"), ("[::]", "127.0.0.5")],
+)
+async def test_the_answer_comes_from_the_address_that_was_asked(
+    host: str, asked: str, reverse: bool
+) -> None:
+    family = socket.AF_INET6 if ":" in asked else socket.AF_INET
+    async with udp_echo() as far, udp_tunnel(far, reverse=reverse, host=host.strip("[]")) as near:
+        port = split_address(near)[1]
+        with trio.socket.socket(family, socket.SOCK_DGRAM) as source:
+            await source.connect((asked, port))  # so that nothing from elsewhere comes in
+            await source.send(b"who?")
+            with trio.fail_after(5):
+                assert await source.recv(100) == b"who?"
+            assert source.getpeername()[:2] == (asked, port)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from cotun_trio.net.dial import (
     interleave,
     open_listeners,
     show_address,
+    show_addresses,
 )
 from cotun_trio.net.names import PER_SHARE, share_of
 from tests.support.leaks import descriptors
@@ -376,6 +377,94 @@ async def test_every_address_of_a_name_is_listened_on_once_and_on_one_port(
         assert port
         assert show_address(first) == f"127.0.0.1:{port}"
         assert show_address(second) == f"[::1]:{port}"
+
+
+@needs_ipv6
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("0.0.0.0", "0.0.0.0"), ("", "0.0.0.0"), ("::", "[::]"), ("0:0::0", "[::]")],
+)
+async def test_the_wildcard_is_both_families_on_one_port_and_shown_once(
+    host: str, shown: str, kind: socket.SocketKind
+) -> None:
+    listeners = await open_listeners(host, 0, kind)
+    with contextlib.ExitStack() as stack:
+        for listener in listeners:
+            stack.enter_context(listener)
+        assert {sock.family for sock in listeners} == {socket.AF_INET, socket.AF_INET6}
+        (port,) = {sock.getsockname()[1] for sock in listeners}
+        assert port
+        assert show_addresses(listeners) == [f"{shown}:{port}"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+async def test_the_wildcard_is_ipv4_alone_where_there_is_no_ipv6(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = socket.socket
+
+    def ipv4_only(family: int, kind: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+        return make(family, kind)
+
+    monkeypatch.setattr("cotun_trio.net.dial.socket.socket", ipv4_only)
+    (listener,) = await open_listeners(host, 0)
+    with listener:
+        assert listener.family == socket.AF_INET
+
+
+@needs_ipv6
+async def test_a_port_that_one_family_does_not_have_free_is_not_half_listened_on() -> None:
+    with socket.socket(socket.AF_INET6) as taken:
+        taken.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        taken.bind(("::", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        before = descriptors()
+        with pytest.raises(UsageError, match=f"cannot listen on 0.0.0.0:{port}: Address already"):
+            await open_listeners("0.0.0.0", port)
+        assert descriptors() == before
+
+
+@needs_ipv6
+async def test_any_free_port_is_one_that_is_free_in_both_families(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, int]] = []
+    really = dial._listen
+
+    def listen(
+        family: socket.AddressFamily, host: str, port: int, kind: socket.SocketKind
+    ) -> socket.socket:
+        asked.append((host, port))
+        if len(asked) == 2:
+            raise OSError(errno.EADDRINUSE, "in use")
+        return really(family, host, port, kind)
+
+    monkeypatch.setattr(dial, "_listen", listen)
+    before = descriptors()
+    listeners = await open_listeners("0.0.0.0", 0)
+    assert [host for host, _ in asked] == ["0.0.0.0", "::", "0.0.0.0", "::"]
+    for listener in listeners:
+        listener.close()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+@pytest.mark.parametrize("missing", ["192.0.2.1", "2001:db8::1", "fe80::1"])
+async def test_an_address_of_a_name_that_is_not_here_is_passed_over(
+    missing: str, kind: socket.SocketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch, two=[missing, "127.0.0.1"], none=[missing])
+    before = descriptors()
+    (listener,) = await open_listeners("two", 0, kind)
+    with listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
+    with pytest.raises(UsageError, match="cannot listen on none:0: "):
+        await open_listeners("none", 0, kind)
+    assert descriptors() == before
 
 
 @needs_ipv6

@@ -18,6 +18,8 @@ from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
         ("socks://10.0.0.1", ProxyUrl("socks", "10.0.0.1", 1080)),
         ("socks5://proxy:1", ProxyUrl("socks5", "proxy", 1)),
         ("socks5h://[::1]:1", ProxyUrl("socks5h", "::1", 1)),
+        ("http://[fe80::1%25eth0]:1", ProxyUrl("http", "fe80::1%eth0", 1)),
+        ("http://proxy.:1", ProxyUrl("http", "proxy.", 1)),
         ("http://a:b@proxy", ProxyUrl("http", "proxy", 80, "a", "b")),
         ("http://a@proxy", ProxyUrl("http", "proxy", 80, "a")),
         ("http://a%40b:c%3a%2f@proxy", ProxyUrl("http", "proxy", 80, "a@b", "c:/")),
@@ -74,6 +76,7 @@ def test_a_proxy_is_shown_without_its_password() -> None:
         ({"HTTP_PROXY": "a", "NO_PROXY": "*"}, False, None),
         ({"HTTP_PROXY": "a", "NO_PROXY": "other, example.com"}, False, None),
         ({"HTTP_PROXY": "a", "NO_PROXY": ".example.com"}, False, None),
+        ({"HTTP_PROXY": "a", "NO_PROXY": "Example.com"}, False, None),
         ({"HTTP_PROXY": "a", "NO_PROXY": "ample.com"}, False, "http://a:80"),
         ({"HTTP_PROXY": "a", "no_proxy": "other", "NO_PROXY": "*"}, False, "http://a:80"),
     ],
@@ -83,6 +86,11 @@ def test_the_environment_is_read_as_by_curl(
 ) -> None:
     proxy = proxy_from_environment(environment, "www.example.com", tls=tls)
     assert (proxy and str(proxy)) == expected
+
+
+def test_a_final_dot_makes_no_other_name_of_it() -> None:
+    environment = {"ALL_PROXY": "a", "NO_PROXY": "example.com"}
+    assert proxy_from_environment(environment, "www.example.com.", tls=True) is None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ reason, or is one of these, which no recording shows:
 * A SOCKS remote is ``socks`` to an access list, as in chisel 1.11.7 and later (1.11.5 said ``:``).
 * ``127.0.0.1:3000:80`` is refused.  In Go it listens on port 3000 of all interfaces.
 * ``0:example.com:80`` listens on any free port.  Go has no local port 0.
-* A host that ends in a number is an IPv4 address in full: ``127.1`` and ``2130706433`` are refused.
+* Numbers that inet_aton takes for an address are refused: ``127.1``, ``2130706433``, ``0x7f.1``.
 """
 
 import json
@@ -64,6 +64,10 @@ DEVIATIONS: dict[str, tuple[str | None, str]] = {
     "a:b:socks": (REFUSED, "Go drops b"),
     "stdio:3000:foo:80": (REFUSED, "stdio has no port; Go drops the 3000"),
     "stdio": (REFUSED, "there is no target; Go connects to 127.0.0.1 and no port"),
+    # Words that look like another remote
+    "socks:3000": (REFUSED, "meant is 3000:socks; Go connects to port 3000 of a host socks"),
+    "r:3000": (REFUSED, "meant is R:3000; Go connects to a host r"),
+    "R:R:3000": (REFUSED, "meant is R:3000; Go connects to a host R"),
     # Colons
     "3000:": (REFUSED, "the port that a colon promises is missing"),
     "::3000": (REFUSED, "an IPv6 address without brackets, or too many colons"),
@@ -211,6 +215,7 @@ def test_port_0_is_nothing_to_connect_to(text: str) -> None:
     "host",
     [
         *("localhost", "example.com", "example.com.", "a-b.c", "my_container_1", "_srv._tcp.x"),
+        *("1.2.3.400", "1.2.3.4.5", "host.123", "1.2.3.08", "0x7f.0x1000000"),
         *("1.2.3.4", "1.2.3.4.example", "0xdeadbeef.com", "xn--mnchen-3ya.de", "Example.COM"),
         *("münchen.de", "示例網站.com", "пример.рф", "straße.de"),
         *("[::]", "[::1]", "[2001:db8::1]", "[::ffff:1.2.3.4]", "[fe80::1%eth0]", "[fe80::1%25]"),
@@ -236,7 +241,7 @@ def test_a_host_is_taken_as_it_is(host: str) -> None:
         *(".", "..", ".a", "a..b", "a.-b", "a" * 64, "a." * 127, "\u00fc" * 64),
         # Numbers that a resolver may take for an address, and what may pass for one
         *("1", "127.1", "2130706433", "0x7f000001", "0X7F.1", "0177.0.0.1", "1.2.3.4."),
-        *("1.2.3.400", "1.2.3.4.5", "\uff11.2.3.4", "127\u30020\u30020\u30021", "\u0661\u0662"),
+        *("1.2.1000", "0.0.0.0.", "\uff11.2.3.4", "127\u30020\u30020\u30021", "\u0661\u0662"),
         # What is in brackets, and should not be; and the other way round
         *("[]", "[example.com]", "[1.2.3.4]", "[::1", "::1]", "[[::1]]", "[::1]]", "[::1]a"),
         *("[::1%]", "[::1%a%b]", "[::1%a b]", "[::1%\n]", "[::1%[a]", "a[::1]", "[%eth0]"),
@@ -474,3 +479,46 @@ def test_any_text_is_a_remote_or_a_usage_error_on_one_line(text: str) -> None:
         shown = str(remote)
         assert Remote.parse(remote.encode()) == attrs.evolve(remote, socks_auth=None)
     assert shown.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("0", "0:localhost:80"),
+        ("R:0", "R:0:localhost:80"),
+        ("3000:localhost:0", "0:localhost:80"),
+        ("0/udp", "0:localhost:80"),
+        ("R:3000:R:4000", "R:3000:localhost:4000"),
+        ("3000:R:4000", "R:3000:localhost:4000"),
+        ("R:R:4000", "R:3000:localhost:4000"),
+        ("r:4000", "R:4000"),
+        ("socks:1080", "1080:socks"),
+        ("R:socks:1080", "R:1080:socks"),
+        ("socks5:9050", "9050:socks"),
+        ("D:1080", "1080:socks"),
+        ("SOCKS", "1080:socks"),
+        ("R:1080:socks5", "R:1080:socks"),
+        ("udp:53", "53/udp"),
+        ("tcp:{}", "3000/tcp"),
+        ("stdio", "stdio:example.com:22"),
+        ("3000:stdio", "stdio:example.com:22"),
+        ("http://localhost:80", "3000:example.com:80"),
+    ],
+)
+def test_words_that_look_like_another_remote_are_an_error_with_a_right_form(
+    text: str, right: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        Remote.parse(text)
+    found = str(caught.value)
+    assert f" {right}" in found
+    assert Remote.parse(right)
+
+
+@pytest.mark.parametrize(
+    "text", ["1080:socks:1080", "3000:R.:4000", "80:tcp:80", "0.0.0.0:3000:R:4000", "stdio:80"]
+)
+def test_hosts_with_such_names_can_be_written(text: str) -> None:
+    remote = Remote.parse(text)
+    assert remote.remote_host
+    assert Remote.parse(remote.encode()) == remote or remote.stdio

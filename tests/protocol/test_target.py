@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotun_trio.errors import ProtocolError
-from cotun_trio.protocol.addresses import MAX_HOST, MAX_PATH, RemoteError
+from cotun_trio.protocol.addresses import MAX_HOST, MAX_PATH, RemoteError, ascii_name
 from cotun_trio.protocol.target import MAX_TARGET, Target, parse_target
 
 
@@ -128,3 +128,18 @@ def test_any_bytes_are_a_target_or_a_protocol_error_on_one_line(raw: bytes) -> N
         shown = str(target)
         assert parse_target(shown.encode()) == target
     assert shown.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        ("straße.example", "xn--strae-oqa.example"),  # strasse in IDNA 2003, which is another host
+        ("MÜNCHEN.example.", "xn--mnchen-3ya.example"),
+        ("_srv.пример.рф", "_srv.xn--e1afmkfd.xn--p1ai"),
+        ("db.1", "db.1"),
+    ],
+)
+def test_an_access_list_sees_the_name_that_is_looked_up(host: str, name: str) -> None:
+    target = Target(host, 80)
+    assert target.access_address == f"{name}:80"
+    assert ascii_name(target.host).lower().removesuffix(".") == name

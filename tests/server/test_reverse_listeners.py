@@ -86,6 +86,35 @@ async def test_who_gets_a_port_that_is_held(
         assert is_free(port)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("[::1]", "0.0.0.0"),
+        ("0.0.0.0", "[::1]"),
+        ("127.0.0.1", "[::]"),
+        ("[::]", "127.0.0.1"),
+        ("[::]", "0.0.0.0"),
+        ("[0:0::0]", "[::1]"),
+        ("[0::1]", "[::1]"),
+    ],
+)
+async def test_all_interfaces_are_in_the_way_of_each_address_of_both_families(
+    old: str, new: str
+) -> None:
+    port = free_port()
+    listeners = Listeners()
+    holder, stranger, same = (FakeOwner(listeners, None, name) for name in ("aa", "bb", "aa"))
+    first, second = (Remote.parse(f"R:{host}:{port}:127.0.0.1:1") for host in (old, new))
+    async with nothing_left():
+        await listeners.open(holder, [first])
+        with pytest.raises(NotNow):
+            await listeners.open(stranger, [second])
+        assert not holder.replaced
+        await listeners.open(same, [second])
+        assert holder.replaced
+        listeners.free(same)
+
+
 async def test_a_port_that_another_program_holds_costs_nobody_the_session() -> None:
     port = free_port()
     listeners = Listeners()

@@ -10,11 +10,14 @@ import pytest
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.cli.client import client as command
 from cotun_trio.errors import UsageError
+from cotun_trio.protocol.addresses import host_header, name_for_tls
+from cotun_trio.protocol.config import MAX_REMOTES
 from cotun_trio.protocol.dialect import CHISEL, COTUN
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import (
     ClientOptions,
     ClientSettings,
+    ClientTls,
     ServerSettings,
     ServerUrl,
     Timings,
@@ -50,6 +53,11 @@ FINGERPRINT = "OHclTPr2X1+S7CdRWW7dLFP7SwgtZy6jub2UmnpbTXw="
         ("[2001:db8::1]:8080/x", "2001:db8::1", 8080, "/x", "[2001:db8::1]:8080"),
         ("http://münchen.example", "münchen.example", 80, "/", "münchen.example"),
         ("http://example.com/a@b", "example.com", 80, "/a@b", "example.com"),
+        ("https://example.com./", "example.com.", 443, "/", "example.com."),
+        ("http://host.123:8080", "host.123", 8080, "/", "host.123:8080"),
+        ("[fe80::1%25eth0]:8080", "fe80::1%eth0", 8080, "/", "[fe80::1%25eth0]:8080"),
+        ("http://[fe80::1%251]", "fe80::1%1", 80, "/", "[fe80::1%251]"),
+        ("http://[fe80::1%eth0]", "fe80::1%eth0", 80, "/", "[fe80::1%25eth0]"),
         ("http://example.com/%C3%A9%20", "example.com", 80, "/%C3%A9%20", "example.com"),
     ],
 )
@@ -87,6 +95,11 @@ def test_a_servers_url_is_read(text: str, host: str, port: int, path: str, autho
         "http://example.com/?é",
         "http://exam\x00ple.com",
         "http://user@example.com",
+        "http://127.1",
+        "http://0x7f000001:80",
+        "http://a..b",
+        "http://[fe80::1%25]",
+        "http://" + "a" * 64,
     ],
 )
 def test_what_is_no_servers_url_is_the_users_error(text: str) -> None:
@@ -121,6 +134,80 @@ def test_a_password_in_a_url_is_refused_and_not_shown(text: str) -> None:
 )
 def test_a_url_is_shown_as_it_is_read(text: str) -> None:
     assert str(ServerUrl.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "header", "tls_name"),
+    [
+        ("https://example.com", "example.com", "example.com"),
+        ("https://example.com.:8443", "example.com.:8443", "example.com"),
+        ("http://пример.рф:58509", "xn--e1afmkfd.xn--p1ai:58509", "xn--e1afmkfd.xn--p1ai"),
+        ("http://straße.example", "xn--strae-oqa.example", "xn--strae-oqa.example"),
+        ("https://[fe80::1%25eth0]", "[fe80::1]", "fe80::1"),
+        ("http://[::1]:8080", "[::1]:8080", "::1"),
+    ],
+)
+def test_a_host_header_is_that_of_curl_and_a_certificate_has_the_name_alone(
+    text: str, header: str, tls_name: str
+) -> None:
+    url = ServerUrl.parse(text)
+    assert url.host_header == header
+    assert name_for_tls(url.host) == tls_name
+
+
+@pytest.mark.parametrize(
+    ("text", "header"),
+    [
+        ("example.com.", "example.com."),
+        ("пример.рф:58509", "xn--e1afmkfd.xn--p1ai:58509"),
+        ("[::1]:80", "[::1]:80"),
+        ("::1", "[::1]"),
+        ("[fe80::1%eth0]:80", "[fe80::1]:80"),
+        ("a_b", "a_b"),
+    ],
+)
+def test_a_host_header_that_is_given_is_encoded_in_the_same_way(text: str, header: str) -> None:
+    assert host_header(text) == header
+
+
+@pytest.mark.parametrize("text", ["a:b", "a:99999", "[::1", "a/b", "a@b", "127.1", ":80"])
+def test_what_is_no_host_with_a_port_is_no_host_header(text: str) -> None:
+    with pytest.raises(UsageError, match="--hostname"):
+        client(hostname=text)
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("", "0.0.0.0"),
+        ("[::]", "::"),
+        ("[::1]", "::1"),
+        ("::1", "::1"),
+        ("fe80::1%eth0", "fe80::1%eth0"),
+        ("localhost", "localhost"),
+    ],
+)
+def test_a_host_to_listen_on_may_have_brackets(text: str, host: str) -> None:
+    assert ServerSettings(host=text).host == host
+
+
+@pytest.mark.parametrize("text", ["[::1", "a b", "127.1", "http://x", "a:80"])
+def test_what_is_no_host_to_listen_on_is_the_users_error(text: str) -> None:
+    with pytest.raises(UsageError, match="--host: "):
+        ServerSettings(host=text)
+
+
+@pytest.mark.parametrize("text", ["a b", "a..b", ".a", "a:80"])
+def test_what_is_no_name_cannot_be_asked_for_by_sni(text: str) -> None:
+    with pytest.raises(UsageError, match="--sni: "):
+        ClientTls(sni=text)
+
+
+def test_remotes_that_do_not_fit_the_request_are_the_users_error() -> None:
+    remotes = tuple(Remote.parse(f"{port}:example.com:80") for port in range(1, 3001))
+    with pytest.raises(UsageError, match=r"^these 3000 remotes do not fit the packet"):
+        attrs.evolve(client(), remotes=remotes)
+    assert attrs.evolve(client(), remotes=remotes[:MAX_REMOTES]).remotes
 
 
 # ---- headers

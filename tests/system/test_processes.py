@@ -255,7 +255,7 @@ async def test_a_signal_has_both_say_what_is_going_on() -> None:
     ):
         line = (
             r"up .*s, {} sessions \({} so far\), {} channels, \S+ sent, \S+ received, "
-            r"[0-9]+ tasks, [0-9]+ descriptors, [0-9.]+MB of memory$"
+            r"0 datagrams dropped, [0-9]+ tasks, [0-9]+ descriptors, [0-9.]+MB of memory$"
         )
         async with await connect(local) as stream:
             assert await echoes(stream)

@@ -175,6 +175,27 @@ async def test_what_is_wrong_with_a_proxy_is_said_with_its_name(
     assert said.isprintable()
 
 
+@pytest.mark.parametrize(
+    ("scheme", "url", "asked"),
+    [
+        ("http", "http://пример.рф:58509", "xn--e1afmkfd.xn--p1ai:58509"),
+        ("socks5h", "http://пример.рф:58509", "xn--e1afmkfd.xn--p1ai:58509"),
+        ("http", "http://[fe80::1%25eth0]:8080", "[fe80::1]:8080"),
+    ],
+)
+async def test_a_proxy_is_asked_for_a_host_in_ascii_and_without_its_zone(
+    scheme: str, url: str, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unreachable(address: str) -> trio.SocketStream:
+        raise OSError(address)
+
+    socks = scheme != "http"
+    monkeypatch.setattr("tests.support.proxies.connect", unreachable)
+    async with running_proxy(socks=socks, answer=b"" if socks else b"no") as proxy:
+        await refusal(through(proxy, url, scheme=scheme))
+        assert proxy.asked[0] == asked
+
+
 @pytest.mark.parametrize("scheme", ["http", "socks5h"])
 async def test_a_wrong_password_is_said_and_not_shown(scheme: str) -> None:
     async with running_proxy(socks=scheme != "http", user="alice", password="right") as proxy:

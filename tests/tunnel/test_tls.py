@@ -20,6 +20,7 @@ from cotun_trio.server import certificates
 from cotun_trio.settings import ClientSettings, ClientTls, ServerTls, ServerUrl, Timings
 from tests.support.certificates import Authority
 from tests.support.log_watch import watch_logs
+from tests.support.names import know
 from tests.support.peer import upgrade_request
 from tests.support.targets import (
     LOOPBACK,
@@ -196,6 +197,27 @@ async def test_the_name_to_ask_for_can_be_given(ca: Authority) -> None:
     async with (
         tls_server(ca, "example.com") as server,
         running(tls_client(server, ca=ca.path, sni="example.com")),
+    ):
+        assert len(server.sessions) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("example.com.", "example.com"),
+        ("пример.рф", "xn--e1afmkfd.xn--p1ai"),
+        ("пример.рф.", "xn--e1afmkfd.xn--p1ai"),
+    ],
+)
+@pytest.mark.parametrize("by_sni", [False, True])
+async def test_a_name_is_the_certificates_however_it_is_written(
+    ca: Authority, written: str, name: str, by_sni: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch, **{name: [LOOPBACK], f"{name}.": [LOOPBACK]})
+    host, sni = (LOOPBACK, written) if by_sni else (written, None)
+    async with (
+        tls_server(ca, name) as server,
+        running(tls_client(server, host=host, ca=ca.path, sni=sni)),
     ):
         assert len(server.sessions) == 1
 

@@ -20,6 +20,7 @@ from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.window import WINDOW
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
+from tests.support.names import know
 from tests.support.sockets import until
 from tests.support.targets import (
     LOOPBACK,
@@ -66,7 +67,7 @@ async def test_what_is_sent_comes_back_and_nothing_is_left_when_it_is_over() -> 
         ("::1", "[::1]:0:[::1]:{port}"),
         ("127.0.0.2", "127.0.0.1:0:127.0.0.2:{port}"),
         ("127.0.0.2", "127.0.0.1:127.0.0.2:{port}"),
-        ("::1", "[::1]:{port}"),
+        ("::1", "127.0.0.1:[::1]:{port}"),
         ("::1", "0:[::1]:{port}"),
     ],
 )
@@ -79,6 +80,54 @@ async def test_every_form_of_a_tcp_remote_leads_to_its_target(
             for address in both.client.addresses:
                 async with await connect(address.replace("0.0.0.0", LOOPBACK)) as stream:
                     assert await echoes(stream)
+
+
+@pytest.mark.parametrize("where", ["0", "0.0.0.0:0", "[::]:0", "R:0", "R:[::]:0"])
+async def test_all_interfaces_are_those_of_both_families(where: str) -> None:
+    async with (
+        listening(echo) as target,
+        watch_logs() as log,
+        tunnel(remotes=(f"{where}:{target}",), server={"reverse": True, "host": ""}) as both,
+    ):
+        reverse = both.client.sessions[0].reverse_addresses
+        (address,) = both.client.addresses or reverse
+        (served_at,) = both.server.addresses
+        assert served_at.startswith("0.0.0.0:")
+        for host in (LOOPBACK, "::1"):
+            async with await trio.open_tcp_stream(host, split_address(address)[1]) as stream:
+                assert await echoes(stream)
+                assert stream.socket.getpeername()[0] == host
+            async with await trio.open_tcp_stream(host, split_address(served_at)[1]) as stream:
+                await stream.send_all(b"GET /health HTTP/1.0\r\n\r\n")
+                assert (await receive_all(stream)).startswith(b"HTTP/1.1 200")
+        assert not log.find("::ffff:")
+
+
+@pytest.mark.parametrize(
+    ("host", "hostname", "header"),
+    [
+        ("пример.рф:{}", None, "xn--e1afmkfd.xn--p1ai:{}"),
+        ("name.:{}", None, "name.:{}"),
+        ("127.0.0.1:{}", "пример.рф:58509", "xn--e1afmkfd.xn--p1ai:58509"),
+        ("127.0.0.1:{}", "straße.example.", "xn--strae-oqa.example."),
+    ],
+)
+async def test_the_host_header_is_in_ascii_and_keeps_its_port(
+    host: str, hostname: str | None, header: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch, **{"xn--e1afmkfd.xn--p1ai": [LOOPBACK], "name.": [LOOPBACK]})
+    heads: list[bytes] = []
+    asked = trio.Event()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        heads.append(await stream.receive_some())
+        asked.set()
+
+    async with listening(serve) as address:
+        port = split_address(address)[1]
+        async with running_client(host.format(port), hostname=hostname):
+            await asked.wait()
+    assert f"\r\nhost: {header.format(port)}\r\n".encode() in heads[0].lower()
 
 
 async def test_the_short_form_listens_on_the_port_of_its_target() -> None:
