@@ -52,7 +52,7 @@ def compile_pattern(pattern: str, *, case_sensitive: bool = False) -> Matcher:
         import re2
     except ImportError:
         raise UsageError(
-            "access lists need google-re2: pip install 'cotun-trio[authfile]'"
+            "access lists need google-re2, which is missing: pip install google-re2"
         ) from None
     options = re2.Options()
     options.log_errors = False  # by the library itself, to standard error

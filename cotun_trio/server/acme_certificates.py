@@ -52,7 +52,7 @@ class AcmeCertificates:
             from cotun_trio.net.acme import Authority
         except ImportError:
             raise UsageError(
-                "--tls-domain takes the acme library: pip install 'cotun-trio[acme]'"
+                "--tls-domain takes the acme library, which is missing: pip install acme josepy"
             ) from None
         self._settings = settings
         self._log = log

@@ -221,7 +221,7 @@ async def test_without_the_library_the_error_says_how_to_get_it(
     settings = attrs.evolve(
         through(proxy, "http://example.com", scheme="socks5h"), max_retry_count=None
     )
-    with pytest.raises(UsageError, match=r"pip install 'cotun-trio\[proxy\]'"):
+    with pytest.raises(UsageError, match="pip install python-socks"):
         await Client(settings).run()
 
 
