@@ -1,6 +1,8 @@
 """Access: the host key that a server proves itself with, and the users that it lets in.  No
 network, no clock, no Trio; files are read.
 
+* `files`: files that people write, and who may change them.
+
 The server's identity:
 
 * `host_keys`: host keys.  `host_key_options`: the options that say which one a server has.

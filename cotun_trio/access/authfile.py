@@ -17,16 +17,15 @@ from __future__ import annotations
 
 import codecs
 import json
-import os
 import re
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
 from cotun_trio.access.access_list import AccessList, is_anchored
 from cotun_trio.access.credentials import Credentials
+from cotun_trio.access.files import read_file
 from cotun_trio.access.passwords import Secret
 from cotun_trio.access.users import User
 from cotun_trio.errors import UsageError
@@ -59,21 +58,22 @@ def load_authfile(path: str) -> AuthFile:
     Raises `UsageError` that names the file and, for a fault in it, line and column.
     """
     try:
-        with Path(path).open("rb") as file:
-            data, mode = file.read(MAX_SIZE + 1), os.fstat(file.fileno()).st_mode
+        file = read_file(path, most=MAX_SIZE + 1, secret=True)
     except OSError as error:
         raise UsageError(f"cannot read the users file {escape(path)}: {error.strerror}") from None
     except ValueError:  # a NUL in it
         raise UsageError(f"'{escape(path)}' is not a path") from None
+    except UsageError as error:
+        raise UsageError(f"the users file {error}") from None
     try:
-        found = parse_authfile(data)
+        found = parse_authfile(file.data)
     except UsageError as error:
         raise UsageError(f"the users file {escape(path)}: {error}") from None
     hashes = {
         cost: f"the users file {escape(path)}: {place}" for cost, place in found.hashes.items()
     }
     found = attrs.evolve(found, hashes=hashes)
-    if (fault := _fault_of(mode, found)) is not None:
+    if (fault := _fault_of(file.mode, found)) is not None:
         warning = f"the users file {escape(path)} {fault}"
         found = attrs.evolve(found, warnings=(warning, *found.warnings))
     return found
@@ -81,11 +81,8 @@ def load_authfile(path: str) -> AuthFile:
 
 def _fault_of(mode: int, found: AuthFile) -> str | None:
     """Return why a users file should not have the mode that it has; None where it may."""
-    if not stat.S_ISREG(mode):
-        return None
-    if mode & stat.S_IWOTH:
-        return "can be changed by everybody: chmod o-w it"
-    if mode & stat.S_IROTH and any(user.secret.cost is None for user in found.users):
+    in_plain = any(user.secret.cost is None for user in found.users)
+    if stat.S_ISREG(mode) and mode & stat.S_IROTH and in_plain:
         return (
             "has passwords in it and can be read by everybody: chmod o-r it, or put in hashes from "
             "cotun-trio hash-password"

@@ -120,6 +120,8 @@ class Client:
         end.  Raises `UsageError` where a remote cannot listen, the `CotunError` that cannot heal or
         that ended a stdio remote, or `GaveUp`.
         """
+        for warning in self.warnings:
+            self.log.warning("%s", warning)
         try:
             await self.remotes.listen()
             async with trio.open_nursery() as process:
@@ -129,6 +131,11 @@ class Client:
             self.remotes.close()
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Advice about the settings and their files: a line each."""
+        return self._connector.warnings
 
     def shut_down(self) -> None:
         """Accept no more connections, wait for the open ones to end, and then let `run` return.

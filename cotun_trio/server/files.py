@@ -49,6 +49,13 @@ class ServerFiles:
         """Log the fingerprint, how many users there are, and warnings about their settings."""
         self._log.info("Fingerprint %s", self.fingerprint)
         self.accounts.announce()
+        if self.certificates is not None:
+            self.certificates.announce()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the files that are not users: a line each."""
+        return () if self.certificates is None else self.certificates.warnings
 
     async def watch(self, nursery: trio.Nursery, users_changed: Callable[[], None]) -> None:
         """Begin to notice changes, in tasks of `nursery`.  Raises `CotunError` where it cannot."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
-from cotun_trio.access.credentials import Credentials, to_credentials
+from cotun_trio.access.credentials import read_credentials, to_credentials
 from cotun_trio.access.fingerprints import check_form
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Unpack
 
+    from cotun_trio.access.credentials import Credentials
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.settings.client_options import ClientOptions
 
@@ -79,10 +79,6 @@ class Route:
     server: ServerUrl
     proxy: ProxyUrl | None = None
     """None for a direct connection."""
-
-
-MAX_LINE = 64 * 1024
-"""Bytes of a file with a password that are looked at."""
 
 
 @attrs.frozen(kw_only=True)
@@ -146,7 +142,7 @@ class ClientSettings:
             alternatives=tuple(routes[1:]),
             tls=tls,
             remotes=tuple(map(Remote.parse, given.pop("remotes", ()))),
-            auth=_read_credentials(path) if auth is None and path else to_credentials(auth),
+            auth=read_credentials(path) if auth is None and path else to_credentials(auth),
             headers=tuple(parse_header(f"{name}: {value}") for name, value in headers),
             timings=given.pop("timings", None) or Timings(),
             **given,  # the others are fields by the same names
@@ -157,17 +153,30 @@ class ClientSettings:
         if limit < 0:
             raise UsageError(f"--max-connections is a number of 0 (no limit) or more, not {limit}")
 
-    @tls.validator
-    def _check_tls(self, _attribute: object, tls: ClientTls) -> None:
-        proxied = any(route.proxy is not None and route.proxy.tls for route in self.routes)
-        for_proxy = proxied and tls == ClientTls(ca=tls.ca)
-        if not (any(route.server.tls for route in self.routes) or for_proxy or tls == ClientTls()):
-            raise UsageError("--tls-… and --sni are for servers whose URL begins with https://")
-
     @remotes.validator
     def _check_remotes(self, _attribute: object, remotes: tuple[Remote, ...]) -> None:
         if sum(remote.stdio for remote in remotes) > 1:
             raise UsageError("only one remote can have standard input and output")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Advice about settings that are allowed, but ignored or dangerous: a line each."""
+        found = []
+        tls = self.tls
+        proxied = any(route.proxy is not None and route.proxy.tls for route in self.routes)
+        for_proxy = proxied and tls == ClientTls(ca=tls.ca)
+        if not (any(route.server.tls for route in self.routes) or for_proxy or tls == ClientTls()):
+            found.append(
+                "--tls-… and --sni are ignored: they are for servers whose URL begins with https://"
+            )
+        plain = [str(route.server) for route in self.routes if not route.server.tls]
+        if plain and self.auth is not None and self.fingerprint is None:
+            found.append(
+                f"any machine on the way to {escape(plain[0])} can pose as the server and get the "
+                "password: give --fingerprint, with what the server prints at its start, or use "
+                "https://"
+            )
+        return tuple(found)
 
     @property
     def routes(self) -> tuple[Route, ...]:
@@ -178,17 +187,6 @@ class ClientSettings:
     def dialects(self) -> tuple[Dialect, ...]:
         """The dialects to offer to the server, in this order, until it takes one."""
         return {"auto": (CHISEL, COTUN), "chisel": (CHISEL,), "cotun": (COTUN,)}[self.protocol]
-
-
-def _read_credentials(path: str) -> Credentials | None:
-    try:
-        with Path(path).open("rb") as file:
-            line = file.readline(MAX_LINE).removesuffix(b"\n").removesuffix(b"\r").decode()
-    except OSError as error:
-        raise UsageError(f"cannot read {escape(path)}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{escape(path)} is not UTF-8") from None
-    return Credentials.parse(line) if line else None
 
 
 def _route(url: ServerUrl, proxy: str | None, *, from_environment: bool) -> Route:

@@ -82,16 +82,14 @@ def test_a_file_whose_name_begins_like_a_key_is_reached_by_its_directory(
     assert fingerprint_of("./ck-host") == FINGERPRINT
 
 
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o666])
-def test_a_file_that_others_can_read_or_change_is_used_with_a_warning(
-    mode: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644])
+def test_a_file_that_others_can_read_is_used_with_a_warning(mode: int, tmp_path: Path) -> None:
     path = key_file(tmp_path, mode=mode)
     warnings: list[str] = []
     key = load_host_key(path, warnings.append)
     assert fingerprint(key.asbytes()) == FINGERPRINT
     assert len(warnings) == 1
-    assert f"the key file {path} can be read or changed by others than its owner" in warnings[0]
+    assert f"the key file {path} can be read by others than its owner" in warnings[0]
     assert warnings[0].isprintable()
 
 
