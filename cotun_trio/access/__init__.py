@@ -14,6 +14,7 @@ The users:
 * `credentials`: a user and a password.  `passwords`: how a users file has them, plain or hashed;
   `hash_costs`: the time that the check of a hash takes.
 * `users`: the users, each with an `access_list`.  `authfile`: the file that they are in.
+  `address_patterns`: patterns that mean addresses and let names in.
 
 Limits on peers that have not logged in, or too often:
 

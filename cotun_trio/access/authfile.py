@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from cotun_trio.access.access_list import AccessList, is_anchored
+from cotun_trio.access.address_patterns import right_pattern
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.files import read_file
 from cotun_trio.access.passwords import Secret
@@ -131,7 +132,7 @@ def _read_users(text: str, pairs: _Object) -> AuthFile:
     # All strings are names or patterns, in this order, as far as the file is correct.
     places = (found.start() for found in _STRING.finditer(text))
     users: dict[str, User] = {}
-    loose: dict[str, str] = {}
+    places_of: dict[str, str] = {}  # of each pattern, the first one
     hashes = _Hashes(text)
     for key, patterns in pairs:
         place = next(places)
@@ -155,10 +156,9 @@ def _read_users(text: str, pairs: _Object) -> AuthFile:
                 AccessList([pattern])
             except UsageError as error:
                 raise _at(text, place, f"{shown}: {error}") from None
-            if not is_anchored(pattern):
-                loose.setdefault(pattern, shown)
+            places_of.setdefault(pattern, shown)
         users[credentials.user] = User(credentials.user, secret, AccessList(patterns))
-    return AuthFile(tuple(users.values()), tuple(_advice(loose)), hashes.shown())
+    return AuthFile(tuple(users.values()), tuple(_advice(places_of)), hashes.shown())
 
 
 class _Hashes:
@@ -187,9 +187,17 @@ class _Hashes:
         }
 
 
-def _advice(loose: dict[str, str]) -> Iterator[str]:
-    for pattern, where in loose.items():
-        yield (
-            f"{where}, '{escape(pattern)}', is not anchored: it allows every address that has "
-            "this anywhere in it; write ^…$ for the whole"
-        )
+def _advice(places_of: Mapping[str, str]) -> Iterator[str]:
+    for pattern, where in places_of.items():
+        shown, right = f"{where}, '{escape(pattern)}',", right_pattern(pattern)
+        better = "" if right is None else f"; for addresses, write '{escape(right)}'"
+        if not is_anchored(pattern):
+            yield (
+                f"{shown} is not anchored: it allows every address that has this anywhere in it; "
+                f"write ^…$ for the whole{better}"
+            )
+        elif right is not None:
+            yield (
+                f"{shown} looks like addresses and lets names in, such as one that begins with "
+                f"them: whoever owns a name says where it leads{better}"
+            )

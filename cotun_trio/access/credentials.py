@@ -33,9 +33,22 @@ class Credentials:
         return cls(user, password)
 
 
-def to_credentials(value: Credentials | tuple[str, str] | None) -> Credentials | None:
-    """Return the credentials that `value` is, perhaps as a pair of user and password."""
-    return Credentials(*value) if isinstance(value, tuple) else value
+def to_credentials(value: Credentials | tuple[str, str] | str | None) -> Credentials | None:
+    """Return the credentials that `value` is, perhaps as ``user:password`` or a pair of both.
+
+    Raises `UsageError`.
+    """
+    if isinstance(value, str):
+        return Credentials.parse(value)
+    if value is None or isinstance(value, Credentials):
+        return value
+    if not (
+        isinstance(value, (tuple, list))
+        and len(value) == 2
+        and all(isinstance(part, str) for part in value)
+    ):
+        raise UsageError("auth is 'user:password', or a tuple of both")
+    return Credentials(*value)
 
 
 def read_credentials(path: str) -> Credentials | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from cotun_trio.access.ck_keys import is_ck_key
 from cotun_trio.access.files import read_file
-from cotun_trio.access.host_keys import decode_host_key
+from cotun_trio.access.host_keys import decode_host_key, without_base64
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
@@ -29,13 +29,17 @@ _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def load_host_key(text: str, warn: Callable[[str], None]) -> HostKey:
-    """Return the host key that `text` is, as a ``ck-`` key, or names, as the path of a file.
+    """Return the host key that `text` is, as a ``ck-`` key or base64, or names, as the path of a
+    file.
 
     `warn` is called with a line where a file is open to others than its owner.  Raises
     `UsageError`, which shows nothing of the key, nor `text` unless there is a file of that name:
     it may be a key in the wrong form.
     """
-    if is_ck_key(octets := text.encode("utf-8", "surrogateescape")):
+    octets = text.encode("utf-8", "surrogateescape")
+    if without_base64(octets) is not octets:
+        return decode_host_key(octets)
+    if is_ck_key(octets):
         try:
             return decode_host_key(octets)
         except UsageError as error:

@@ -22,7 +22,7 @@ from cotun_trio.cli import (  # they register their commands
     hash_password,  # noqa: F401
     server,  # noqa: F401
 )
-from cotun_trio.cli.app import parse, warn
+from cotun_trio.cli.app import hint, parse, warn
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
 from cotun_trio.system import unused_imports
@@ -43,6 +43,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(result, Plan):
             for warning in result.warnings:
                 warn(warning)
+            for line in result.hints:
+                hint(line)
             result = result.run(lambda: _plan(words))
     except UsageError as error:
         print(f"cotun-trio: {error}", file=sys.stderr)

@@ -99,12 +99,10 @@ def client(
             help="The server's URL, such as https://example.com/path.",
         ),
     ] = None,
-    remotes: Annotated[
-        tuple[str, ...],
-        Parameter(name="REMOTE", show_default=False, help="What to forward; see below."),
-    ] = (),
     /,
-    *,
+    *remotes: Annotated[
+        str, Parameter(name="REMOTE", show_default=False, help="What to forward; see below.")
+    ],
     server: Annotated[
         list[str] | None,
         Parameter(

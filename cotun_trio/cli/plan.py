@@ -24,6 +24,8 @@ class Plan:
     process: ProcessSettings
     warnings: tuple[str, ...] = ()
     """Warnings for the user, a line each."""
+    hints: tuple[str, ...] = ()
+    """Advice that matters less, a line each."""
     from_file: bool = False
     """Whether a part of it is from a configuration file."""
 

@@ -23,12 +23,13 @@ from cotun_trio.escape import escape
 from cotun_trio.forwards.datagrams import Datagrams
 from cotun_trio.forwards.udp_flows import Waiting
 from cotun_trio.net.descriptors import is_reserved, left_after, tell_shortage
-from cotun_trio.net.dial import OUT_OF_DESCRIPTORS, address_family, resolve
+from cotun_trio.net.dial import OUT_OF_DESCRIPTORS, address_family, checked, resolve
 from cotun_trio.net.sockets import close
 
 if TYPE_CHECKING:
     from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
+    from cotun_trio.net.dial import AddressCheck
     from cotun_trio.net.names import Address
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.openings import IncomingOpen
@@ -78,8 +79,10 @@ class _Exit:
         idle: float,
         max_size: int,
         log: Context,
+        check: AddressCheck | None,
     ) -> None:
         self._session = session
+        self._check = check
         self._host = host
         self._port = port
         self._idle = idle
@@ -215,7 +218,7 @@ class _Exit:
         async with self._resolving:
             if (address := self._known_address()) is None:
                 found = await resolve(self._host, socket.SOCK_DGRAM, share=self._session.share)
-                address = self._address = found[0]
+                address = self._address = checked(found, self._host, self._check)[0]
                 self._known_until = trio.current_time() + RESOLVED_FOR
             return address
 
@@ -229,13 +232,15 @@ async def serve_channel(
     idle: float,
     max_size: int,
     log: Context,
+    check: AddressCheck | None = None,
 ) -> None:
     """Carry a peer's datagrams to a target and back, until it closes the channel.
 
     `idle` is for how many seconds a source is remembered that sends and gets nothing; `max_size` is
-    that of an answer, in bytes, beyond which it is cut.
+    that of an answer, in bytes, beyond which it is cut.  The addresses of a name have to pass
+    `check`, if there is one.
     """
     log.debug("open")
-    exit_ = _Exit(session, host, port, idle=idle, max_size=max_size, log=log)
+    exit_ = _Exit(session, host, port, idle=idle, max_size=max_size, log=log, check=check)
     await exit_.run(opening.confirm())
     log.debug("closed")
