@@ -7,7 +7,7 @@ The server's identity:
 
 * `host_keys`: host keys.  `host_key_options`: the options that say which one a server has.
 * `ck_keys`, `pem_keys`, `seeded_keys`: the three ways to write a key.  `key_files`: their files.
-* `fingerprints`: how a client knows the right server.
+* `fingerprints`: how a client knows the right server.  `known_hosts`: the servers that it has met.
 
 The users:
 

@@ -4,7 +4,7 @@ Options keep the names, defaults and variables of the Go programs.  A wrong comm
 with a line that names the mistake, and status 2, before anything is opened.
 
 * `app`: the program, and the options that several commands have.
-* `client`, `server`, `check_auth`, `hash_password`, `config`: one command each.
+* `client`, `server`, `check_auth`, `hash_password`, `forget`, `config`: one command each.
 * `config_file`: options from a file.
 * `plan`: settings, and the program to run with them.
 """
@@ -19,6 +19,7 @@ from cotun_trio.cli import (  # they register their commands
     check_auth,  # noqa: F401
     client,  # noqa: F401
     config,  # noqa: F401
+    forget,  # noqa: F401
     hash_password,  # noqa: F401
     server,  # noqa: F401
 )

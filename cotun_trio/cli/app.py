@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import attrs
 from cyclopts import App, CycloptsError, Parameter
 
 import cotun_trio
+from cotun_trio.access import known_hosts
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.cli.config_file import TABLES, fill_in
 from cotun_trio.cli.plan import Plan
@@ -138,16 +141,21 @@ def spelled(words: Sequence[str]) -> list[str]:
     """Return a command line in the only way that cyclopts reads.
 
     The command comes first.  Options with one hyphen, as Go has them, get two.  A lone ``--pid``
-    gets its value: the next word is none, as with the Go programs.
+    gets its value: the next word is none, as with the Go programs.  So does ``--known-hosts``,
+    unless the next word is a path that cannot be a server.
     """
     end = words.index("--") if "--" in words else len(words)
     front = _command_first(list(words[:end]))
     names = _option_names(front)
     found = []
-    for word in front:
+    for word, following in zip_longest(front, front[1:], fillvalue=""):
         go = _GO_STYLE.fullmatch(word)
         full = f"-{word}" if go is not None and go[1] in names else word
-        found.append(f"--pid={pidfile.NAME}" if full == "--pid" else full)
+        if full == "--pid":
+            full = f"--pid={pidfile.NAME}"
+        elif full == "--known-hosts" and not following.startswith(("/", "./", "../")):
+            full = "--known-hosts=true"
+        found.append(full)
     return [*found, *words[end:]]
 
 
@@ -194,6 +202,13 @@ def process_settings(
     return ProcessSettings(
         verbose=verbose, trace=trace, log_format=log_format, pid=path, workers=workers
     )
+
+
+def known_hosts_path(text: str | None) -> str | None:
+    """Return the path that ``--known-hosts`` means; it may be true or false in a file."""
+    if text is None or text.lower() == "false":
+        return None
+    return known_hosts.default_path(os.environ) if text.lower() == "true" else text
 
 
 def credentials(text: str | None) -> Credentials | None:

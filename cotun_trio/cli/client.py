@@ -19,6 +19,7 @@ from cotun_trio.cli.app import (
     Verbose,
     app,
     credentials,
+    known_hosts_path,
     process_settings,
 )
 from cotun_trio.cli.config_file import warnings_about
@@ -122,6 +123,16 @@ def client(
             help="The 44 characters that the server prints at its start.  Strongly recommended: "
             "a server with any other host key is refused.  The MD5 form of old servers (16 hex "
             "pairs with colons) is still taken.",
+        ),
+    ] = None,
+    known_hosts: Annotated[
+        str | None,
+        Parameter(
+            metavar="FILE",
+            show_default=False,
+            help="Without --fingerprint, remember the server's key in this file at the first "
+            "meeting, and refuse another one later; alone, in cotun-trio/known_hosts in the "
+            "user's state directory.  See cotun-trio forget.",
         ),
     ] = None,
     auth: Annotated[
@@ -249,6 +260,7 @@ def client(
         servers,
         remotes=all_remotes,
         fingerprint=fingerprint,
+        known_hosts=known_hosts_path(known_hosts),
         auth=None if login is None else (login.user, login.password),
         auth_from=auth_from,
         proxy=proxy,

@@ -21,6 +21,7 @@ import trio
 from cotun_trio.client.connector import Connector
 from cotun_trio.client.current_session import CurrentSession
 from cotun_trio.client.managed_remote import ManagedRemote
+from cotun_trio.client.met_servers import MetServers
 from cotun_trio.client.remotes import Remotes
 from cotun_trio.errors import ConnectionLost, CotunError
 from cotun_trio.forwards.places import SystemPlaces
@@ -96,6 +97,8 @@ class Client:
         self._local_log = self.log.limited(self.log_limits.of("local connections"))
         self.scratch = Scratch()
         self.identity = secrets.token_hex(16)
+        """See `cotun_trio.client.session.ClientHost`."""
+        self.met = MetServers(settings.known_hosts)
         """See `cotun_trio.client.session.ClientHost`."""
         self.current = CurrentSession()
         if remotes is None:

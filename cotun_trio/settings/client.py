@@ -99,6 +99,8 @@ class ClientSettings:
     remotes: tuple[Remote, ...] = attrs.field()
     fingerprint: str | None = attrs.field(default=None, validator=_check_fingerprint)
     """Of the server's host key, SHA-256 or legacy MD5; without it any server is believed."""
+    known_hosts: str | None = None
+    """The path of a file with the keys of servers that were met, for use without `fingerprint`."""
     auth: Credentials | None = None
     keepalive: float = DEFAULT_KEEPALIVE
     """Seconds between pings; 0 for none."""
@@ -213,6 +215,7 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "auth": values.to_pair,
     "auth_from": values.to_path,
     "fingerprint": values.to_text,
+    "known_hosts": values.to_path,
     "proxy": values.to_text,
     "proxy_from_env": values.to_flag,
     "headers": values.to_header_lines,

@@ -27,7 +27,9 @@ class ClientOptions(TypedDict, total=False):
     auth_from: str | PathLike[str] | None
     """A file with both, as ``user:password`` on its first line, where there is no `auth`."""
     fingerprint: str | None
-    """The server's; without it any server is believed."""
+    """The server's; without it any server is believed, except by `known_hosts`."""
+    known_hosts: str | PathLike[str] | None
+    """A file that remembers the key of each server, and refuses another one later."""
     proxy: str | None
     """The URL of a proxy to go through."""
     proxy_from_env: bool

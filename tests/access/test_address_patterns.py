@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cotun_trio.access.access_list import AccessList
 from cotun_trio.access.address_patterns import right_pattern
@@ -71,6 +73,12 @@ def test_the_pattern_that_is_said_to_be_right_is(pattern: str) -> None:
 @pytest.mark.parametrize("pattern", RIGHT)
 def test_other_patterns_are_left_alone(pattern: str) -> None:
     assert right_pattern(pattern) is None
+
+
+@given(st.text("^$\\\\AQE.()[]{}?*+|:1230a-dPRi<>,/", max_size=20))
+def test_no_pattern_is_too_strange_to_be_looked_at(pattern: str) -> None:
+    right = right_pattern(pattern)
+    assert right is None or right_pattern(right) is None
 
 
 def test_the_warning_names_the_place_and_the_right_pattern_once() -> None:
