@@ -65,7 +65,7 @@ The exit status is
     0  after SIGINT or SIGTERM, or at the end of a stdio remote
     1  where a remote cannot be listened on, or a stdio remote was cut
     2  where the command line or the configuration file makes no sense
-    3  where the server is another than --fingerprint says
+    3  where the server is another than --fingerprint or --known-hosts says
     4  where the server takes none of the credentials
     5  where the server does not allow one of the remotes
     6  after --max-retry-count
