@@ -279,9 +279,10 @@ def client(
         protocol=protocol,
         timings=Timings.from_environment(os.environ),
     )
+    unverified = tls_skip_verify and any(route.server.tls for route in settings.routes)
     return Plan(
         settings,
         process_settings(verbose=verbose, trace=trace, log_format=log_format, pid=pid),
-        warnings=(*warnings_about(config), *((NOT_VERIFIED,) if tls_skip_verify else ())),
+        warnings=(*warnings_about(config), *((NOT_VERIFIED,) if unverified else ())),
         from_file=config is not None,
     )

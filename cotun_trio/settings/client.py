@@ -159,6 +159,11 @@ class ClientSettings:
         if limit < 0:
             raise UsageError(f"--max-connections is a number of 0 (no limit) or more, not {limit}")
 
+    @tls.validator
+    def _check_tls(self, _attribute: object, tls: ClientTls) -> None:
+        if any(route.server.tls for route in self.routes):
+            tls.check()
+
     @protocol.validator
     def _check_protocol(self, _attribute: object, protocol: object) -> None:
         if protocol not in tuple(_DIALECTS):

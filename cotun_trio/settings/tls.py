@@ -114,5 +114,6 @@ class ClientTls:
     sni: str | None = None
     """The name that the server is asked for, and that its certificate has to have."""
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise `UsageError` where a server with TLS could not be connected to with these."""
         _pair(self.cert, self.key)

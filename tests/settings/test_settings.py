@@ -365,9 +365,24 @@ def test_a_password_over_http_without_a_fingerprint_is_warned_of(
 
 
 @pytest.mark.parametrize(
-    "options", [{"tls_ca": "a"}, {"tls_skip_verify": True}, {"sni": "a"}], ids=str
+    "options",
+    [
+        {"tls_ca": "a"},
+        {"tls_skip_verify": True},
+        {"sni": "a"},
+        {"tls_cert": "a", "tls_key": "b"},
+    ],
+    ids=str,
 )
 def test_options_for_tls_are_ignored_with_a_warning_where_there_is_none(options: Any) -> None:
     (line,) = ClientSettings.from_options("http://a", **options).warnings
     assert line.startswith("--tls-… and --sni are ignored")
     assert not ClientSettings.from_options(["http://a", "https://b"], **options).warnings
+
+
+def test_half_of_a_certificate_and_its_key_is_an_error_where_there_is_tls_only() -> None:
+    for option in ("tls_cert", "tls_key"):
+        half: Any = {option: "a"}
+        assert len(ClientSettings.from_options("http://a", **half).warnings) == 1
+        with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} needs --tls-"):
+            ClientSettings.from_options(["http://a", "https://b"], **half)

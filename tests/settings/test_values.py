@@ -82,7 +82,6 @@ WRONG: list[tuple[str, Any]] = [
     ("headers", None),
     ("hostname", 5),
     ("tls_ca", 5),
-    ("tls_cert", "cert"),
     ("tls_skip_verify", 1),
     ("tls_skip_verify", "false"),
     ("sni", 5),
