@@ -39,7 +39,7 @@ async def test_a_client_has_streams_and_local_forwards_and_reverse_ones_from_the
             assert client.connected
             with trio.fail_after(5):
                 await client.forwards[0].aclose()
-            assert client.flows == (local,)
+            assert client.forwards == (local,)
 
 
 async def test_a_go_server_listens_for_the_program_when_it_is_told_at_once() -> None:
