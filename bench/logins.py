@@ -6,7 +6,7 @@
 * 1000 wrong logins from one address, while another address logs in: how much slower is that?
 * A pattern that keeps other regular expressions busy for ever, against 50,000 characters.
 
-Takes the extra ``authfile``.  Logs in on the loopback interface only.
+Logs in on the loopback interface only.
 """
 
 from __future__ import annotations

@@ -216,7 +216,7 @@ class BlockingClient:
 def open_client(
     server: str | Iterable[str],
     *,
-    connect_timeout: float | None = asynchronous.CONNECT_TIMEOUT,
+    connect_timeout: float | str | None = asynchronous.CONNECT_TIMEOUT,
     **options: Unpack[ClientOptions],
 ) -> BlockingClient:
     """Connect, and return a client, which is a context manager, too.

@@ -83,7 +83,14 @@ def only(directory: Path, pattern: str) -> Path:
 
 
 async def carries(command: Sequence[str], cwd: Path, env: dict[str, str]) -> None:
-    """Check that a program says its version, and is a server and a client that reach each other."""
+    """Check that a program says its version, reads a users file, and is a server and a client that
+    reach each other."""
+    users = cwd.parent / "users.json"
+    users.write_text('{"alice:secret": ["^a:1$"]}')
+    users.chmod(0o600)
+    words = ("check-auth", "--authfile", str(users), "alice", "a:1")
+    async with running(*command, *words, cwd=cwd, env=env) as program:
+        assert await program.wait() == 0
     async with running(*command, "--version", cwd=cwd, env=env) as program:
         assert await program.wait() == 0
         assert program.find(r"^cotun-trio \d+\.\d+\.\d+$")
@@ -123,13 +130,6 @@ async def test_the_single_file_runs_where_nothing_is_installed(
     await carries(command, nowhere, {"SHIV_ROOT": str(cache)})
     assert list(cache.iterdir())
     assert not list(nowhere.iterdir())
-    # What is optional with pip is in it, too.
-    users = tmp_path / "users.json"
-    users.write_text('{"alice:secret": ["^a:1$"]}')
-    users.chmod(0o600)
-    words = ("check-auth", "--authfile", str(users), "alice", "a:1")
-    async with running(*command, *words, cwd=nowhere, env={"SHIV_ROOT": str(cache)}) as program:
-        assert await program.wait() == 0
 
 
 def test_the_sdist_has_all_that_it_takes_to_build_and_test(source: Path) -> None:

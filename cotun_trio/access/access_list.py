@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 SOCKS = "socks"
 """The address of the SOCKS proxy itself."""
-_PER_TARGET = "socks:"
+PER_TARGET = "socks:"
+"""Begins a pattern for the targets of SOCKS clients."""
 _ALL = ("", "*")
 _PATH = re.compile(r"(?:R:)?unix:[/.]")
 _LIKE_REVERSE = re.compile("r:", re.IGNORECASE)
@@ -52,7 +53,7 @@ def compile_pattern(pattern: str, *, case_sensitive: bool = False) -> Matcher:
         import re2
     except ImportError:
         raise UsageError(
-            "access lists need google-re2: pip install 'cotun-trio[authfile]'"
+            "access lists need google-re2, which is missing: pip install google-re2"
         ) from None
     options = re2.Options()
     options.log_errors = False  # by the library itself, to standard error
@@ -88,17 +89,17 @@ class AccessList:
 
     @_general.default
     def _choose_general(self) -> tuple[str, ...]:
-        return tuple(p for p in self.patterns if not p.startswith(_PER_TARGET))
+        return tuple(p for p in self.patterns if not p.startswith(PER_TARGET))
 
     @_per_target.default
     def _choose_per_target(self) -> tuple[str, ...]:
-        regexes = (p.removeprefix(_PER_TARGET) for p in self.patterns if p.startswith(_PER_TARGET))
+        regexes = (p.removeprefix(PER_TARGET) for p in self.patterns if p.startswith(PER_TARGET))
         return tuple(regexes)
 
     @patterns.validator
     def _compile(self, _attribute: object, patterns: tuple[str, ...]) -> None:
         for pattern in patterns:
-            if (regex := pattern.removeprefix(_PER_TARGET)) not in _ALL:
+            if (regex := pattern.removeprefix(PER_TARGET)) not in _ALL:
                 compile_pattern(regex)
 
     def deciding(self, address: str) -> str | None:
@@ -117,7 +118,7 @@ class AccessList:
             return allowed
         for regex in self._per_target:
             if regex in _ALL or _matches(regex, address):
-                return _PER_TARGET + regex
+                return PER_TARGET + regex
         return None
 
     def allows(self, address: str) -> bool:
@@ -143,26 +144,27 @@ def is_anchored(pattern: str) -> bool:
     It looks for ``^`` and ``$`` (or ``\A`` and ``\z``, or an open end in so many words, ``.*``) at
     the ends of each alternative; groups are not looked into, so that ``(^a$)`` is not seen.
     """
-    regex = pattern.removeprefix(_PER_TARGET)
-    return regex in _ALL or all(map(_is_anchored, _alternatives(regex)))
+    regex = pattern.removeprefix(PER_TARGET)
+    return regex in _ALL or all(map(_is_anchored, alternatives(regex)))
 
 
 _BEGINNING = re.compile(r"(?:\(\?[a-zA-Z]+\))?(?:\^|\\A|\.[*+])")
 _END = re.compile(r"(?:(?<!\\)(?:\\\\)*(?:\$|\.[*+])|\\z)\Z")
-_PIECE = re.compile(
+PIECE = re.compile(
     r"""\\Q.*?(?:\\E|\Z) | \\. | \[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\] | [()|] | .""",
     re.VERBOSE | re.DOTALL,
 )
+"""A piece of a regular expression: a character, in whatever way, a class, or a sign."""
 
 
 def _is_anchored(alternative: str) -> bool:
     return bool(_BEGINNING.match(alternative) and _END.search(alternative))
 
 
-def _alternatives(regex: str) -> list[str]:
+def alternatives(regex: str) -> list[str]:
     """Split `regex` at the bars that are in no group."""
     depth, parts = 0, [""]
-    for found in _PIECE.finditer(regex):
+    for found in PIECE.finditer(regex):
         piece = found[0]
         depth += (piece == "(") - (piece == ")")
         if piece == "|" and not depth:

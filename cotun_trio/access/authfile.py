@@ -17,16 +17,16 @@ from __future__ import annotations
 
 import codecs
 import json
-import os
 import re
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 
 from cotun_trio.access.access_list import AccessList, is_anchored
+from cotun_trio.access.address_patterns import right_pattern
 from cotun_trio.access.credentials import Credentials
+from cotun_trio.access.files import read_file
 from cotun_trio.access.passwords import Secret
 from cotun_trio.access.users import User
 from cotun_trio.errors import UsageError
@@ -59,21 +59,22 @@ def load_authfile(path: str) -> AuthFile:
     Raises `UsageError` that names the file and, for a fault in it, line and column.
     """
     try:
-        with Path(path).open("rb") as file:
-            data, mode = file.read(MAX_SIZE + 1), os.fstat(file.fileno()).st_mode
+        file = read_file(path, most=MAX_SIZE + 1, secret=True)
     except OSError as error:
         raise UsageError(f"cannot read the users file {escape(path)}: {error.strerror}") from None
     except ValueError:  # a NUL in it
         raise UsageError(f"'{escape(path)}' is not a path") from None
+    except UsageError as error:
+        raise UsageError(f"the users file {error}") from None
     try:
-        found = parse_authfile(data)
+        found = parse_authfile(file.data)
     except UsageError as error:
         raise UsageError(f"the users file {escape(path)}: {error}") from None
     hashes = {
         cost: f"the users file {escape(path)}: {place}" for cost, place in found.hashes.items()
     }
     found = attrs.evolve(found, hashes=hashes)
-    if (fault := _fault_of(mode, found)) is not None:
+    if (fault := _fault_of(file.mode, found)) is not None:
         warning = f"the users file {escape(path)} {fault}"
         found = attrs.evolve(found, warnings=(warning, *found.warnings))
     return found
@@ -81,11 +82,8 @@ def load_authfile(path: str) -> AuthFile:
 
 def _fault_of(mode: int, found: AuthFile) -> str | None:
     """Return why a users file should not have the mode that it has; None where it may."""
-    if not stat.S_ISREG(mode):
-        return None
-    if mode & stat.S_IWOTH:
-        return "can be changed by everybody: chmod o-w it"
-    if mode & stat.S_IROTH and any(user.secret.cost is None for user in found.users):
+    in_plain = any(user.secret.cost is None for user in found.users)
+    if stat.S_ISREG(mode) and mode & stat.S_IROTH and in_plain:
         return (
             "has passwords in it and can be read by everybody: chmod o-r it, or put in hashes from "
             "cotun-trio hash-password"
@@ -134,7 +132,7 @@ def _read_users(text: str, pairs: _Object) -> AuthFile:
     # All strings are names or patterns, in this order, as far as the file is correct.
     places = (found.start() for found in _STRING.finditer(text))
     users: dict[str, User] = {}
-    loose: dict[str, str] = {}
+    places_of: dict[str, str] = {}  # of each pattern, the first one
     hashes = _Hashes(text)
     for key, patterns in pairs:
         place = next(places)
@@ -158,10 +156,9 @@ def _read_users(text: str, pairs: _Object) -> AuthFile:
                 AccessList([pattern])
             except UsageError as error:
                 raise _at(text, place, f"{shown}: {error}") from None
-            if not is_anchored(pattern):
-                loose.setdefault(pattern, shown)
+            places_of.setdefault(pattern, shown)
         users[credentials.user] = User(credentials.user, secret, AccessList(patterns))
-    return AuthFile(tuple(users.values()), tuple(_advice(loose)), hashes.shown())
+    return AuthFile(tuple(users.values()), tuple(_advice(places_of)), hashes.shown())
 
 
 class _Hashes:
@@ -190,9 +187,17 @@ class _Hashes:
         }
 
 
-def _advice(loose: dict[str, str]) -> Iterator[str]:
-    for pattern, where in loose.items():
-        yield (
-            f"{where}, '{escape(pattern)}', is not anchored: it allows every address that has "
-            "this anywhere in it; write ^…$ for the whole"
-        )
+def _advice(places_of: Mapping[str, str]) -> Iterator[str]:
+    for pattern, where in places_of.items():
+        shown, right = f"{where}, '{escape(pattern)}',", right_pattern(pattern)
+        better = "" if right is None else f"; for addresses, write '{escape(right)}'"
+        if not is_anchored(pattern):
+            yield (
+                f"{shown} is not anchored: it allows every address that has this anywhere in it; "
+                f"write ^…$ for the whole{better}"
+            )
+        elif right is not None:
+            yield (
+                f"{shown} looks like addresses and lets names in, such as one that begins with "
+                f"them: whoever owns a name says where it leads{better}"
+            )

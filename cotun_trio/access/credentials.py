@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import attrs
 
+from cotun_trio.access.files import read_file
 from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
+
+MAX_LINE = 64 * 1024
+"""Bytes of a file with a password that are looked at."""
 
 
 @attrs.frozen
@@ -28,6 +33,41 @@ class Credentials:
         return cls(user, password)
 
 
-def to_credentials(value: Credentials | tuple[str, str] | None) -> Credentials | None:
-    """Return the credentials that `value` is, perhaps as a pair of user and password."""
-    return Credentials(*value) if isinstance(value, tuple) else value
+def to_credentials(value: Credentials | tuple[str, str] | str | None) -> Credentials | None:
+    """Return the credentials that `value` is, perhaps as ``user:password`` or a pair of both.
+
+    Raises `UsageError`.
+    """
+    if isinstance(value, str):
+        return Credentials.parse(value)
+    if value is None or isinstance(value, Credentials):
+        return value
+    if not (
+        isinstance(value, (tuple, list))
+        and len(value) == 2
+        and all(isinstance(part, str) for part in value)
+    ):
+        raise UsageError("auth is 'user:password', or a tuple of both")
+    return Credentials(*value)
+
+
+def read_credentials(path: str) -> Credentials | None:
+    """Read ``user:password`` from the first line of a file; None where that is empty.
+
+    Raises `UsageError` that names the file, also where others than its owner could change it.
+    """
+    try:
+        line = read_file(path, most=MAX_LINE, secret=True, first_line=True).data
+        text = line.removesuffix(b"\n").removesuffix(b"\r").decode()
+    except OSError as error:
+        raise UsageError(f"cannot read {escape(path)}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{escape(path)} is not UTF-8") from None
+    except ValueError:  # a NUL in it
+        raise UsageError(f"'{escape(path)}' is not a path") from None
+    except UsageError as error:
+        raise UsageError(f"the password file {error}") from None
+    try:
+        return Credentials.parse(text) if text else None
+    except UsageError as error:
+        raise UsageError(f"the password file {escape(path)}: {error}") from None

@@ -1,8 +1,7 @@
 """The options that say which host key a server has, and the one that makes a new key.
 
 ``--keyfile`` wins over ``--key``, wherever either is given; without them every run has a key of its
-own.  ``--keygen`` heeds ``--key`` but not its variable, as the Go programs: with a seed in the
-environment, a new key is still a new one.
+own.  ``--keygen`` writes the key of ``--key`` or its variable, if there is a seed.
 """
 
 from __future__ import annotations
@@ -62,7 +61,11 @@ def _given(
     return (option, text) if text else (variable, environment.get(variable))
 
 
-def make_key(seed: str | None) -> tuple[str, HostKey]:
-    """Return a new ``ck-`` key, or that of `seed`, as text and as a host key."""
+def make_key(seed: str | None, environment: Mapping[str, str]) -> tuple[str, HostKey, str | None]:
+    """Return a new ``ck-`` key, or that of a seed, as text and as a host key.
+
+    The third value is the name of the option or the variable with the seed; None without any.
+    """
+    seed_from, seed = _given("--key", seed, SEED_VARIABLE, environment)
     key = key_from_seed(seed) if seed else generate_private_key()
-    return encode_ck_key(key), as_host_key(key)
+    return encode_ck_key(key), as_host_key(key), seed_from if seed else None

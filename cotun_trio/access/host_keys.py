@@ -6,6 +6,7 @@ kind.
 
 from __future__ import annotations
 
+import base64
 import io
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -40,11 +41,25 @@ def generate_host_key() -> HostKey:
 
 
 def decode_host_key(data: bytes) -> HostKey:
-    """Read a host key from a ``ck-`` key or the content of a PEM file.
+    """Read a host key from a ``ck-`` key or the content of a PEM file, or the base64 of either.
 
     Raises `UsageError` for anything else, which shows nothing of it.
     """
+    data = without_base64(data)
     return as_host_key(decode_ck_key(data) if is_ck_key(data.lstrip()) else decode_pem_key(data))
+
+
+def without_base64(data: bytes) -> bytes:
+    """Return the key that `data` is the base64 of, as ``base64`` prints it; or else `data` itself.
+
+    The Go programs' help tells users to give ``--keyfile`` the output of ``… | base64``.
+    """
+    compact = b"".join(data.split())
+    try:
+        inner = base64.b64decode(compact + b"=" * (-len(compact) % 4), validate=True)
+    except ValueError:
+        return data
+    return inner if is_ck_key(inner) or inner.startswith(b"-----BEGIN ") else data
 
 
 def as_host_key(key: PrivateKeyTypes) -> HostKey:

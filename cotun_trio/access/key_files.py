@@ -11,53 +11,57 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cotun_trio.access.ck_keys import is_ck_key
-from cotun_trio.access.host_keys import decode_host_key
+from cotun_trio.access.files import read_file
+from cotun_trio.access.host_keys import decode_host_key, without_base64
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cotun_trio.access.files import File
     from cotun_trio.access.host_keys import HostKey
 
 MAX_SIZE = 64 * 1024
 """Octets of a key file: an RSA key of 16384 bits takes 13,000, a certificate beside it a few."""
-OTHERS = stat.S_IRGRP | stat.S_IROTH | stat.S_IWGRP | stat.S_IWOTH
+OTHERS = stat.S_IRGRP | stat.S_IROTH
 _NO_FILE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def load_host_key(text: str, warn: Callable[[str], None]) -> HostKey:
-    """Return the host key that `text` is, as a ``ck-`` key, or names, as the path of a file.
+    """Return the host key that `text` is, as a ``ck-`` key or base64, or names, as the path of a
+    file.
 
     `warn` is called with a line where a file is open to others than its owner.  Raises
     `UsageError`, which shows nothing of the key, nor `text` unless there is a file of that name:
     it may be a key in the wrong form.
     """
-    if is_ck_key(octets := text.encode("utf-8", "surrogateescape")):
+    octets = text.encode("utf-8", "surrogateescape")
+    if without_base64(octets) is not octets:
+        return decode_host_key(octets)
+    if is_ck_key(octets):
         try:
             return decode_host_key(octets)
         except UsageError as error:
             raise UsageError(f"{error}; a file whose name begins with ck- is ./ck-…") from None
-    data, mode = _read(text)
-    if len(data) > MAX_SIZE:
+    file = _read(text)
+    if len(file.data) > MAX_SIZE:
         raise UsageError(f"the key file {escape(text)} has over {MAX_SIZE} bytes: it is no key")
-    if mode & OTHERS:
-        warn(
-            f"the key file {escape(text)} can be read or changed by others than its owner: "
-            "chmod 600 it"
-        )
+    if file.mode & OTHERS:
+        warn(f"the key file {escape(text)} can be read by others than its owner: chmod 600 it")
     try:
-        return decode_host_key(data)
+        return decode_host_key(file.data)
     except UsageError as error:
         raise UsageError(f"the key file {escape(text)}: {error}") from None
 
 
-def _read(path: str) -> tuple[bytes, int]:
+def _read(path: str) -> File:
     """Return the content of a file, up to a byte more than is allowed, and its mode."""
     number, reason = errno.ENOENT, ""
     try:
-        with Path(path).open("rb") as file:
-            return file.read(MAX_SIZE + 1), os.fstat(file.fileno()).st_mode
+        return read_file(path, most=MAX_SIZE + 1, secret=True)
+    except UsageError as error:
+        raise UsageError(f"the key file {error}") from None
     except OSError as error:
         number, reason = error.errno or 0, error.strerror or ""
     except ValueError:

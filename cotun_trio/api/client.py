@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from cotun_trio.protocol.addresses import RemoteError
 from cotun_trio.protocol.remote import ANY_INTERFACE, Remote
 from cotun_trio.protocol.target import Target
 from cotun_trio.settings import ClientSettings
+from cotun_trio.settings.values import to_seconds
 from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
@@ -103,31 +105,37 @@ async def open_client(
     server: str | Iterable[str],
     *,
     listen: Iterable[tuple[str, int]] = (),
-    connect_timeout: float | None = CONNECT_TIMEOUT,
+    connect_timeout: float | str | None = CONNECT_TIMEOUT,
     **options: Unpack[ClientOptions],
 ) -> AsyncIterator[TunnelClient]:
     """Connect to `server`, the URL of one or those of several that are tried in turn.
 
     The block begins when there is a tunnel, and the client stays connected as long as it runs; at
     its end, open connections are cut.  The options (`cotun_trio.settings.ClientOptions`) are those
-    of the command line; times are in seconds, TLS files are paths, and ``auth`` is a user and a
-    password.  With `connect_timeout` None, the first tunnel is waited for without end.  ``remotes``
-    are there when the block begins, and a server that does not allow one ends the client; so are
-    the hosts and ports of `listen`, where the server listens for this program, and which
-    `TunnelClient.listen_tcp` then returns.
+    of the command line; times are in seconds or texts like ``25s``, TLS files are paths, and
+    ``auth`` is ``user:password`` or a tuple of both.  With `connect_timeout` None, the first tunnel
+    is waited for without end.  ``remotes`` are there when the block begins, and a server that does
+    not allow one ends the client; so are the hosts and ports of `listen`, where the server listens
+    for this program, and which `TunnelClient.listen_tcp` then returns.
 
     Raises `UsageError` for what makes no sense; `ConnectionLost` where there is no tunnel in time;
     and `Refused`, `cotun_trio.errors.FingerprintMismatch` or `cotun_trio.errors.GaveUp` where it
     makes no sense to try again: later in the block, too, which is cancelled then.  When cancelled,
     the server is told, for which it takes up to a second.
     """
+    timeout = connect_timeout
+    if timeout is not None and timeout != math.inf:
+        timeout = to_seconds("connect_timeout", timeout)
     settings = ClientSettings.from_options(server, **options)
-    inboxes = {inbox_remote(host, port): Inbox() for host, port in listen}
+    try:
+        inboxes = {inbox_remote(host, port): Inbox() for host, port in listen}
+    except (TypeError, ValueError, AttributeError):
+        raise UsageError("listen is a list of tuples, each a host and a port") from None
     settings = attrs.evolve(settings, remotes=(*settings.remotes, *inboxes))
     if any(remote.stdio for remote in settings.remotes):
         raise UsageError(NO_STDIO)
     core = EmbeddedClient(settings, inboxes=inboxes)
-    async with connected(core, connect_timeout):
+    async with connected(core, timeout):
         yield TunnelClient(core)
 
 

@@ -4,7 +4,7 @@ Options keep the names, defaults and variables of the Go programs.  A wrong comm
 with a line that names the mistake, and status 2, before anything is opened.
 
 * `app`: the program, and the options that several commands have.
-* `client`, `server`, `check_auth`, `hash_password`, `config`: one command each.
+* `client`, `server`, `check_auth`, `hash_password`, `forget`, `config`: one command each.
 * `config_file`: options from a file.
 * `plan`: settings, and the program to run with them.
 """
@@ -19,10 +19,11 @@ from cotun_trio.cli import (  # they register their commands
     check_auth,  # noqa: F401
     client,  # noqa: F401
     config,  # noqa: F401
+    forget,  # noqa: F401
     hash_password,  # noqa: F401
     server,  # noqa: F401
 )
-from cotun_trio.cli.app import parse, warn
+from cotun_trio.cli.app import hint, parse, warn
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
 from cotun_trio.system import unused_imports
@@ -43,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(result, Plan):
             for warning in result.warnings:
                 warn(warning)
+            for line in result.hints:
+                hint(line)
             result = result.run(lambda: _plan(words))
     except UsageError as error:
         print(f"cotun-trio: {error}", file=sys.stderr)

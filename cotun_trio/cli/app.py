@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import attrs
 from cyclopts import App, CycloptsError, Parameter
 
 import cotun_trio
+from cotun_trio.access import known_hosts
 from cotun_trio.access.credentials import Credentials
-from cotun_trio.cli.config_file import fill_in
+from cotun_trio.cli.config_file import TABLES, fill_in
+from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
 from cotun_trio.settings import DEFAULT_KEEPALIVE, ProcessSettings
 from cotun_trio.system import pidfile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from cotun_trio.cli.plan import Plan
 
 ENVIRONMENT = """
 Every duration takes a unit: 300ms, 5s, 2m, 1h30m.  More of them, and their
@@ -109,29 +113,86 @@ cotun-trio config check FILE says whether a file could be used.
 KEEPALIVE = f"{DEFAULT_KEEPALIVE:g}s"
 
 
+AUTH_HINT = (
+    "every user of this machine can see the password of --auth in the list of processes: put it "
+    "into a file that only you can read, and give --auth-from FILE"
+)
+
+
 def parse(words: Sequence[str]) -> Plan | int | None:
     """Return the plan of a command line, or the exit status of a small command, which has run.
 
     Raises `UsageError`.
     """
+    words = spelled(words)
     try:
-        result: Plan | int | None = app(_complete(words), exit_on_error=False, print_error=False)
+        result: Plan | int | None = app(words, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         raise UsageError(str(error)) from None
+    if isinstance(result, Plan) and _shows_password(words, result):
+        result = attrs.evolve(result, hints=(AUTH_HINT,))
     return result
 
 
-def _complete(words: Sequence[str]) -> list[str]:
-    """Give a lone ``--pid`` its value: the next word is none, as with the Go programs."""
+def _shows_password(words: Sequence[str], plan: Plan) -> bool:
+    """Return whether there is a password on the command line, and not a hash of one."""
+    auth = plan.settings.auth
+    given = any(word == "--auth" or word.startswith("--auth=") for word in words)
+    return given and auth is not None and not auth.password.startswith("$")
+
+
+_GO_STYLE = re.compile("-([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?:=.*)?", re.DOTALL)
+_OF_ALL = ("help", "version")
+
+
+def spelled(words: Sequence[str]) -> list[str]:
+    """Return a command line in the only way that cyclopts reads.
+
+    The command comes first.  Options with one hyphen, as Go has them, get two.  A lone ``--pid``
+    gets its value: the next word is none, as with the Go programs.  So does ``--known-hosts``,
+    unless the next word is a path that cannot be a server.
+    """
     end = words.index("--") if "--" in words else len(words)
-    return [f"--pid={pidfile.NAME}" if word == "--pid" else word for word in words[:end]] + [
-        *words[end:]
-    ]
+    front = _command_first(list(words[:end]))
+    names = _option_names(front)
+    found = []
+    for word, following in zip_longest(front, front[1:], fillvalue=""):
+        go = _GO_STYLE.fullmatch(word)
+        full = f"-{word}" if go is not None and go[1] in names else word
+        if full == "--pid":
+            full = f"--pid={pidfile.NAME}"
+        elif full == "--known-hosts" and not following.startswith(("/", "./", "../")):
+            full = "--known-hosts=true"
+        found.append(full)
+    return [*found, *words[end:]]
+
+
+def _command_first(words: list[str]) -> list[str]:
+    command = next((word for word in words if word in TABLES), None)
+    if command is None or not words[0].startswith("-") or "version" in words[0]:
+        return words
+    rest = list(words)
+    rest.remove(command)
+    return [command, *rest]
+
+
+def _option_names(words: Sequence[str]) -> set[str]:
+    """Return the names of the options that a command line may have, if it matters."""
+    names = set(_OF_ALL)
+    if any(map(_GO_STYLE.fullmatch, words)) and words[0] in app:
+        arguments = app[words[0]].assemble_argument_collection()
+        names |= {name.removeprefix("--") for each in arguments for name in each.names}
+    return names
 
 
 def warn(line: str) -> None:
     """Print a warning for the user, and go on."""
     print(f"cotun-trio: warning: {line}", file=sys.stderr)
+
+
+def hint(line: str) -> None:
+    """Print a piece of advice for the user, and go on."""
+    print(f"cotun-trio: hint: {line}", file=sys.stderr)
 
 
 def process_settings(
@@ -155,6 +216,13 @@ def process_settings(
         pid=path,
         workers=workers,
     )
+
+
+def known_hosts_path(text: str | None) -> str | None:
+    """Return the path that ``--known-hosts`` means; it may be true or false in a file."""
+    if text is None or text.lower() == "false":
+        return None
+    return known_hosts.default_path(os.environ) if text.lower() == "true" else text
 
 
 def credentials(text: str | None) -> Credentials | None:

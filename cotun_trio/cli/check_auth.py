@@ -35,11 +35,10 @@ the question makes no sense.
 )
 def check_auth(
     user: Annotated[str, Parameter(name="USER", help="The name of a user in the file.")],
-    addresses: Annotated[
-        tuple[str, ...], Parameter(name="ADDRESS", help="A target of the user; see below.")
-    ],
     /,
-    *,
+    *addresses: Annotated[
+        str, Parameter(name="ADDRESS", required=True, help="A target of the user; see below.")
+    ],
     authfile: Annotated[
         str, Parameter(metavar="PATH", help="The users file, as a server would have it.")
     ],

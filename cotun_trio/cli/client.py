@@ -20,6 +20,7 @@ from cotun_trio.cli.app import (
     Verbose,
     app,
     credentials,
+    known_hosts_path,
     process_settings,
 )
 from cotun_trio.cli.config_file import warnings_about
@@ -65,7 +66,7 @@ The exit status is
     0  after SIGINT or SIGTERM, or at the end of a stdio remote
     1  where a remote cannot be listened on, or a stdio remote was cut
     2  where the command line or the configuration file makes no sense
-    3  where the server is another than --fingerprint says
+    3  where the server is another than --fingerprint or --known-hosts says
     4  where the server takes none of the credentials
     5  where the server does not allow one of the remotes
     6  after --max-retry-count
@@ -100,12 +101,10 @@ def client(
             help="The server's URL, such as https://example.com/path.",
         ),
     ] = None,
-    remotes: Annotated[
-        tuple[str, ...],
-        Parameter(name="REMOTE", show_default=False, help="What to forward; see below."),
-    ] = (),
     /,
-    *,
+    *remotes: Annotated[
+        str, Parameter(name="REMOTE", show_default=False, help="What to forward; see below.")
+    ],
     server: Annotated[
         list[str] | None,
         Parameter(
@@ -125,6 +124,16 @@ def client(
             help="The 44 characters that the server prints at its start.  Strongly recommended: "
             "a server with any other host key is refused.  The MD5 form of old servers (16 hex "
             "pairs with colons) is still taken.",
+        ),
+    ] = None,
+    known_hosts: Annotated[
+        str | None,
+        Parameter(
+            metavar="FILE",
+            show_default=False,
+            help="Without --fingerprint, remember the server's key in this file at the first "
+            "meeting, and refuse another one later; alone, in cotun-trio/known_hosts in the "
+            "user's state directory.  See cotun-trio forget.",
         ),
     ] = None,
     auth: Annotated[
@@ -253,6 +262,7 @@ def client(
         servers,
         remotes=all_remotes,
         fingerprint=fingerprint,
+        known_hosts=known_hosts_path(known_hosts),
         auth=None if login is None else (login.user, login.password),
         auth_from=auth_from,
         proxy=proxy,
@@ -272,9 +282,10 @@ def client(
         timings=Timings.from_environment(os.environ),
     )
     quiet = quiet or any(each.stdio for each in settings.remotes)  # it is on ssh's terminal
+    unverified = tls_skip_verify and any(route.server.tls for route in settings.routes)
     return Plan(
         settings,
         process_settings(verbose=verbose, trace=trace, quiet=quiet, form=log_format, pid=pid),
-        warnings=(*warnings_about(config), *((NOT_VERIFIED,) if tls_skip_verify else ())),
+        warnings=(*warnings_about(config), *((NOT_VERIFIED,) if unverified else ())),
         from_file=config is not None,
     )

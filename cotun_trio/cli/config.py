@@ -38,9 +38,8 @@ def check(
             try:
                 plan = parse([command, f"--config={file}"])
                 assert isinstance(plan, Plan)
-                for warning in plan.warnings:
+                for warning in (*plan.warnings, *plan.check()):
                     warn(warning)
-                plan.check()
             except CotunError as error:
                 raise UsageError(f"{escape(file)}, [{command}]: {error}") from None
             print(f"{escape(file)}, [{command}]: fine")

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts.config import Dict
 
+from cotun_trio.access.files import read_file
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
@@ -37,8 +38,7 @@ def load_config(path: str) -> dict[str, dict[str, Any]]:
     """Read a configuration file, and return its tables.  Raises `UsageError` that names it."""
     shown = f"the configuration file {escape(path)}"
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_SIZE + 1)
+        data = read_file(path, most=MAX_SIZE + 1).data
     except OSError as error:
         raise UsageError(f"cannot read {shown}: {error.strerror}") from None
     if len(data) > MAX_SIZE:
@@ -60,7 +60,10 @@ def load_config(path: str) -> dict[str, dict[str, Any]]:
 
 
 def warnings_about(path: str | None) -> list[str]:
-    """Return advice about a configuration file with unsafe modes: a line each."""
+    """Return advice about a configuration file with unsafe modes: a line each.
+
+    Raises `UsageError` where one that holds a secret could be changed by others.
+    """
     if path is None:
         return []
     try:
@@ -70,6 +73,11 @@ def warnings_about(path: str | None) -> list[str]:
             f"cannot read the configuration file {escape(path)}: {error.strerror}"
         ) from None
     secret = any(name in table for table in load_config(path).values() for name in SECRETS)
+    if secret:
+        try:
+            read_file(path, most=0, secret=True)
+        except UsageError as error:
+            raise UsageError(f"the configuration file {error}") from None
     if mode & stat.S_IWOTH:
         return [f"{escape(path)} can be changed by everybody: chmod o-w it"]
     if secret and mode & stat.S_IROTH:

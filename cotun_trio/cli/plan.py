@@ -24,18 +24,22 @@ class Plan:
     process: ProcessSettings
     warnings: tuple[str, ...] = ()
     """Warnings for the user, a line each."""
+    hints: tuple[str, ...] = ()
+    """Advice that matters less, a line each."""
     from_file: bool = False
     """Whether a part of it is from a configuration file."""
 
-    def check(self) -> None:
-        """Look at the files that the settings name.  Raises `CotunError`."""
+    def check(self) -> tuple[str, ...]:
+        """Look at the files that the settings name, and return warnings about them, a line each.
+
+        Raises `CotunError`.
+        """
         from cotun_trio.client.client import Client
         from cotun_trio.server.server import Server
 
         if isinstance(self.settings, ServerSettings):
-            Server(self.settings)
-        else:
-            Client(self.settings)
+            return Server(self.settings).files.warnings
+        return Client(self.settings).warnings
 
     def run(self, again: Callable[[], Plan]) -> int:
         """Do it, and return the exit status.

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from cotun_trio.access.credentials import Credentials, read_credentials
 from cotun_trio.cli.app import (
     CONFIG_NOTES,
     ENVIRONMENT,
@@ -109,8 +110,8 @@ def server(
             metavar="PATH|CK-KEY",
             show_default=False,
             help="Have this host key: a PEM file (EC, RSA, Ed25519), a file that --keygen wrote, "
-            "or a ck- key itself.  Without it, every run has another key, and clients cannot "
-            "know the server again. [env var: COTUN_KEY_FILE]",
+            "a ck- key itself, or the base64 of any of them.  Without it, every run has another "
+            "key, and clients cannot know the server again. [env var: COTUN_KEY_FILE]",
         ),
     ] = None,
     keygen: Annotated[
@@ -140,8 +141,17 @@ def server(
             env_var="AUTH",
             metavar="USER:PASS",
             show_default=False,
-            help="Let this user in, with all rights.  Without it, and without --authfile, "
+            help="Let this user in, with all rights.  Without it, --auth-from and --authfile, "
             "everybody comes in.",
+        ),
+    ] = None,
+    auth_from: Annotated[
+        str | None,
+        Parameter(
+            metavar="PATH",
+            show_default=False,
+            help="Without --auth, let the user in that the first line of this file has, in the "
+            "same form.",
         ),
     ] = None,
     authfile: Annotated[
@@ -153,6 +163,14 @@ def server(
             "changes, and connections that a user has no right to any more end at once.",
         ),
     ] = None,
+    check_addresses: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="Where a client names a host, compare each of its addresses with the user's "
+            "list, too, before it is dialled.",
+        ),
+    ] = False,
     max_auth_failures: Annotated[
         int,
         Parameter(
@@ -322,8 +340,9 @@ def server(
         trusted_proxies=tuple(map(parse_network, trusted_proxy or ())),
         health_listen=None if health_listen is None else parse_listen(health_listen),
         path=path,
-        auth=credentials(auth),
+        auth=_user(auth, auth_from),
         authfile=authfile,
+        check_addresses=check_addresses,
         max_auth_failures=max_auth_failures,
         max_startups=max_startups,
         max_startups_per_source=max_startups_per_source,
@@ -336,19 +355,34 @@ def server(
         keepalive=parse_duration(keepalive),
         timings=Timings.from_environment(os.environ),
     )
-    if tls_domain and port != 443:
-        warnings.append(_NOT_443.format(port))
     return Plan(
         settings,
         process_settings(
             verbose=verbose, trace=trace, quiet=quiet, form=log_format, pid=pid, workers=workers
         ),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *_warnings(tls_domain, port)),
         from_file=config is not None,
     )
 
 
 _NOT_443 = "the authority will look for this server on port 443, and it listens on {}"
+
+
+def _warnings(domains: list[str] | None, port: int) -> list[str]:
+    """Return advice about names for certificates and the port of a server."""
+    if not domains or port == 443:
+        return []
+    return [_NOT_443.format(port)]
+
+
+def _user(auth: str | None, path: str | None) -> Credentials | None:
+    """Return the user of ``--auth`` or ``--auth-from``.  Raises `UsageError`."""
+    if auth is not None or path is None:
+        return credentials(auth)
+    user = read_credentials(path)
+    if user is None:  # or everybody would come in
+        raise UsageError(f"the password file {escape(path)} has nothing on its first line")
+    return user
 
 
 def _tls(
@@ -371,12 +405,14 @@ def _tls(
 def _generate_key(path: str, *, seed: str | None, force: bool) -> None:
     """Write the key of ``--keygen``.  Raises `UsageError`."""
     from cotun_trio.access.fingerprints import fingerprint
-    from cotun_trio.access.host_key_options import make_key
+    from cotun_trio.access.host_key_options import SEED_VARIABLE, make_key
     from cotun_trio.access.key_files import write_key_file
 
     if not path or (path[0] == "-" and path != "-"):
         raise UsageError("--keygen needs the path of a file to write, or - to print the key")
-    text, key = make_key(seed)
+    text, key, seed_from = make_key(seed, os.environ)
+    if seed_from == SEED_VARIABLE:  # which may have been forgotten
+        print(f"cotun-trio: this is the key of {seed_from}, not a new one", file=sys.stderr)
     if path == "-":
         try:
             print(text, end="", flush=True)

@@ -11,5 +11,6 @@
 * `stdio_forward`: the stdio remote, and its end with the program that uses it.
 * `session`: the client's side of a session, from the upgrade to the accepted remotes.
 * `current_session`: the session that is open at present.
+* `met_servers`: the keys of servers that were met before.
 * `rights`: what a server may have of a client.
 """

@@ -21,6 +21,7 @@ import trio
 from cotun_trio.client.connector import Connector
 from cotun_trio.client.current_session import CurrentSession
 from cotun_trio.client.managed_remote import ManagedRemote
+from cotun_trio.client.met_servers import MetServers
 from cotun_trio.client.remotes import Remotes
 from cotun_trio.client.stdio_forward import StdioForward
 from cotun_trio.errors import ConnectionLost, CotunError
@@ -97,6 +98,8 @@ class Client:
         self.scratch = Scratch()
         self.identity = secrets.token_hex(16)
         """See `cotun_trio.client.session.ClientHost`."""
+        self.met = MetServers(settings.known_hosts)
+        """See `cotun_trio.client.session.ClientHost`."""
         self.current = CurrentSession()
         if remotes is None:
             remotes = [ManagedRemote(remote, is_basic=True) for remote in settings.remotes]
@@ -125,6 +128,8 @@ class Client:
         end.  Raises `UsageError` where a remote cannot listen, the `CotunError` that cannot heal or
         that ended a stdio remote, or `GaveUp`.
         """
+        for warning in self.warnings:
+            self.log.warning("%s", warning)
         try:
             await self.remotes.listen()
             async with trio.open_nursery() as process:
@@ -134,6 +139,11 @@ class Client:
             self.remotes.close()
         if self._failure is not None:
             raise self._failure
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Advice about the settings and their files: a line each."""
+        return self._connector.warnings
 
     def shut_down(self) -> None:
         """Accept no more connections, wait for the open ones to end, and then let `run` return.

@@ -65,7 +65,13 @@ class Connector:
         self._owner = owner
         self._settings = owner.settings
         self._log = owner.log
-        self._uplink = uplink or Uplink(owner.settings, owner.scratch)
+        self.warnings: tuple[str, ...] = ()
+        """Advice about the settings and their files, as far as a network is behind it: a line
+        each."""
+        if uplink is None:
+            uplink = own = Uplink(owner.settings, owner.scratch)
+            self.warnings = (*owner.settings.warnings, *own.warnings)
+        self._uplink: AnyUplink = uplink
         self._dialects = owner.settings.dialects
         self._retry = trio.Event()
         self._waiting = trio.CancelScope()

@@ -52,6 +52,9 @@ class DeclaredOnly:
         """Return True: a user who declares SOCKS allows every target."""
         return True
 
+    def address_check(self, target: Target, log: Context, *, by_socks: bool) -> None:
+        """Return None: the user named the target."""
+
     def still_allows(self, flow: Flow) -> bool:
         """Return whether there is a remote for `flow` at present."""
         uses = flow.uses

@@ -29,6 +29,7 @@ from cotun_trio.websocket import handshake
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cotun_trio.client.met_servers import MetServers
     from cotun_trio.errors import CotunError
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.traffic import Traffic
@@ -77,6 +78,8 @@ class ClientHost(Protocol):
     log_limits: Limits
     """The limits on log lines that each server can cause."""
     scratch: Scratch
+    met: MetServers
+    """Servers that have shown their keys before."""
     identity: str
     """A secret for servers of our kind: a session with it may take the reverse listeners over."""
 
@@ -172,7 +175,8 @@ class ClientSession(Session):
         host_key = await connection.agree_keys()
         self._reached(Stage.KEYS_AGREED)
         self._check_wanted()  # another attempt may have got here in the same moment
-        self._check_host_key(host_key)  # before any credential is sent
+        await self._check_host_key(host_key)  # before any credential is sent
+        self._check_wanted()
         auth = settings.auth
         await connection.log_in(auth.user if auth else "", auth.password if auth else "")
         self.trust_peer()
@@ -197,11 +201,13 @@ class ClientSession(Session):
         if self.failure is not None:
             raise self.failure
 
-    def _check_host_key(self, host_key: bytes) -> None:
-        """Show whom we talk to.  Raises `FingerprintMismatch` where the user named another."""
+    async def _check_host_key(self, host_key: bytes) -> None:
+        """Show whom we talk to.  Raises `FingerprintMismatch` where the user named another, or the
+        known hosts have one."""
         got, expected = fingerprint(host_key), self._owner.settings.fingerprint
         self.log.info("Fingerprint %s", got, extra={"facts": {"fingerprint": got}})
         if expected is None:
+            await self._owner.met.meet(self.url, got, self.log)
             return
         check_fingerprint(host_key, expected)
         if is_legacy(expected):  # said only now: of a wrong server, nobody should take it over

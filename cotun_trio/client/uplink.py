@@ -40,13 +40,20 @@ class Uplink:
     """Dials servers.  Raises `UsageError` where the TLS files of `settings` cannot be used."""
 
     def __init__(self, settings: ClientSettings, scratch: Scratch) -> None:
+        self.warnings: list[str] = []
+        """Advice about certificates that are used all the same: a line each."""
         self._settings = settings
         self._scratch = scratch
         routes = settings.routes
         tls = any(route.server.tls for route in routes)
         proxy_tls = any(route.proxy is not None and route.proxy.tls for route in routes)
-        self._context = client_context(settings.tls) if tls else None
-        self._proxy_context = client_context(ClientTls(ca=settings.tls.ca)) if proxy_tls else None
+        self._context = client_context(settings.tls, self.warnings.append) if tls else None
+        self._proxy_context = None
+        if proxy_tls:
+            said: list[str] = []
+            self._proxy_context = client_context(ClientTls(ca=settings.tls.ca), said.append)
+            if not tls:  # or it has been said
+                self.warnings += said
 
     async def dial(self, route: Route) -> Wire:
         """Return a new connection.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
+    from cotun_trio.net.dial import AddressCheck
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.settings import Timings
@@ -40,16 +41,24 @@ def carry_in(
     opening: IncomingOpen,
     target: Target,
     refusal: Callable[[Target], Awaitable[str | None]],
+    check: Callable[[Target], AddressCheck | None],
     timings: Timings,
     log: Context,
 ) -> Continuation:
     """Open a channel to `target`, which the peer may have, and carry it.
 
     `refusal` says why a SOCKS client may not have a connection to a target; None if it may.
+    `check` returns the check of the addresses that the name of a target leads to, if there is one.
     """
     if target.socks:
         return partial(
-            socks5.serve_channel, session, opening, refusal, timeout=timings.dial_timeout, log=log
+            socks5.serve_channel,
+            session,
+            opening,
+            refusal,
+            check,
+            timeout=timings.dial_timeout,
+            log=log,
         )
     if target.udp:
         return partial(
@@ -61,7 +70,13 @@ def carry_in(
             idle=timings.udp_deadline,
             max_size=timings.udp_max_size,
             log=log,
+            check=check(target),
         )
     return streams.Incoming(
-        opening, target, share=session.share, timeout=timings.dial_timeout, log=log
+        opening,
+        target,
+        share=session.share,
+        timeout=timings.dial_timeout,
+        log=log,
+        check=check(target),
     ).run

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.flows import Flow
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.logs import Context
+    from cotun_trio.net.dial import AddressCheck
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.protocol.target import Target
     from cotun_trio.settings import Timings
@@ -50,6 +51,9 @@ class Rights(Protocol):
 
     def allows_by_socks(self, target: Target) -> bool:
         """Return whether the peer's SOCKS clients may have a connection to `target`."""
+
+    def address_check(self, target: Target, log: Context, *, by_socks: bool) -> AddressCheck | None:
+        """Return the check of the addresses that the name of `target` leads to; None for none."""
 
     def still_allows(self, flow: Flow) -> bool:
         """Return whether the target of `flow` is allowed at present."""
@@ -147,7 +151,10 @@ class Forwarder:
                 return "access denied"
             return await self._rights.ask(by_socks, log)
 
-        return carry_in(self._session, opening, target, refusal, self._timings, log)
+        def check(asked: Target) -> AddressCheck | None:
+            return self._rights.address_check(asked, log, by_socks=target.socks)
+
+        return carry_in(self._session, opening, target, refusal, check, self._timings, log)
 
     async def _carry_in(
         self,

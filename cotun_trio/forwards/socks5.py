@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
+    from cotun_trio.net.dial import AddressCheck
     from cotun_trio.protocol.socks5 import (
         Answer,
         Request,
@@ -60,6 +61,7 @@ _REPLIES = {
     errno.ENETUNREACH: Reply.NETWORK_UNREACHABLE,
     errno.EHOSTUNREACH: Reply.HOST_UNREACHABLE,
     errno.ETIMEDOUT: Reply.TTL_EXPIRED,
+    errno.EACCES: Reply.NOT_ALLOWED,
 }
 
 
@@ -177,13 +179,15 @@ async def serve_channel(
     session: OpenSession,
     opening: IncomingOpen,
     refusal: Callable[[Target], Awaitable[str | None]],
+    check: Callable[[Target], AddressCheck | None],
     *,
     timeout: float,
     log: Context,
 ) -> None:
     """Serve the SOCKS client at the other end of a channel: dial for it, and relay.
 
-    `refusal` returns why it may not have a connection to a target; None if it may.
+    `refusal` returns why it may not have a connection to a target; None if it may.  `check` returns
+    the check of the addresses that the name of a target leads to; None where there is none.
     """
     channel = opening.confirm()
     far = ChannelStream(channel)
@@ -195,14 +199,21 @@ async def serve_channel(
             await far.send_eof()
             return
         # Port 0 is no target; that it cannot be reached, the system says.
-        reason = await refusal(Target(request.host, request.port)) if request.port else None
+        target = Target(request.host, request.port) if request.port else None
+        reason = None if target is None else await refusal(target)
         if reason is not None:
             await far.send_all(reply(Reply.NOT_ALLOWED))
             await far.send_eof()
             log.warning("refused: %s", reason, extra={"facts": {"reason": reason}})
             return
         try:
-            sock = await dial_tcp(request.host, request.port, timeout=timeout, share=session.share)
+            sock = await dial_tcp(
+                request.host,
+                request.port,
+                timeout=timeout,
+                share=session.share,
+                check=None if target is None else check(target),
+            )
         except DialFailed as error:
             await far.send_all(reply(_REPLIES.get(error.errno, Reply.GENERAL_FAILURE)))
             await far.send_eof()

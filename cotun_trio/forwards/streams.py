@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import socket
 
     from cotun_trio.forwards.open_session import OpenSession
+    from cotun_trio.net.dial import AddressCheck
     from cotun_trio.net.names import Share
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
@@ -63,15 +64,23 @@ class Outgoing:
 class Incoming:
     """A connection that the peer wants to `target`: its channel is accepted once it is there.
 
-    A name is looked up in the peer's `share`.
+    A name is looked up in the peer's `share`; its addresses have to pass `check`, if there is one.
     """
 
     def __init__(
-        self, opening: IncomingOpen, target: Target, *, share: Share, timeout: float, log: Log
+        self,
+        opening: IncomingOpen,
+        target: Target,
+        *,
+        share: Share,
+        timeout: float,
+        log: Log,
+        check: AddressCheck | None = None,
     ) -> None:
         self._opening = opening
         self._target = target
         self._share = share
+        self._check = check
         self._timeout = timeout
         self._log = log
         self._relay: Relay | None = None
@@ -87,7 +96,11 @@ class Incoming:
                     sock = await dial_unix(target.path, timeout=self._timeout)
                 else:
                     sock = await dial_tcp(
-                        target.host, target.port, timeout=self._timeout, share=self._share
+                        target.host,
+                        target.port,
+                        timeout=self._timeout,
+                        share=self._share,
+                        check=self._check,
                     )
             except DialFailed as error:
                 self._log.warning("%s", error, extra={"facts": {"reason": str(error)}})

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.net.dial import address_family, resolve
+from cotun_trio.net.dial import address_family, checked, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cotun_trio.net.dial import AddressCheck
     from cotun_trio.net.names import Address, Share
 
 RESOLVED_FOR = 60.0
@@ -24,10 +25,11 @@ RESOLVED_FOR = 60.0
 
 
 class TargetAddresses:
-    """The addresses of `host`, a name or an address without brackets."""
+    """The addresses of `host`, a name or an address without brackets, that `check` allows."""
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, check: AddressCheck | None = None) -> None:
         self._host = host
+        self._check = check
         self._resolving = trio.Lock()
         self._addresses: list[Address] = []  # in the order in which they are tried
         self._answered: Address | None = None
@@ -50,7 +52,8 @@ class TargetAddresses:
         """
         async with self._resolving:
             if self.known() is None:
-                self._addresses = await resolve(self._host, socket.SOCK_DGRAM, share=share)
+                found = await resolve(self._host, socket.SOCK_DGRAM, share=share)
+                self._addresses = checked(found, self._host, self._check)
                 self._known_until = trio.current_time() + RESOLVED_FOR
                 self._order()
             return self._addresses

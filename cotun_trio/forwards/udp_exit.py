@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
+    from cotun_trio.net.dial import AddressCheck
     from cotun_trio.net.names import Address
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.openings import IncomingOpen
@@ -149,6 +150,7 @@ class _Exit:
         idle: float | None,
         max_size: int,
         log: Context,
+        check: AddressCheck | None,
     ) -> None:
         self._session = session
         self._port = port
@@ -158,7 +160,7 @@ class _Exit:
         self._log = log
         self._flows: dict[str, _Flow] = {}
         self._all_flows = session.flows.udp
-        self._addresses = TargetAddresses(host)
+        self._addresses = TargetAddresses(host, check)
 
     async def run(self, channel: Channel) -> None:
         """Carry datagrams until `channel` closes; it is ours."""
@@ -360,14 +362,15 @@ async def serve_channel(
     idle: float | None,
     max_size: int,
     log: Context,
+    check: AddressCheck | None = None,
 ) -> None:
     """Carry a peer's datagrams to a target and back, until it closes the channel.
 
     `idle` is for how many seconds a source is remembered that sends and gets nothing, in place of
     `ANSWERED_FOR` and `UNANSWERED_FOR`; `max_size` is that of an answer, in bytes, beyond which it
-    is cut.
+    is cut.  The addresses of a name have to pass `check`, if there is one.
     """
     log.debug("open")
-    exit_ = _Exit(session, host, port, idle=idle, max_size=max_size, log=log)
+    exit_ = _Exit(session, host, port, idle=idle, max_size=max_size, log=log, check=check)
     await exit_.run(opening.confirm())
     log.debug("closed")

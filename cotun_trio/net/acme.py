@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import os
 import tempfile
+import weakref
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -24,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from josepy.jwk import JWKRSA
 
 from cotun_trio._version import __version__
+from cotun_trio.access.files import read_file
 from cotun_trio.errors import AcmeFailed, UsageError
 from cotun_trio.escape import escape
 
@@ -121,6 +123,20 @@ class Authority:
         order = acme.poll_and_finalize(order, datetime.now() + TIMEOUT)  # noqa: DTZ005  as there
         return _pem(key) + order.fullchain_pem.encode("ascii")
 
+    def _authorities(self, path: str) -> str:
+        """Return the path of a file with the authorities in `path`, without a byte order mark."""
+        try:
+            file = read_file(path)
+        except OSError:  # a directory; or the library says what is wrong
+            return path
+        if not file.marked:
+            return path
+        descriptor, bare = tempfile.mkstemp()
+        weakref.finalize(self, Path(bare).unlink)
+        with os.fdopen(descriptor, "wb") as copy:
+            copy.write(file.data)
+        return bare
+
     def _connect(self) -> tuple[client.ClientV2, JWKRSA]:
         """Return a client with an account, made at the first time."""
         if self._client is not None and self._account_key is not None:
@@ -133,7 +149,7 @@ class Authority:
             else serialization.load_pem_private_key(kept, None)
         )
         account_key = JWKRSA(key=key)
-        verify: Any = True if settings.ca is None else settings.ca
+        verify: Any = True if settings.ca is None else self._authorities(settings.ca)
         network = client.ClientNetwork(
             account_key, verify_ssl=verify, user_agent=f"cotun-trio/{__version__}"
         )

@@ -12,6 +12,7 @@ import errno
 import math
 import os
 import socket
+from collections.abc import Callable
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -32,18 +33,26 @@ if TYPE_CHECKING:
 
 BACKLOG = 1024
 """Connections that wait to be accepted; the system may allow less."""
+AddressCheck = Callable[[str], bool]
+"""Returns whether an address that a name led to may be dialled."""
 ATTEMPT_DELAY = 0.25
 """Seconds from an attempt at one address of a name to that at the next one (RFC 8305 section 8)."""
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 async def dial_tcp(
-    host: str, port: int, *, timeout: float, share: Share | None = None
+    host: str,
+    port: int,
+    *,
+    timeout: float,
+    share: Share | None = None,
+    check: AddressCheck | None = None,
 ) -> socket.socket:
     """Return a connection to `host` (a name or an address without brackets).
 
     For a peer, a name is looked up in its `share`, and the reserve of descriptors is not used.
-    Without a share, it is for the program itself.
+    Without a share, it is for the program itself.  Of the addresses of a name, only those are tried
+    that `check` allows, if there is one.
 
     Raises `DialFailed`, also after `timeout` seconds; `Shortage` where too many names are being
     looked up, or there are too few descriptors.  When cancelled, nothing is left open.
@@ -54,7 +63,7 @@ async def dial_tcp(
         if (family := address_family(host)) is not None:
             return await _connect(family, host, port, timeout=timeout, spare=share is not None)
         with trio.fail_after(timeout):
-            addresses = await look_up(host, share=share)
+            addresses = checked(await look_up(host, share=share), host, check)
             return await _connect_to_any(addresses, port, spare=share is not None)
     except trio.TooSlowError:
         reason, number = f"no answer in {timeout:g} s", errno.ETIMEDOUT
@@ -66,6 +75,19 @@ async def dial_tcp(
         kind = Shortage if error.errno in OUT_OF_DESCRIPTORS else DialFailed
         reason, number = error.strerror or str(error), error.errno or errno.EHOSTUNREACH
     raise kind(f"{escape(target)}: {reason}", number)
+
+
+def checked(addresses: list[Address], host: str, check: AddressCheck | None) -> list[Address]:
+    """Return those of the `addresses` of `host` that `check` allows.
+
+    Raises `OSError` (EACCES) where it allows none.
+    """
+    if check is None or ":" in host:  # that is an address with a zone, and no name
+        return addresses
+    allowed = [address for address in addresses if check(address[1])]
+    if not allowed:
+        raise OSError(errno.EACCES, "its name leads to no address that is allowed")
+    return allowed
 
 
 def address_family(host: str) -> socket.AddressFamily | None:

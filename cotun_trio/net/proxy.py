@@ -48,7 +48,7 @@ async def dial_through(
 
     Bytes that the other side has sent already are the transport's `unread`.  Raises `DialFailed`,
     also after `timeout` seconds, which names the proxy, and `UsageError` where the package for
-    SOCKS is not installed.  When cancelled, nothing is left open.
+    SOCKS is missing.  When cancelled, nothing is left open.
     """
     try:
         with trio.fail_after(timeout):
@@ -132,7 +132,7 @@ async def _through_socks(proxy: ProxyUrl, host: str, port: int) -> socket.socket
         from python_socks.async_.trio.v2 import Proxy
     except ImportError:
         raise UsageError(
-            "a SOCKS proxy takes python-socks: pip install 'cotun-trio[proxy]'"
+            "a SOCKS proxy takes python-socks, which is missing: pip install python-socks"
         ) from None
     client = Proxy(ProxyType.SOCKS5, proxy.host, proxy.port, proxy.user, proxy.password, rdns=True)
     try:

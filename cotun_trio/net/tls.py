@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
+from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
 from cotun_trio.errors import TlsFailed
@@ -186,8 +187,8 @@ AnyTls: TypeAlias = Tls | Nested
 
 
 _CERTIFICATE = {
-    9: "is not valid yet",
-    10: "has expired",
+    9: "is not valid yet; the clock here says {clock}",
+    10: "has expired; the clock here says {clock}",
     18: "has no issuer that is trusted here: it is self-signed",
     19: "has no issuer that is trusted here: its issuer is self-signed",
     20: "is from an unknown issuer",
@@ -224,8 +225,9 @@ _REASONS = {
 def explain(error: Exception, peer: str) -> str:
     """Return the reason of an error, in a user's words."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        why = _CERTIFICATE.get(error.verify_code) or error.verify_message
-        return f"the {peer}'s certificate {escape(why)}"
+        why = _CERTIFICATE.get(error.verify_code) or escape(error.verify_message)
+        clock = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+        return f"the {peer}'s certificate {why.replace('{clock}', clock)}"
     reason = getattr(error, "reason", None)
     if isinstance(error, ssl.SSLEOFError):
         reason = "UNEXPECTED_EOF_WHILE_READING"

@@ -1,43 +1,69 @@
-"""TLS contexts, made of the files that options name."""
+"""TLS contexts, made of the files that options name.
+
+A certificate outside its dates is a warning, and used all the same: a machine without a battery has
+the wrong time for the first minute, and the peer decides anyway.  An authority need not be
+self-signed: one that another authority has certified is enough (RFC 5280 section 6.1.1, "trust
+anchor").
+"""
 
 from __future__ import annotations
 
+import contextlib
 import ssl
+import tempfile
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import truststore
 
+from cotun_trio.access.files import read_file
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from cryptography import x509
+
+    from cotun_trio.access.files import File
     from cotun_trio.settings import ClientTls, ServerTls
+
+Warn = Callable[[str], None]
+"""Called with each line that the user should read."""
+
+
+def _say_nothing(line: str) -> None:
+    """Where there is no file, there is no warning."""
+
 
 ALPN = ["http/1.1"]
 """A client that could speak HTTP/2 must not: a WebSocket is an upgrade of HTTP/1.1."""
 
 
-def server_context(tls: ServerTls) -> ssl.SSLContext:
+def server_context(tls: ServerTls, warn: Warn = _say_nothing) -> ssl.SSLContext:
     """Return the TLS context of a server.
 
-    Raises `UsageError` that names the file: where it cannot be read, the two do not belong
-    together, or the certificate is not valid at present.
+    `warn` is told of certificates that are not valid at present.  Raises `UsageError` that names
+    the file: where it cannot be read, or the two do not belong together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(ALPN)
-    _check_validity(tls.cert)
-    load_pair(context, tls.cert, tls.key)
+    load_pair(context, tls.cert, tls.key, warn)
     if tls.ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
-        load_authorities(context, tls.ca)
+        load_authorities(context, tls.ca, warn)
     return context
 
 
-def client_context(tls: ClientTls) -> ssl.SSLContext:
-    """Return the TLS context of a client.  Raises `UsageError` that names the file."""
+def client_context(tls: ClientTls, warn: Warn = _say_nothing) -> ssl.SSLContext:
+    """Return the TLS context of a client.
+
+    `warn` is told of certificates that are not valid at present.  Raises `UsageError` that names
+    the file.
+    """
     context = (
         truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if tls.ca is None and not tls.skip_verify
@@ -49,18 +75,24 @@ def client_context(tls: ClientTls) -> ssl.SSLContext:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     elif tls.ca is not None:
-        load_authorities(context, tls.ca)
+        load_authorities(context, tls.ca, warn)
     if tls.cert is not None and tls.key is not None:
-        load_pair(context, tls.cert, tls.key)
+        load_pair(context, tls.cert, tls.key, warn)
     return context
 
 
-def load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:
+def load_pair(context: ssl.SSLContext, cert: str, key: str, warn: Warn) -> None:
     """Have `context` prove itself by a certificate.  Raises `UsageError`."""
-    for path in (cert, key):
-        _read(path)
+    chain, private = _read(cert), _read(key, secret=True)
+    if b"-----BEGIN " not in chain.data:
+        raise UsageError(f"{escape(cert)} holds no PEM certificate")
     try:
-        context.load_cert_chain(cert, key, _no_password)
+        with contextlib.ExitStack() as stack:
+            paths = [
+                stack.enter_context(_as_file(file.data)) if file.marked else path
+                for path, file in ((cert, chain), (key, private))
+            ]
+            context.load_cert_chain(paths[0], paths[1], _no_password)
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise UsageError(
@@ -69,54 +101,86 @@ def load_pair(context: ssl.SSLContext, cert: str, key: str) -> None:
         raise UsageError(
             f"{escape(cert)} and {escape(key)} are not a certificate and its key, both PEM"
         ) from None
+    _warn_of_dates(f"the certificate {escape(cert)}", chain.data, warn)
+
+
+@contextlib.contextmanager
+def _as_file(content: bytes) -> Iterator[str]:
+    """Give the path of a file with `content` that nobody else can read.
+
+    The ssl module takes a certificate and its key from files only, and OpenSSL does not know the
+    byte order mark in front of the user's own.
+    """
+    with tempfile.NamedTemporaryFile() as file:  # with mode 0600
+        file.write(content)
+        file.flush()
+        yield file.name
 
 
 def _no_password() -> str:
     raise UsageError("the TLS key is encrypted, and there is nobody to ask for its password")
 
 
-def load_authorities(context: ssl.SSLContext, path: str) -> None:
+def load_authorities(context: ssl.SSLContext, path: str, warn: Warn) -> None:
     """Have `context` trust the authorities in a PEM file, or in all files of a directory.
 
-    Raises `UsageError`.
+    `warn` is told of those that are not valid at present.  Raises `UsageError`.
     """
     files = [Path(path)]
     if files[0].is_dir():
         files = sorted(file for file in files[0].iterdir() if file.is_file())
-    found = 0
+    found = []
     for file in files:
-        text = _read(str(file))
+        text = _read(str(file)).data
         if b"-----BEGIN " not in text and len(files) > 1:
             continue  # a directory may hold other things
         try:
             context.load_verify_locations(cadata=text.decode("ascii", "replace"))
         except ssl.SSLError:
             raise UsageError(f"{escape(str(file))} holds no PEM certificates") from None
-        found += 1
+        found.append(text)
     if not found:
         raise UsageError(f"{escape(path)} holds no PEM certificates")
+    # An authority that is itself certified by another one, which is not in the file, will do.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    _warn_of_dates(f"the authority in {escape(path)}", b"\n".join(found), warn)
 
 
-def _check_validity(path: str) -> None:
-    """Raise `UsageError` unless the first certificate in a file is valid now."""
-    from cryptography import x509  # a server's only: no client has to wait 10 ms for it
+def _warn_of_dates(name: str, pem: bytes, warn: Warn) -> None:
+    """Call `warn` for the first of the certificates in `pem` that is not valid now, if any is not.
+
+    A bundle of authorities may hold dozens of old ones: the line has their number.
+    """
+    from cryptography import x509  # no client without files has to wait 10 ms for it
 
     try:
-        certificate = x509.load_pem_x509_certificate(_read(path))
-    except ValueError:
-        raise UsageError(f"{escape(path)} holds no PEM certificate") from None
+        certificates = x509.load_pem_x509_certificates(pem)
+    except ValueError:  # cryptography is stricter than OpenSSL, which has taken it
+        return
     now = datetime.now(UTC)
-    if now > certificate.not_valid_after_utc:
-        end = certificate.not_valid_after_utc
-        raise UsageError(f"the certificate {escape(path)} has expired on {end:%Y-%m-%d}")
-    if now < certificate.not_valid_before_utc:
-        start = certificate.not_valid_before_utc
-        raise UsageError(f"the certificate {escape(path)} is not valid before {start:%Y-%m-%d}")
+    faults = [fault for each in certificates if (fault := _fault_of(each, now)) is not None]
+    if faults:
+        more = f", and {len(faults) - 1} more are not valid" if len(faults) > 1 else ""
+        clock = f"the clock says {now:%Y-%m-%d %H:%M} UTC"
+        warn(f"{name} {faults[0]} ({clock}){more}: renew it, or set the clock")
 
 
-def _read(path: str) -> bytes:
+def _fault_of(certificate: x509.Certificate, now: datetime) -> str | None:
+    """Return why a certificate is not valid at `now`; None where it is."""
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now > end:
+        return f"has expired on {end:%Y-%m-%d %H:%M} UTC"
+    if now < start:
+        return f"is not valid before {start:%Y-%m-%d %H:%M} UTC"
+    return None
+
+
+def _read(path: str, *, secret: bool = False) -> File:
+    """Return the content of a file; `secret` is one that nobody else may change."""
     try:
-        return Path(path).read_bytes()
+        return read_file(path, secret=secret)
+    except UsageError as error:
+        raise UsageError(f"the key {error}") from None
     except OSError as error:
         raise UsageError(f"cannot read {escape(path)}: {error.strerror}") from None
     except ValueError:

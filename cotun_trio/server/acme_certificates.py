@@ -52,7 +52,7 @@ class AcmeCertificates:
             from cotun_trio.net.acme import Authority
         except ImportError:
             raise UsageError(
-                "--tls-domain takes the acme library: pip install 'cotun-trio[acme]'"
+                "--tls-domain takes the acme library, which is missing: pip install acme josepy"
             ) from None
         self._settings = settings
         self._log = log
@@ -60,6 +60,7 @@ class AcmeCertificates:
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._challenges: dict[str, ssl.SSLContext] = {}
         self._renewals: dict[str, datetime] = {}
+        self._warnings: dict[str, None] = {}  # in order, each once
         self.pages: dict[str, str] = {}
         """The pages for port 80, by path."""
         self._by_http = False  # whether port 80 is ours, so that challenges can be shown there
@@ -73,6 +74,16 @@ class AcmeCertificates:
     def domains(self) -> tuple[str, ...]:
         """The names."""
         return self._settings.domains
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Advice about the authorities of clients: a line each."""
+        return tuple(self._warnings)
+
+    def announce(self) -> None:
+        """Log the warnings."""
+        for warning in self._warnings:
+            self._log.warning("%s", warning)
 
     def offer_pages(self) -> None:
         """Port 80 is ours: show challenges there, too, by `pages`."""
@@ -138,6 +149,9 @@ class AcmeCertificates:
         """See `cotun_trio.net.acme.Stage`."""
         self.pages[path] = text
 
+    def _warn(self, line: str) -> None:
+        self._warnings[line] = None
+
     def _use(self, domain: str, pem: bytes) -> bool:
         """Use a certificate from now on; return whether it is one."""
         try:
@@ -147,7 +161,7 @@ class AcmeCertificates:
             return False
         if self._settings.clients is not None:
             context.verify_mode = ssl.CERT_REQUIRED
-            load_authorities(context, self._settings.clients)
+            load_authorities(context, self._settings.clients, self._warn)
         start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         life = (end - start) * (2 / 3 - random.uniform(0, JITTER))
         self._contexts[domain] = context

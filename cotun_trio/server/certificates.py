@@ -27,18 +27,30 @@ class Certificates:
     def __init__(self, tls: ServerTls, log: Context) -> None:
         self._tls = tls
         self._log = log
-        self._context = server_context(tls)
+        self._warnings: list[str] = []  # of the files that were read last
+        self._context = server_context(tls, self._warnings.append)
         self._failure = ""  # the last error of the files
 
     def tls(self) -> Tls:
         """Return the server's end of TLS for a new connection."""
         return Tls(self._context, server_side=True)
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Advice about certificates that are used all the same: a line each."""
+        return tuple(self._warnings)
+
+    def announce(self) -> None:
+        """Log the warnings."""
+        for warning in self._warnings:
+            self._log.warning("%s", warning)
+
     async def reload(self) -> None:
         """Read the files again."""
+        warnings: list[str] = []
         try:
             self._context = await trio.to_thread.run_sync(
-                server_context, self._tls, abandon_on_cancel=True
+                server_context, self._tls, warnings.append, abandon_on_cancel=True
             )
         except UsageError as error:
             if str(error) != self._failure:
@@ -47,6 +59,8 @@ class Certificates:
         else:
             self._failure = ""
             self._log.info("TLS certificate read again")
+            self._warnings = warnings
+            self.announce()
 
     async def watch(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Call `reload` whenever a file changes, until cancelled.

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from cotun_trio.access.fingerprints import fingerprint
 from cotun_trio.access.host_keys import generate_host_key
+from cotun_trio.server import open_doors
 from cotun_trio.server.accounts import Accounts
 from cotun_trio.server.acme_certificates import AcmeCertificates
 from cotun_trio.server.certificates import Certificates
 from cotun_trio.settings import ServerTls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import trio
 
@@ -38,6 +39,7 @@ class ServerFiles:
             self.certificates = Certificates(settings.tls, log)
         elif settings.tls is not None:
             self.certificates = AcmeCertificates(settings.tls, log)
+        self._settings = settings
         self._log = log
 
     @property
@@ -45,10 +47,22 @@ class ServerFiles:
         """The host key's: SHA-256, in base64."""
         return fingerprint(self.host_key.asbytes())
 
-    def announce(self) -> None:
-        """Log the fingerprint, how many users there are, and warnings about their settings."""
+    def announce(self, open_on: Sequence[str] = ()) -> None:
+        """Log the fingerprint, how many users there are, and warnings about their settings.
+
+        `open_on` are the addresses where nothing but users keeps strangers away.
+        """
         self._log.info("Fingerprint %s", self.fingerprint)
+        if (warning := open_doors.warning_about(self._settings, open_on)) is not None:
+            self._log.warning("%s", warning)
         self.accounts.announce()
+        if self.certificates is not None:
+            self.certificates.announce()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Warnings about the files that are not users: a line each."""
+        return () if self.certificates is None else self.certificates.warnings
 
     async def watch(self, nursery: trio.Nursery, users_changed: Callable[[], None]) -> None:
         """Begin to notice changes, in tasks of `nursery`.  Raises `CotunError` where it cannot."""

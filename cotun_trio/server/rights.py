@@ -6,7 +6,8 @@ each channel.  These decide, in this order, and each can refuse:
 1. The remotes: no channel is opened before they have been accepted.
 2. The settings: ``--reverse``, ``--socks5`` and ``--unix`` are off by default.
 3. The user's access list, see `cotun_trio.access.access_list`.  The targets of SOCKS clients are
-   checked as well.
+   checked as well.  With ``--check-addresses``, so are the addresses that the name of a target
+   leads to, each before it is dialled.
 4. The hook of the program that embeds the server, see `cotun_trio.server.authorisation`.
 
 An access list can change at any time.  Then `Rights.still_allows` says which connections go on, and
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from cotun_trio.errors import ConfigRefused, NotNow
 from cotun_trio.protocol.remote import Remote
+from cotun_trio.protocol.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from cotun_trio.access.users import User
     from cotun_trio.forwards.flows import Flow
     from cotun_trio.logs import Context
-    from cotun_trio.protocol.target import Target
+    from cotun_trio.net.dial import AddressCheck
     from cotun_trio.server.authorisation import Authorisation
     from cotun_trio.settings import ServerSettings
 
@@ -136,6 +138,23 @@ class Rights:
     def allows_by_socks(self, target: Target) -> bool:
         """Return whether the access list lets the client's SOCKS clients connect to `target`."""
         return self._user is not None and self._user.access.allows_by_socks(target.access_address)
+
+    def address_check(self, target: Target, log: Context, *, by_socks: bool) -> AddressCheck | None:
+        """Return the check of the addresses that the name of `target` leads to; None for none.
+
+        It tells `log` of each address that the access list does not allow.
+        """
+        if not self._settings.check_addresses:
+            return None
+
+        def allows(address: str) -> bool:
+            dialled = Target(address, target.port, udp=target.udp)
+            allowed = self.allows_by_socks(dialled) if by_socks else self._allows_target(dialled)
+            if not allowed:
+                log.info("'%s' leads to %s, which is not allowed", target, dialled)
+            return allowed
+
+        return allows
 
     def _allows_target(self, target: Target) -> bool:
         if self._user is None:

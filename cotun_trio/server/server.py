@@ -116,7 +116,8 @@ class Server:
         try:
             await self._listening.open()
             if self._listening.announces:
-                self.files.announce()
+                # A hook may well ask for more than users.
+                self.files.announce(() if self.authorisation else self._listening.addresses)
             async with trio.open_nursery() as process:
                 try:
                     await self.files.watch(process, self._users_changed)

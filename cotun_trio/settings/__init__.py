@@ -4,7 +4,8 @@ Text from the command line, the environment or a file becomes one of these, or a
 names the mistake.  Behind the edge nothing is checked again.  Times are in seconds.
 
 * `server`, `client`: the settings of each.  `server_url`: the URL of a server.
-* `client_options`: the options of a client, from a program or the command line.
+* `client_options`: the options of a client, from a program or the command line.  `values`: their
+  values, where a program gives them as strings.
 * `tls`: TLS, at either end.  `timings`: how long things may take, from the environment.
 * `process`: how the process runs.
 """

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
 
 from cotun_trio._version import __version__
-from cotun_trio.access.credentials import Credentials, to_credentials
+from cotun_trio.access.credentials import read_credentials
 from cotun_trio.access.fingerprints import check_form
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
@@ -19,15 +18,17 @@ from cotun_trio.protocol.config import MAX_IDENTITY, MAX_REQUEST, Config, too_ma
 from cotun_trio.protocol.dialect import CHISEL, COTUN
 from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
 from cotun_trio.protocol.remote import Remote
+from cotun_trio.settings import values
 from cotun_trio.settings.server import MAX_SESSION_CONNECTIONS
 from cotun_trio.settings.server_url import ServerUrl
 from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
 from cotun_trio.settings.tls import ClientTls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from typing import Unpack
 
+    from cotun_trio.access.credentials import Credentials
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.settings.client_options import ClientOptions
 
@@ -73,6 +74,9 @@ def _check_hostname(_self: object, _attribute: object, text: str | None) -> None
         raise UsageError(f"--hostname: {escape(text)!r} cannot be a Host header") from None
 
 
+_DIALECTS = {"auto": (CHISEL, COTUN), "chisel": (CHISEL,), "cotun": (COTUN,)}
+
+
 @attrs.frozen
 class Route:
     """A server, and the proxy through which it is reached."""
@@ -80,10 +84,6 @@ class Route:
     server: ServerUrl
     proxy: ProxyUrl | None = None
     """None for a direct connection."""
-
-
-MAX_LINE = 64 * 1024
-"""Bytes of a file with a password that are looked at."""
 
 
 @attrs.frozen(kw_only=True)
@@ -100,6 +100,8 @@ class ClientSettings:
     remotes: tuple[Remote, ...] = attrs.field()
     fingerprint: str | None = attrs.field(default=None, validator=_check_fingerprint)
     """Of the server's host key, SHA-256 or legacy MD5; without it any server is believed."""
+    known_hosts: str | None = None
+    """The path of a file with the keys of servers that were met, for use without `fingerprint`."""
     auth: Credentials | None = None
     keepalive: float = DEFAULT_KEEPALIVE
     """Seconds between pings; 0 for none."""
@@ -114,7 +116,7 @@ class ClientSettings:
     """The Host header, where it is not the URL's."""
     max_connections: int = attrs.field(default=MAX_SESSION_CONNECTIONS)
     """Forwarded connections at a time; 0: no limit."""
-    protocol: Literal["auto", "chisel", "cotun"] = "auto"
+    protocol: Literal["auto", "chisel", "cotun"] = attrs.field(default="auto")
     timings: Timings = attrs.field(factory=Timings)
 
     @classmethod
@@ -123,13 +125,14 @@ class ClientSettings:
     ) -> ClientSettings:
         """Return the settings for a client of the server at a URL, or of several that are tried.
 
-        Reads the file of ``auth_from`` and, for ``proxy_from_env``, the environment.  Raises
-        `UsageError` for what makes no sense.
+        Strings as on the command line are taken where the type is another one
+        (`cotun_trio.settings.values`).  Reads the file of ``auth_from`` and, for
+        ``proxy_from_env``, the environment.  Raises `UsageError` for what makes no sense.
         """
-        urls = [servers] if isinstance(servers, str) else list(servers)
+        urls = values.to_texts("server", servers)
         if not urls:
             raise UsageError("there is no server: write it like https://example.com")
-        given: dict[str, Any] = {**options}
+        given = _converted(options)
         proxy, from_env = given.pop("proxy", None), given.pop("proxy_from_env", False)
         routes = [_route(ServerUrl.parse(url), proxy, from_environment=from_env) for url in urls]
         auth, path = given.pop("auth", None), given.pop("auth_from", None)
@@ -140,15 +143,14 @@ class ClientSettings:
             key=given.pop("tls_key", None),
             sni=given.pop("sni", None),
         )
-        headers = given.pop("headers", ())
         return cls(
             server=routes[0].server,
             proxy=routes[0].proxy,
             alternatives=tuple(routes[1:]),
             tls=tls,
             remotes=tuple(map(Remote.parse, given.pop("remotes", ()))),
-            auth=_read_credentials(path) if auth is None and path else to_credentials(auth),
-            headers=tuple(parse_header(f"{name}: {value}") for name, value in headers),
+            auth=read_credentials(path) if auth is None and path else auth,
+            headers=tuple(map(parse_header, given.pop("headers", ()))),
             timings=given.pop("timings", None) or Timings(),
             **given,  # the others are fields by the same names
         )
@@ -160,10 +162,18 @@ class ClientSettings:
 
     @tls.validator
     def _check_tls(self, _attribute: object, tls: ClientTls) -> None:
-        proxied = any(route.proxy is not None and route.proxy.tls for route in self.routes)
-        for_proxy = proxied and tls == ClientTls(ca=tls.ca)
-        if not (any(route.server.tls for route in self.routes) or for_proxy or tls == ClientTls()):
-            raise UsageError("--tls-… and --sni are for servers whose URL begins with https://")
+        if any(route.server.tls for route in self.routes):
+            tls.check()
+
+    @protocol.validator
+    def _check_protocol(self, _attribute: object, protocol: object) -> None:
+        if protocol not in tuple(_DIALECTS):
+            raise UsageError("protocol is 'auto', 'chisel' or 'cotun'")
+
+    @timings.validator
+    def _check_timings(self, _attribute: object, timings: object) -> None:
+        if not isinstance(timings, Timings):
+            raise values.wrong("timings", "a cotun_trio.settings.Timings", timings)
 
     @remotes.validator
     def _check_remotes(self, _attribute: object, remotes: tuple[Remote, ...]) -> None:
@@ -173,6 +183,31 @@ class ClientSettings:
             raise UsageError(too_many(len(remotes)))
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """Advice about settings that are allowed, but ignored or dangerous: a line each."""
+        found = []
+        if self._ignores_tls:
+            found.append(
+                "--tls-… and --sni are ignored: they are for servers whose URL begins with https://"
+            )
+        plain = [str(route.server) for route in self.routes if not route.server.tls]
+        if plain and self.auth is not None and self.fingerprint is None:
+            found.append(
+                f"any machine on the way to {escape(plain[0])} can pose as the server and get the "
+                "password: give --fingerprint, with what the server prints at its start, or use "
+                "https://"
+            )
+        return tuple(found)
+
+    @property
+    def _ignores_tls(self) -> bool:
+        """Whether there are options for TLS, and nothing to use them for."""
+        proxied = any(route.proxy is not None and route.proxy.tls for route in self.routes)
+        for_proxy = proxied and self.tls == ClientTls(ca=self.tls.ca)
+        tls = any(route.server.tls for route in self.routes)
+        return not (tls or for_proxy or self.tls == ClientTls())
+
+    @property
     def routes(self) -> tuple[Route, ...]:
         """All routes that may be tried, in this order."""
         return Route(self.server, self.proxy), *self.alternatives
@@ -180,18 +215,38 @@ class ClientSettings:
     @property
     def dialects(self) -> tuple[Dialect, ...]:
         """The dialects to offer to the server, in this order, until it takes one."""
-        return {"auto": (CHISEL, COTUN), "chisel": (CHISEL,), "cotun": (COTUN,)}[self.protocol]
+        return _DIALECTS[self.protocol]
 
 
-def _read_credentials(path: str) -> Credentials | None:
-    try:
-        with Path(path).open("rb") as file:
-            line = file.readline(MAX_LINE).removesuffix(b"\n").removesuffix(b"\r").decode()
-    except OSError as error:
-        raise UsageError(f"cannot read {escape(path)}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UsageError(f"{escape(path)} is not UTF-8") from None
-    return Credentials.parse(line) if line else None
+_CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
+    "remotes": values.to_texts,
+    "auth": values.to_pair,
+    "auth_from": values.to_path,
+    "fingerprint": values.to_text,
+    "known_hosts": values.to_path,
+    "proxy": values.to_text,
+    "proxy_from_env": values.to_flag,
+    "headers": values.to_header_lines,
+    "hostname": values.to_text,
+    "tls_ca": values.to_path,
+    "tls_cert": values.to_path,
+    "tls_key": values.to_path,
+    "tls_skip_verify": values.to_flag,
+    "sni": values.to_text,
+    "keepalive": values.to_seconds,
+    "max_retry_interval": values.to_seconds,
+    "max_retry_count": values.to_optional_count,
+    "max_connections": values.to_count,
+}
+"""Options that a program may give in other types; the rest is checked by the fields."""
+
+
+def _converted(options: Mapping[str, object]) -> dict[str, Any]:
+    """Return the options in the types that the settings have.  Raises `UsageError`."""
+    return {
+        name: _CONVERTERS[name](name, value) if name in _CONVERTERS else value
+        for name, value in options.items()
+    }
 
 
 def _route(url: ServerUrl, proxy: str | None, *, from_environment: bool) -> Route:

@@ -13,6 +13,7 @@ from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError, clean_host, parse_port
 from cotun_trio.protocol.remote import ANY_INTERFACE
+from cotun_trio.settings import values
 from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
 
 if TYPE_CHECKING:
@@ -63,6 +64,10 @@ def parse_listen(text: str) -> tuple[str, int]:
         raise UsageError(f"{error}: write it like 127.0.0.1:8081") from None
 
 
+def _to_keepalive(value: float | str) -> float:
+    return values.to_seconds("keepalive", value)
+
+
 @attrs.frozen(kw_only=True)
 class ServerSettings:
     """The settings of a server, as ``cotun-trio server`` has them as options."""
@@ -72,8 +77,8 @@ class ServerSettings:
     interfaces with both families, as with the Go programs."""
     port: int = attrs.field(default=8080)
     """0 for any free one."""
-    keepalive: float = DEFAULT_KEEPALIVE
-    """Seconds between pings; 0 for none."""
+    keepalive: float = attrs.field(default=DEFAULT_KEEPALIVE, converter=_to_keepalive)
+    """Seconds between pings, or a duration such as ``25s``; 0 for none."""
     host_key: HostKey | None = attrs.field(default=None, repr=False, eq=False)
     """The key by which clients know the server; without it, a new one for the run."""
     tls: ServerTls | ServerAcme | None = None
@@ -112,6 +117,8 @@ class ServerSettings:
     unix: bool = False
     """Whether clients may name Unix sockets on the server's side.  The modes of files decide about
     access to them, and the server's user may have much."""
+    check_addresses: bool = False
+    """Whether access lists have to allow the addresses, too, that the name of a target leads to."""
     timings: Timings = attrs.field(factory=Timings)
 
     @port.validator

@@ -121,5 +121,6 @@ class ClientTls:
         except RemoteError as error:
             raise UsageError(f"--sni: {error}") from None
 
-    def __attrs_post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise `UsageError` where a server with TLS could not be connected to with these."""
         _pair(self.cert, self.key)

@@ -188,6 +188,6 @@ def _watcher_class() -> Any:
         from watchfiles._rust_notify import RustNotify
     except ImportError:
         raise UsageError(
-            "to notice changes of files takes watchfiles: pip install 'cotun-trio[authfile]'"
+            "to notice changes of files takes watchfiles, which is missing: pip install watchfiles"
         ) from None
     return RustNotify

@@ -75,7 +75,7 @@ class Supervisor:
         failure: CotunError | None = None
         try:
             await self._listening.open()
-            self._files.announce()
+            self._files.announce(self._listening.addresses)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 try:

@@ -180,7 +180,6 @@ def test_there_is_one_warning_for_each_pattern_that_is_not_anchored() -> None:
         ('{"a:b": [""]}', 0o640, ""),
         ('{"a:b": [""]}', 0o644, "chmod o-r"),
         (f'{{"a:{BCRYPT}": [""]}}', 0o644, ""),
-        (f'{{"a:{BCRYPT}": [""]}}', 0o646, "chmod o-w"),
     ],
 )
 def test_a_file_that_everybody_can_read_or_change_is_warned_of(

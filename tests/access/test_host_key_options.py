@@ -106,13 +106,20 @@ def test_a_key_file_that_is_broken_is_not_replaced_by_a_seed_or_a_new_key() -> N
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: repr(vector["seed"][:12]))
 def test_the_key_of_a_seed_can_be_kept(vector: dict[str, str]) -> None:
-    text, key = make_key(vector["seed"])
+    text, key, seed_from = make_key(vector["seed"], {"COTUN_KEY": "other"})
     assert text == vector["keygen_stdout"]
     assert fingerprint(key.asbytes()) == vector["fingerprint_sha256"]
+    assert seed_from == "--key"
+
+
+def test_the_key_of_a_seed_in_the_variable_can_be_kept() -> None:
+    text, _key, seed_from = make_key(None, {"COTUN_KEY": FOOBAR["seed"]})
+    assert (text, seed_from) == (FOOBAR["keygen_stdout"], "COTUN_KEY")
 
 
 @pytest.mark.parametrize("seed", [None, ""])
 def test_without_a_seed_every_key_is_new(seed: str | None) -> None:
-    (first, key), (second, _) = make_key(seed), make_key(seed)
+    (first, key, seed_from), (second, _, _) = (make_key(seed, {"COTUN_KEY": ""}) for _ in range(2))
     assert first != second
+    assert seed_from is None
     assert decode_host_key(first.encode()).asbytes() == key.asbytes()

@@ -225,6 +225,13 @@ def test_a_file_that_is_open_to_others_is_warned_of(
     assert said is None or said in warnings[0]
 
 
+def test_a_file_with_a_secret_that_others_can_change_is_refused(written: Any) -> None:
+    file = written("[server]\nauth = 'a:b'")
+    file.path.chmod(0o602)
+    with pytest.raises(UsageError, match=r"the configuration file .* chmod go-w"):
+        file.plan("server")
+
+
 # ---- check
 
 

@@ -100,12 +100,14 @@ def test_keygen_with_a_seed_prints_what_chisel_prints(
     assert capsys.readouterr() == (vector["keygen_stdout"], "")
 
 
-def test_keygen_does_not_take_the_seed_of_the_environment(
+def test_keygen_takes_the_seed_of_the_environment_and_says_so(
     ran: Ran, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COTUN_KEY", "foobar")
     assert ran.main("server", "--keygen", "-") == 0
-    assert capsys.readouterr().out != CK
+    out, err = capsys.readouterr()
+    assert out == CK
+    assert err == "cotun-trio: this is the key of COTUN_KEY, not a new one\n"
 
 
 def test_keygen_writes_a_file_for_keyfile_and_says_its_fingerprint(
@@ -227,7 +229,7 @@ def test_a_file_that_others_can_read_is_warned_of(
     assert ran.main("server", "--keyfile", "host.key") == 0
     assert ran.fingerprint() == FOOBAR["fingerprint_sha256"]
     err = capsys.readouterr().err
-    assert err.startswith("cotun-trio: warning: the key file host.key can be read or changed by")
+    assert err.startswith("cotun-trio: warning: the key file host.key can be read by others")
 
 
 def test_without_options_the_server_has_a_key_of_its_own_each_run(ran: Ran) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any
 
 import attrs
 import pytest
@@ -424,3 +425,51 @@ def test_options_that_are_not_given_have_the_defaults_of_the_fields() -> None:
 def test_an_option_that_there_is_not_is_a_programmers_error() -> None:
     with pytest.raises(TypeError, match="colour"):
         ClientSettings.from_options("http://a", colour="red")  # type: ignore[call-arg]
+
+
+# ---- warnings about a client's settings
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "warned"),
+    [
+        ("http://a", {"auth": "u:p"}, True),
+        ("ws://a", {"auth": "u:p"}, True),
+        (["https://a", "http://b"], {"auth": "u:p"}, True),
+        ("https://a", {"auth": "u:p"}, False),
+        ("http://a", {}, False),
+        ("http://a", {"auth": "u:p", "fingerprint": FINGERPRINT}, False),
+    ],
+)
+def test_a_password_over_http_without_a_fingerprint_is_warned_of(
+    url: Any, options: Any, warned: bool
+) -> None:
+    warnings = ClientSettings.from_options(url, **options).warnings
+    assert len(warnings) == warned
+    for line in warnings:
+        assert "can pose as the server and get the password: give --fingerprint" in line
+        assert "u:p" not in line
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"tls_ca": "a"},
+        {"tls_skip_verify": True},
+        {"sni": "a"},
+        {"tls_cert": "a", "tls_key": "b"},
+    ],
+    ids=str,
+)
+def test_options_for_tls_are_ignored_with_a_warning_where_there_is_none(options: Any) -> None:
+    (line,) = ClientSettings.from_options("http://a", **options).warnings
+    assert line.startswith("--tls-… and --sni are ignored")
+    assert not ClientSettings.from_options(["http://a", "https://b"], **options).warnings
+
+
+def test_half_of_a_certificate_and_its_key_is_an_error_where_there_is_tls_only() -> None:
+    for option in ("tls_cert", "tls_key"):
+        half: Any = {option: "a"}
+        assert len(ClientSettings.from_options("http://a", **half).warnings) == 1
+        with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} needs --tls-"):
+            ClientSettings.from_options(["http://a", "https://b"], **half)

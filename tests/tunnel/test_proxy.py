@@ -14,7 +14,7 @@ from cotun_trio.client.client import Client
 from cotun_trio.errors import GaveUp, UsageError
 from cotun_trio.protocol.proxy_url import ProxyUrl
 from cotun_trio.server import certificates
-from cotun_trio.settings import ClientTls, ServerTls, ServerUrl, Timings
+from cotun_trio.settings import ClientTls, ServerTls, Timings
 from tests.support.certificates import Authority
 from tests.support.leaks import nothing_left
 from tests.support.proxies import Proxy, running_proxy
@@ -250,13 +250,21 @@ async def test_without_the_library_the_error_says_how_to_get_it(
     settings = attrs.evolve(
         through(proxy, "http://example.com", scheme="socks5h"), max_retry_count=None
     )
-    with pytest.raises(UsageError, match=r"pip install 'cotun-trio\[proxy\]'"):
+    with pytest.raises(UsageError, match="pip install python-socks"):
         await Client(settings).run()
 
 
-def test_tls_options_are_refused_where_there_is_no_tls() -> None:
-    server, proxy = ServerUrl.parse("http://a"), ProxyUrl.parse("http://b")
-    with pytest.raises(UsageError):
-        client_settings(str(server), proxy=proxy, tls=ClientTls(ca="x"))
-    with pytest.raises(UsageError):
-        client_settings(str(server), proxy=ProxyUrl.parse("https://b"), tls=ClientTls(sni="x"))
+@pytest.mark.parametrize(
+    ("proxy", "tls", "is_ignored"),
+    [
+        ("http://b", ClientTls(ca="x"), True),
+        ("https://b", ClientTls(sni="x"), True),
+        ("https://b", ClientTls(ca="x"), False),
+        ("http://b", ClientTls(), False),
+    ],
+)
+def test_tls_options_are_a_warning_where_there_is_no_tls(
+    proxy: str, tls: ClientTls, is_ignored: bool
+) -> None:
+    settings = client_settings("http://a", proxy=ProxyUrl.parse(proxy), tls=tls)
+    assert any("are ignored" in line for line in settings.warnings) is is_ignored

@@ -176,21 +176,81 @@ async def test_a_certificate_that_does_not_fit_is_refused_in_a_users_words(
         assert "is from " in await refusal(tls_client(server))
 
 
-async def test_an_expired_certificate_is_refused(ca: Authority) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(*ca.issue(LOOPBACK, file="old", expired=True))
+@pytest.mark.parametrize(
+    ("dates", "seen", "said"),
+    [
+        ("expired", r"has expired on 2020-01-01 00:00 UTC", "has expired; the clock here says 20"),
+        ("future", r"is not valid before 2100-01-01 00:00 UTC", "is not valid yet; the clock here"),
+    ],
+)
+async def test_a_server_with_a_certificate_outside_its_dates_serves_and_both_ends_say_so(
+    ca: Authority, dates: str, seen: str, said: str
+) -> None:
+    cert, key = ca.issue(LOOPBACK, file="server", **{dates: True})
+    tls = ServerTls(cert=cert, key=key)
+    async with watch_logs() as log, running_server(tls=tls) as server:
+        await log.wait_for(f"^the certificate {cert} {seen} .*renew it, or set the clock", "server")
+        reason = await refusal(tls_client(server, ca=ca.path))
+        assert f"TLS: the server's certificate {said}" in reason
+        async with running(tls_client(server, skip_verify=True)):
+            assert len(server.sessions) == 1
 
-    async def serve(stream: trio.SocketStream) -> None:
-        await trio.SSLStream(stream, context, server_side=True).do_handshake()
 
-    async with listening(serve) as address:
-        settings = ClientSettings(
-            server=ServerUrl.parse(f"https://{address}"),
-            remotes=(),
-            tls=ClientTls(ca=ca.path),
-            max_retry_count=0,
-        )
-        assert "TLS: the server's certificate has expired" in await refusal(settings)
+async def test_a_certificate_outside_its_dates_is_used_after_a_reload_too(ca: Authority) -> None:
+    async with tls_server(ca, "old.example") as server, watch_logs() as log:
+        ca.issue("new.example", file="server", expired=True)
+        server.reload()
+        await log.wait_for("the certificate .* has expired on 2020-01-01")
+        reason = await refusal(tls_client(server, ca=ca.path, sni="new.example"))
+        assert "has expired" in reason
+        assert not log.find("stays as it was")
+
+
+async def test_a_clients_own_old_certificate_is_a_warning(ca: Authority) -> None:
+    cert, key = ca.issue("client", file="client", expired=True)
+    async with (
+        watch_logs() as log,
+        tls_server(ca) as server,
+        running(tls_client(server, ca=ca.path, cert=cert, key=key)),
+    ):
+        await log.wait_for(f"the certificate {cert} has expired on 2020-01-01", "client")
+
+
+def test_old_authorities_are_one_warning_with_their_number(ca: Authority, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle.pem"
+    old = [Path(ca.issue(str(n), file=str(n), expired=True)[0]).read_text() for n in range(3)]
+    bundle.write_text("".join((*old, Path(ca.path).read_text())))
+    said: list[str] = []
+    client_context(ClientTls(ca=str(bundle)), said.append)
+    cert, key = ca.issue("a", file="a")
+    server_context(ServerTls(cert=cert, key=key, ca=str(bundle)), said.append)
+    assert len(said) == 2
+    for line in said:
+        assert line.startswith(f"the authority in {bundle} has expired on 2020-01-01")
+        assert ", and 2 more are not valid" in line
+
+
+# ---- an authority that another one has certified
+
+
+async def test_the_issuing_authority_alone_is_enough_at_both_ends(
+    ca: Authority, tmp_path: Path
+) -> None:
+    issuing = ca.intermediate(tmp_path / "issuing")
+    cert, key = issuing.issue("client", file="client")
+    async with (
+        tls_server(issuing, clients=issuing) as server,
+        running(tls_client(server, ca=issuing.path, cert=cert, key=key)),
+    ):
+        assert len(server.sessions) == 1
+
+
+async def test_another_authority_below_the_same_root_is_not_enough(
+    ca: Authority, tmp_path: Path
+) -> None:
+    one, other = (ca.intermediate(tmp_path / name) for name in ("one", "other"))
+    async with tls_server(one) as server:
+        assert "unknown issuer" in await refusal(tls_client(server, ca=other.path))
 
 
 async def test_the_name_to_ask_for_can_be_given(ca: Authority) -> None:
@@ -317,7 +377,6 @@ async def test_others_are_refused_before_any_http_is_read(
     [
         ("missing", "cannot read .*none.pem: No such file"),
         ("another key", "does not belong to the certificate"),
-        ("expired", "has expired on 2020-01-01"),
         ("no certificate", "holds no PEM certificate"),
         ("no key", "are not a certificate and its key"),
         ("ca", "holds no PEM certificates"),
@@ -327,7 +386,7 @@ async def test_others_are_refused_before_any_http_is_read(
 def test_files_that_cannot_be_used_are_named(
     ca: Authority, tmp_path: Path, what: str, error: str
 ) -> None:
-    cert, key = ca.issue("a", file="a", expired=what == "expired")
+    cert, key = ca.issue("a", file="a")
     none, rubbish = str(tmp_path / "none.pem"), tmp_path / "rubbish"
     rubbish.write_text("rubbish")
     if what == "missing":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import assert_type
 
 import trio
@@ -58,6 +59,23 @@ async def a_client() -> None:
                     assert_type(failed, cotun_trio.Forward)
 
 
+async def a_client_with_texts_as_on_the_command_line() -> None:
+    async with cotun_trio.open_client(
+        "https://host",
+        remotes="5432",
+        auth="user:pass",
+        headers={"X-Token": "…"},
+        tls_ca=Path("ca.pem"),
+        keepalive="10s",
+        max_retry_count="3",
+        max_retry_interval="1m",
+        max_connections="100",
+        connect_timeout="5s",
+    ):
+        pass
+    cotun_trio.blocking.open_client("https://host", headers=["A: b", ("C", "d")], keepalive="10s")
+
+
 async def an_application(listener: cotun_trio.TunnelListener) -> None:
     await trio.serve_listeners(serve, [listener])
 
@@ -73,6 +91,7 @@ async def authorise(user: str, peer: str, remote: str) -> str | None:
 
 
 async def a_server() -> None:
+    cotun_trio.ServerSettings(auth="alice:secret", keepalive="10s")
     settings = cotun_trio.ServerSettings(
         port=0, auth=("alice", "secret"), reverse=True, tls=ServerTls(cert="c.pem", key="k.pem")
     )

@@ -1,0 +1,28 @@
+"""The packages that pip installs with ours: all that the Go programs can do, and nothing extra."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+PROJECT = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+
+
+def names(requirements: list[str]) -> set[str]:
+    """Return the names of packages, without their versions."""
+    return {re.split("[^a-z0-9-]", requirement, maxsplit=1)[0] for requirement in requirements}
+
+
+@pytest.mark.parametrize(
+    "package", ["acme", "josepy", "google-re2", "python-socks", "watchfiles", "bcrypt"]
+)
+def test_users_files_acme_and_proxies_need_no_extra(package: str) -> None:
+    assert package in names(PROJECT["dependencies"])
+
+
+@pytest.mark.parametrize("extra", ["acme", "authfile", "proxy"])
+def test_an_old_command_with_an_extra_still_installs(extra: str) -> None:
+    assert PROJECT["optional-dependencies"][extra] == []
