@@ -28,8 +28,8 @@ async def test_a_client_has_streams_and_local_forwards_and_reverse_ones_from_the
             async with await client.open_tcp_stream(*split_address(target)) as stream:
                 assert await echoes(stream)
             local = await client.forward(f"{LOOPBACK}:0:{target}")
-            assert client.flows[0].address == f"{LOOPBACK}:{reverse}"
-            for forward in (local, client.flows[0]):
+            assert client.forwards[0].address == f"{LOOPBACK}:{reverse}"
+            for forward in (local, client.forwards[0]):
                 async with await connect(forward.address) as stream:
                     assert await echoes(stream)
                 assert forward.stats().total == 1
@@ -38,8 +38,8 @@ async def test_a_client_has_streams_and_local_forwards_and_reverse_ones_from_the
                     await late
             assert client.connected
             with trio.fail_after(5):
-                await client.flows[0].aclose()
-            assert client.flows == (local,)
+                await client.forwards[0].aclose()
+            assert client.forwards == (local,)
 
 
 async def test_a_go_server_listens_for_the_program_when_it_is_told_at_once() -> None:
