@@ -90,7 +90,7 @@ class ToldRemotes:
     async def _keep_in_line(self, session: ClientSession) -> None:
         refused: set[ManagedRemote] = set()  # in this session
         try:
-            while True:
+            while not session.draining:
                 async with self._telling:
                     is_in_line = await self._bring_in_line(session, refused)
                 if is_in_line:

@@ -179,6 +179,16 @@ async def test_a_reverse_port_is_closed_and_its_streams_go_on(
         await run.ended(side(run, which)).wait()
 
 
+async def test_a_server_is_not_told_of_reverse_remotes_again_in_the_end(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    async with watch_logs() as log, both(f"R:{LOOPBACK}:0:{LOOPBACK}:1", reverse=True) as run:
+        run.client.shut_down()
+        await run.client_ended.wait()
+    assert not log.find("other remotes", "server")
+    assert len(log.find("The server listens on", "client")) == 1
+
+
 @BOTH
 async def test_datagrams_hold_nothing_up(
     which: str, autojump_with_sockets: trio.testing.MockClock
