@@ -262,6 +262,12 @@ class Connector:
         elif isinstance(failure, FingerprintMismatch):
             log.log(level, "%s", failure, extra={"facts": facts})
         else:
-            attempt = f" (Attempt: {failed}/{'unlimited' if most is None or most < 0 else most})"
-            attempt = attempt if failed else ""
+            attempt = _show_attempt(failed, most)
             log.log(level, "Connection error: %s%s", failure, attempt, extra={"facts": facts})
+
+
+def _show_attempt(failed: int, most: int | None) -> str:
+    """Return the number of a repeated attempt, in Go's words."""
+    if not failed:
+        return ""
+    return f" (Attempt: {failed}/{'unlimited' if most is None or most < 0 else most})"

@@ -312,8 +312,7 @@ class _Exit:
             try:
                 data = sock.recv(self._max_size)
             except OSError as error:  # nothing to read, a refusal by ICMP, or the end
-                nowhere = error.errno in _LEADS_NOWHERE and not self._refused(flow)
-                if nowhere and not flow.answered and len(self._addresses) > 1:
+                if self._leads_nowhere(flow, error):
                     return  # the next datagram begins with all addresses again
                 continue
             if not flow.answered:
@@ -322,6 +321,11 @@ class _Exit:
             self._used(flow)
             if not self._datagrams.send(flow.source, data):
                 self._drops.add(NO_ROOM)
+
+    def _leads_nowhere(self, flow: _Flow, error: OSError) -> bool:
+        """Return whether a flow without an answer has tried all of several addresses in vain."""
+        nowhere = error.errno in _LEADS_NOWHERE and not self._refused(flow)
+        return nowhere and not flow.answered and len(self._addresses) > 1
 
     def _open_socket(self, flow: _Flow, address: Address) -> socket.socket:
         """Return a socket for `flow`, connected to `address`.

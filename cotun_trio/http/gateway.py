@@ -223,11 +223,7 @@ class Gateway:
             event = await self._receive()
             if isinstance(event, h11.InformationalResponse):
                 if event.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-                    if not forwarding.is_granted(event.headers, self._asked):
-                        reason = "it switches to a protocol that nobody asked it for"
-                        raise BackEndFailed(HTTPStatus.BAD_GATEWAY, reason)
-                    headers = forwarding.response_headers(event.headers, upgrade=True)
-                    await self._answer(event, headers)
+                    await self._pass_switch(event)
                     return True
                 if request.http_version == b"1.1":
                     await self._answer(event, forwarding.response_headers(event.headers))
@@ -246,6 +242,12 @@ class Gateway:
                 return False
             else:
                 raise BackEndFailed(HTTPStatus.BAD_GATEWAY, "it closed the connection")
+
+    async def _pass_switch(self, event: h11.InformationalResponse) -> None:
+        if not forwarding.is_granted(event.headers, self._asked):
+            reason = "it switches to a protocol that nobody asked it for"
+            raise BackEndFailed(HTTPStatus.BAD_GATEWAY, reason)
+        await self._answer(event, forwarding.response_headers(event.headers, upgrade=True))
 
     async def _answer(
         self, event: h11.InformationalResponse | h11.Response, headers: list[tuple[bytes, bytes]]

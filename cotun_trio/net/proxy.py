@@ -83,12 +83,7 @@ async def _through_http(
 async def _ask(transport: Transport, proxy: ProxyUrl, authority: str) -> bytes:
     """Ask for a connection (RFC 9110 section 9.3.6); return the bytes behind the answer."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
-    headers = [("Host", authority), ("User-Agent", f"cotun-trio/{__version__}")]
-    if proxy.user is not None:
-        pair = f"{proxy.user}:{proxy.password or ''}".encode()
-        headers.append(("Proxy-Authorization", f"Basic {base64.b64encode(pair).decode()}"))
-    request = h11.Request(method="CONNECT", target=authority, headers=headers)
-    await transport.send_all(connection.send(request) or b"")
+    await transport.send_all(connection.send(_request(proxy, authority)) or b"")
     connection.send(h11.EndOfMessage())
     start = b""
     try:
@@ -108,6 +103,14 @@ async def _ask(transport: Transport, proxy: ProxyUrl, authority: str) -> bytes:
                 assert isinstance(event, h11.InformationalResponse)  # which says nothing yet
     except h11.RemoteProtocolError as error:
         raise ConnectionLost(f"its answer is no HTTP: {escape(str(error))}") from None
+
+
+def _request(proxy: ProxyUrl, authority: str) -> h11.Request:
+    headers = [("Host", authority), ("User-Agent", f"cotun-trio/{__version__}")]
+    if proxy.user is not None:
+        pair = f"{proxy.user}:{proxy.password or ''}".encode()
+        headers.append(("Proxy-Authorization", f"Basic {base64.b64encode(pair).decode()}"))
+    return h11.Request(method="CONNECT", target=authority, headers=headers)
 
 
 def _check(answer: h11.Response, proxy: ProxyUrl) -> None:
