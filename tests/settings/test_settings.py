@@ -411,7 +411,8 @@ def test_each_option_of_a_client_is_there_in_all_three_places() -> None:
     assert {by_name.get(name, name) for name in options} == fields - {"server", "alternatives"}
     # On the command line, some have a singular name, and timings are the environment's.
     singular = {"remotes": "remote", "headers": "header"}
-    of_a_process = {"first", "remotes", "server", "config", "pid", "log_format", "verbose", "trace", "quiet"}
+    of_a_process = {"first", "remotes", "server", "config", "pid", "log_format"}
+    of_a_process |= {"verbose", "trace", "quiet"}
     parameters = set(inspect.signature(command).parameters) - of_a_process
     assert {singular.get(name, name) for name in options - {"timings"}} == parameters
 
