@@ -24,6 +24,7 @@ _NAMES = {
     for name, number in reversed(vars(messages).items())
     if isinstance(number, int) and not name.startswith(("DISCONNECT_", "OPEN_", "_"))
 }
+_NAMES[30] = "KEX_INIT"  # which only paramiko makes (RFC 5656 section 7.1)
 
 
 def packetizer_for(log: Context) -> Callable[[Scratch, RekeyLimit], Packetizer]:

@@ -37,7 +37,14 @@ async def test_each_message_has_a_line_at_both_ends_and_no_line_has_the_password
         received = messages(log, other, "received ")  # the last ones may be lost with the session
         assert len(received) >= 8
         assert sent[: len(received)] == received
-    for name in ("KEXINIT", "NEWKEYS", "USERAUTH_REQUEST", "GLOBAL_REQUEST", "CHANNEL_OPEN"):
+    for name in (
+        "KEXINIT",
+        "KEX_INIT",
+        "NEWKEYS",
+        "USERAUTH_REQUEST",
+        "GLOBAL_REQUEST",
+        "CHANNEL_OPEN",
+    ):
         assert log.find(f"sent SSH {name}, [0-9]+ bytes$", "client"), name
     assert log.find("sent SSH CHANNEL_DATA to channel 0, [0-9]+ bytes of data$", "client")
     assert log.find("sent [0-9]+ bytes of the handshake", "client")
