@@ -23,7 +23,7 @@ DATAGRAM = 8
 """Units for a datagram that is passed on."""
 OPEN = 64
 """Units for the opening of a channel: a target to look at, a task to start, a line to log."""
-REFUSAL = 128
+REFUSAL = 256
 """Units for an opening that is refused, once it is: a target has been dialled in vain, perhaps."""
 KEY_EXCHANGE = 256
 """Units for each of the two messages of a key exchange that make us compute: together they take
