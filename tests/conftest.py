@@ -14,6 +14,8 @@ import trio
 import trio.testing
 from hypothesis import settings
 
+from tests.support.programs import unignore_signals
+
 # How long an example takes depends on the machine.
 settings.register_profile("cotun", deadline=None)
 settings.load_profile("cotun")
@@ -47,6 +49,11 @@ def autojump_with_sockets() -> trio.testing.MockClock:
 def still_clock() -> trio.testing.MockClock:
     """Give a clock that stands still until the test moves it."""
     return trio.testing.MockClock()
+
+
+def pytest_configure() -> None:
+    """Have all that tests start begin with default signals."""
+    unignore_signals()
 
 
 @pytest.hookimpl(tryfirst=True)
