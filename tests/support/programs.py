@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, AnyStr
 import pytest
 import trio
 
+from scripts.peers import DAEMONS
+from tests.support.peers import CHISEL_MISSING
 from tests.support.targets import LOOPBACK, background, free_port
 
 if TYPE_CHECKING:
@@ -82,9 +84,7 @@ def find_chisel() -> str | None:
 WITH_CHISEL = [
     pytest.mark.interop,
     pytest.mark.slow,
-    pytest.mark.skipif(
-        find_chisel() is None, reason="no chisel on PATH, and $CHISEL does not name one"
-    ),
+    pytest.mark.skipif(find_chisel() is None, reason=CHISEL_MISSING),
 ]
 """Marks of a test that talks to the Go original."""
 
@@ -167,12 +167,13 @@ async def running(
     Its environment has none of the variables that change what it does, but those in `env`.
     """
     environment = {k: v for k, v in os.environ.items() if not _OURS.fullmatch(k)}
+    path = f"{os.environ.get('PATH', os.defpath)}:{DAEMONS}"
     process = await trio.lowlevel.open_process(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**environment, "PYTHONUNBUFFERED": "1", **(env or {})},
+        env={**environment, "PATH": path, "PYTHONUNBUFFERED": "1", **(env or {})},
         cwd=cwd,
         pass_fds=pass_fds,
     )
