@@ -19,7 +19,7 @@ ARGS =
 SECONDS ?= 60
 TARGET ?=
 
-.PHONY: demo test check format coverage fuzz profile dist release clean
+.PHONY: demo test peers check format coverage fuzz profile dist release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -27,6 +27,10 @@ demo: $(VENV)/installed
 
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(ARGS) $(TESTS)
+
+# The programs of others that tests talk to: installs what is missing, as root on Debian.
+peers:
+	@$(PYTHON) scripts/peers.py
 
 check: $(VENV)/installed-check
 	$(BIN)/ruff check .

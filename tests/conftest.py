@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import functools
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
 import trio.testing
 from hypothesis import settings
 
+from tests.support.peers import advice
+from tests.support.programs import unignore_signals
+
 # How long an example takes depends on the machine.
 settings.register_profile("cotun", deadline=None)
 settings.load_profile("cotun")
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 TIMEOUT = 60.0
 """Seconds of Trio's clock after which an async test has failed rather than hangs."""
@@ -47,6 +53,23 @@ def autojump_with_sockets() -> trio.testing.MockClock:
 def still_clock() -> trio.testing.MockClock:
     """Give a clock that stands still until the test moves it."""
     return trio.testing.MockClock()
+
+
+def pytest_configure() -> None:
+    """Have all that tests start begin with default signals."""
+    unignore_signals()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter,
+) -> Generator[None, object, object]:
+    """Say below all else how to get the programs that skipped tests need."""
+    result = yield
+    skipped = terminalreporter.stats.get("skipped", [])
+    if line := advice(str(report.longrepr) for report in skipped):
+        terminalreporter.write_line(line)
+    return result
 
 
 @pytest.hookimpl(tryfirst=True)

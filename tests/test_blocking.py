@@ -17,6 +17,7 @@ import trio
 
 from cotun_trio import ConnectionLost, CotunError, Refused, ServerSettings, UsageError, open_server
 from cotun_trio.blocking import open_client
+from tests.support.programs import ended
 from tests.support.targets import LOOPBACK, echo, listening, refused_address, split_address
 
 if TYPE_CHECKING:
@@ -184,7 +185,8 @@ print("open", flush=True)
 @pytest.mark.parametrize("then", ENDS.values(), ids=ENDS)
 def test_a_program_ends_that(then: str) -> None:
     with serving() as place:
-        out, err = start(place.url, then).communicate(timeout=PATIENCE)
+        with ended(start(place.url, then)) as program:
+            out, err = program.communicate(timeout=PATIENCE)
         assert out == "open\n"
         assert "cotun" not in err.replace("cotun_trio/blocking", "")
 
@@ -194,10 +196,10 @@ def test_a_program_ends_that_is_interrupted_in_a_call() -> None:
     hang = ENDS["has a call under way"].partition("threading.Thread(")[0]
     with serving() as place:
         then = f"{textwrap.dedent(hang)}\nprint('calling', flush=True)\ntunnel.forward('1')"
-        program = start(place.url, then)
-        assert program.stdout is not None
-        assert [program.stdout.readline() for _ in range(2)] == ["open\n", "calling\n"]
-        program.send_signal(signal.SIGINT)
-        _, err = program.communicate(timeout=PATIENCE)
+        with ended(start(place.url, then)) as program:
+            assert program.stdout is not None
+            assert [program.stdout.readline() for _ in range(2)] == ["open\n", "calling\n"]
+            program.send_signal(signal.SIGINT)
+            _, err = program.communicate(timeout=PATIENCE)
         assert "KeyboardInterrupt" in err
         assert program.returncode == -signal.SIGINT

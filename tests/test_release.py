@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from scripts import release
+from tests.support.peers import needs
 
-pytestmark = pytest.mark.skipif(
-    not (shutil.which("git") and shutil.which("make")), reason="there is no git, or no make"
-)
+pytestmark = needs("git", "make")
 
 PROJECT = 'name = "x"\nversion = "0.1.0"\nother = "0.1.0"\n'
 README = """

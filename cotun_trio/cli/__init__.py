@@ -5,6 +5,8 @@ with a line that names the mistake, and status 2, before anything is opened.
 
 * `app`: the program, and the options that several commands have.
 * `client`, `server`, `check_auth`, `hash_password`, `forget`, `config`: one command each.
+* `keygen`: ``server --keygen``.
+* `groups`: the groups of options in the help.
 * `config_file`: options from a file.
 * `plan`: settings, and the program to run with them.
 """

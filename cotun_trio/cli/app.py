@@ -15,6 +15,7 @@ import cotun_trio
 from cotun_trio.access import known_hosts
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.cli.config_file import TABLES, fill_in
+from cotun_trio.cli.groups import CONNECTION, LOG, PROCESS
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
 from cotun_trio.settings import DEFAULT_KEEPALIVE, ProcessSettings
@@ -22,6 +23,8 @@ from cotun_trio.system import pidfile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from rich.console import Console
 
 ENVIRONMENT = """
 Every duration takes a unit: 300ms, 5s, 2m, 1h30m.  More of them, and their
@@ -53,6 +56,7 @@ app = App(
 Keepalive = Annotated[
     str,
     Parameter(
+        group=CONNECTION,
         metavar="DURATION",
         help="Ping the peer this often, so that proxies do not drop an idle connection; 0s: never.",
     ),
@@ -60,12 +64,16 @@ Keepalive = Annotated[
 Verbose = Annotated[
     bool,
     Parameter(
-        name=["--verbose", "-v"], show_default=False, help="Log every single connection, too."
+        group=LOG,
+        name=["--verbose", "-v"],
+        show_default=False,
+        help="Log every single connection, too.",
     ),
 ]
 Trace = Annotated[
     bool,
     Parameter(
+        group=LOG,
         name=["--trace", "-vv"],
         show_default=False,
         help="Log the name and the size of every single message, too.",
@@ -74,6 +82,7 @@ Trace = Annotated[
 Quiet = Annotated[
     bool,
     Parameter(
+        group=LOG,
         name=["--quiet", "-q"],
         show_default=False,
         help="Log warnings and errors only; -v has more to say.",
@@ -81,11 +90,12 @@ Quiet = Annotated[
 ]
 LogFormat = Annotated[
     Literal["text", "json"],
-    Parameter(help="How the log looks: lines to read, or a JSON object on each line."),
+    Parameter(group=LOG, help="How the log looks: lines to read, or a JSON object on each line."),
 ]
 Pid = Annotated[
     str | None,
     Parameter(
+        group=PROCESS,
         metavar="PATH",
         show_default=False,
         help="Keep the process's number in this file while it runs; --pid alone is "
@@ -95,6 +105,7 @@ Pid = Annotated[
 Config = Annotated[
     str | None,
     Parameter(
+        group=PROCESS,
         metavar="PATH",
         show_default=False,
         help="Read options from this TOML file that are neither on the command line nor in the "
@@ -126,12 +137,32 @@ def parse(words: Sequence[str]) -> Plan | int | None:
     """
     words = spelled(words)
     try:
-        result: Plan | int | None = app(words, exit_on_error=False, print_error=False)
+        result: Plan | int | None = app(
+            words, exit_on_error=False, print_error=False, console=_console(words)
+        )
     except CycloptsError as error:
         raise UsageError(str(error)) from None
     if isinstance(result, Plan) and _shows_password(words, result):
         result = attrs.evolve(result, hints=(AUTH_HINT,))
     return result
+
+
+WIDTH = 80
+"""Columns of the help at the most: lines as long as a wide screen are no joy to read."""
+
+
+def _console(words: Sequence[str]) -> Console | None:
+    """Return the console for help; None where a command line starts a program, and asks for none.
+
+    What draws on it takes 20 ms to import.
+    """
+    if words and words[0] in TABLES and not {"--help", "-h"} & set(words):
+        return None
+    from rich.console import Console
+
+    console = Console()
+    console.width = min(console.width, WIDTH)
+    return console
 
 
 def _shows_password(words: Sequence[str], plan: Plan) -> bool:
@@ -179,8 +210,11 @@ def _command_first(words: list[str]) -> list[str]:
 def _option_names(words: Sequence[str]) -> set[str]:
     """Return the names of the options that a command line may have, if it matters."""
     names = set(_OF_ALL)
-    if any(map(_GO_STYLE.fullmatch, words)) and words[0] in app:
-        arguments = app[words[0]].assemble_argument_collection()
+    if not any(map(_GO_STYLE.fullmatch, words)) or words[0] not in app:
+        return names
+    command = app[words[0]]
+    if command.default_command is not None:  # none for config, which only has commands
+        arguments = command.assemble_argument_collection()
         names |= {name.removeprefix("--") for each in arguments for name in each.names}
     return names
 

@@ -24,6 +24,7 @@ from cotun_trio.cli.app import (
     process_settings,
 )
 from cotun_trio.cli.config_file import warnings_about
+from cotun_trio.cli.groups import CONNECTION, HOST_KEY, HTTP, LIMITS, TLS, USERS
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
 from cotun_trio.settings import (
@@ -58,8 +59,8 @@ Without a local host, every interface is listened on (0.0.0.0), for SOCKS
 
 A SIGHUP cuts the wait for the next attempt to connect short, and has the
 remotes in the configuration file read again: only connections of remotes that
-have changed are cut.  A SIGUSR2 logs the present figures.  SIGINT and SIGTERM let
-open connections end, for a while; a second one does not.
+have changed are cut.  A SIGUSR2 logs the present figures.  SIGINT and SIGTERM
+let open connections end, for a while; a second one does not.
 
 The exit status is
 
@@ -108,6 +109,7 @@ def client(
     server: Annotated[
         list[str] | None,
         Parameter(
+            group=CONNECTION,
             show_default=False,
             metavar="URL",
             help="Try this server, too, where those before it fail.  Can be repeated.",
@@ -115,11 +117,17 @@ def client(
     ] = None,
     remote: Annotated[
         list[str] | None,
-        Parameter(show_default=False, metavar="REMOTE", help="Flow this, too.  Can be repeated."),
+        Parameter(
+            group=CONNECTION,
+            show_default=False,
+            metavar="REMOTE",
+            help="Flow this, too.  Can be repeated.",
+        ),
     ] = None,
     fingerprint: Annotated[
         str | None,
         Parameter(
+            group=HOST_KEY,
             show_default=False,
             help="The 44 characters that the server prints at its start.  Strongly recommended: "
             "a server with any other host key is refused.  The MD5 form of old servers (16 hex "
@@ -129,6 +137,7 @@ def client(
     known_hosts: Annotated[
         str | None,
         Parameter(
+            group=HOST_KEY,
             metavar="FILE",
             show_default=False,
             help="Without --fingerprint, remember the server's key in this file at the first "
@@ -139,12 +148,17 @@ def client(
     auth: Annotated[
         str | None,
         Parameter(
-            env_var="AUTH", metavar="USER:PASS", show_default=False, help="Log in with these."
+            group=USERS,
+            env_var="AUTH",
+            metavar="USER:PASS",
+            show_default=False,
+            help="Log in with these.",
         ),
     ] = None,
     auth_from: Annotated[
         str | None,
         Parameter(
+            group=USERS,
             metavar="PATH",
             show_default=False,
             help="Without --auth, log in with the first line of this file, which has the same "
@@ -155,6 +169,7 @@ def client(
     max_retry_count: Annotated[
         int | None,
         Parameter(
+            group=CONNECTION,
             show_default=False,
             metavar="COUNT",
             help="Give up after this many retries in a row, -1: never, and try again after any "
@@ -163,11 +178,13 @@ def client(
         ),
     ] = None,
     max_retry_interval: Annotated[
-        str, Parameter(metavar="DURATION", help="The longest wait before a retry.")
+        str,
+        Parameter(group=CONNECTION, metavar="DURATION", help="The longest wait before a retry."),
     ] = "5m",
     proxy: Annotated[
         str | None,
         Parameter(
+            group=HTTP,
             metavar="URL",
             show_default=False,
             help="Reach the server through this proxy: http://, https:// or socks5h://, then "
@@ -177,6 +194,7 @@ def client(
     proxy_from_env: Annotated[
         bool,
         Parameter(
+            group=HTTP,
             show_default=False,
             help="Without --proxy, take it from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, except "
             "for hosts in NO_PROXY.",
@@ -185,6 +203,7 @@ def client(
     header: Annotated[
         list[str] | None,
         Parameter(
+            group=HTTP,
             show_default=False,
             metavar="'NAME: VALUE'",
             help="Send this HTTP header with the upgrade.  Can be repeated.",
@@ -192,11 +211,14 @@ def client(
     ] = None,
     hostname: Annotated[
         str | None,
-        Parameter(show_default=False, help="Send this Host header instead of the URL's."),
+        Parameter(
+            group=HTTP, show_default=False, help="Send this Host header instead of the URL's."
+        ),
     ] = None,
     tls_ca: Annotated[
         str | None,
         Parameter(
+            group=TLS,
             metavar="PATH",
             show_default=False,
             help="Trust these authorities to issue the server's certificate, in place of those "
@@ -206,6 +228,7 @@ def client(
     tls_skip_verify: Annotated[
         bool,
         Parameter(
+            group=TLS,
             show_default=False,
             help="Take any TLS certificate.  The server is only as certain then as its "
             "--fingerprint makes it.",
@@ -214,6 +237,7 @@ def client(
     tls_cert: Annotated[
         str | None,
         Parameter(
+            group=TLS,
             metavar="PATH",
             show_default=False,
             help="Show the server this certificate, a PEM file.  Needs --tls-key.",
@@ -222,12 +246,16 @@ def client(
     tls_key: Annotated[
         str | None,
         Parameter(
-            metavar="PATH", show_default=False, help="The key of that certificate, a PEM file."
+            group=TLS,
+            metavar="PATH",
+            show_default=False,
+            help="The key of that certificate, a PEM file.",
         ),
     ] = None,
     sni: Annotated[
         str | None,
         Parameter(
+            group=TLS,
             metavar="NAME",
             show_default=False,
             help="Ask for this server by TLS, and expect its name in the certificate, instead of "
@@ -237,12 +265,14 @@ def client(
     max_connections: Annotated[
         int,
         Parameter(
-            metavar="COUNT", help="Carry no more connections than this at a time; 0: no limit."
+            group=LIMITS,
+            metavar="COUNT",
+            help="Carry no more connections than this at a time; 0: no limit.",
         ),
     ] = MAX_SESSION_CONNECTIONS,
     protocol: Annotated[
         Literal["auto", "chisel", "cotun"],
-        Parameter(help="The dialect of the server; auto finds out."),
+        Parameter(group=CONNECTION, help="The dialect of the server; auto finds out."),
     ] = "auto",
     config: Config = None,
     pid: Pid = None,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -25,6 +24,8 @@ from cotun_trio.cli.app import (
     process_settings,
 )
 from cotun_trio.cli.config_file import warnings_about
+from cotun_trio.cli.groups import CONNECTION, HOST_KEY, HTTP, LIMITS, PROCESS, RIGHTS, TLS, USERS
+from cotun_trio.cli.keygen import generate_key
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
@@ -63,8 +64,8 @@ cotun-trio hash-password; cotun-trio check-auth says what a file allows.
 A SIGHUP has the file read again, and the TLS certificate; a SIGUSR2 logs the
 present figures.  SIGINT and SIGTERM let open connections end, for a while; a
 second one does not.  With --workers, signals are for the first process, which
-does the same in all of them; a SIGUSR1 has it start a new worker for each of them, one after
-the other, and let the old one end.
+does the same in all of them; a SIGUSR1 has it start a new worker for each of
+them, one after the other, and let the old one end.
 
 The exit status is 0 after SIGINT or SIGTERM, 1 where the server cannot listen,
 and 2 where the command line or the configuration file makes no sense.
@@ -75,7 +76,7 @@ For --tls-domain, there are in the environment:
                         (cotun in the user's cache directory)
     COTUN_LE_EMAIL      whom the authority tells of trouble
     COTUN_LE_DIRECTORY  another authority's ACME directory, a URL
-    COTUN_LE_CA         a PEM file with the authority behind that one's certificate
+    COTUN_LE_CA         a PEM file: the authority behind that one's TLS
 """
     + CONFIG_NOTES.format(
         example="""[server]
@@ -95,6 +96,7 @@ def server(
     host: Annotated[
         str,
         Parameter(
+            group=CONNECTION,
             env_var="HOST",
             metavar="ADDRESS",
             help="Listen on this interface; 0.0.0.0 or [::]: all, with IPv4 and with IPv6.",
@@ -102,11 +104,17 @@ def server(
     ] = "0.0.0.0",  # noqa: S104  the Go programs' default
     port: Annotated[
         int,
-        Parameter(name=["--port", "-p"], env_var="PORT", help="Listen on this port; 0: any free."),
+        Parameter(
+            group=CONNECTION,
+            name=["--port", "-p"],
+            env_var="PORT",
+            help="Listen on this port; 0: any free.",
+        ),
     ] = 8080,
     keyfile: Annotated[
         str | None,
         Parameter(
+            group=HOST_KEY,
             metavar="PATH|CK-KEY",
             show_default=False,
             help="Have this host key: a PEM file (EC, RSA, Ed25519), a file that --keygen wrote, "
@@ -117,6 +125,7 @@ def server(
     keygen: Annotated[
         str | None,
         Parameter(
+            group=HOST_KEY,
             metavar="PATH",
             show_default=False,
             allow_leading_hyphen=True,  # for the lone one
@@ -124,11 +133,15 @@ def server(
         ),
     ] = None,
     force: Annotated[
-        bool, Parameter(show_default=False, help="Let --keygen replace a file that is there.")
+        bool,
+        Parameter(
+            group=HOST_KEY, show_default=False, help="Let --keygen replace a file that is there."
+        ),
     ] = False,
     key: Annotated[
         str | None,
         Parameter(
+            group=HOST_KEY,
             metavar="SEED",
             show_default=False,
             help="Have the host key that this text stands for.  Deprecated: anybody who guesses "
@@ -138,6 +151,7 @@ def server(
     auth: Annotated[
         str | None,
         Parameter(
+            group=USERS,
             env_var="AUTH",
             metavar="USER:PASS",
             show_default=False,
@@ -148,6 +162,7 @@ def server(
     auth_from: Annotated[
         str | None,
         Parameter(
+            group=USERS,
             metavar="PATH",
             show_default=False,
             help="Without --auth, let the user in that the first line of this file has, in the "
@@ -157,6 +172,7 @@ def server(
     authfile: Annotated[
         str | None,
         Parameter(
+            group=USERS,
             metavar="PATH",
             show_default=False,
             help="Let the users in that this JSON file has; see below.  It is read again when it "
@@ -166,6 +182,7 @@ def server(
     check_addresses: Annotated[
         bool,
         Parameter(
+            group=USERS,
             show_default=False,
             help="Where a client names a host, compare each of its addresses with the user's "
             "list, too, before it is dialled.",
@@ -174,6 +191,7 @@ def server(
     max_auth_failures: Annotated[
         int,
         Parameter(
+            group=USERS,
             metavar="COUNT",
             help="Bar an address for a while after so many failed logins in a minute; 0: never.",
         ),
@@ -181,6 +199,7 @@ def server(
     max_startups: Annotated[
         int,
         Parameter(
+            group=LIMITS,
             metavar="COUNT",
             help="Have no more connections than this that have not logged in; from half of it on, "
             "refuse some.  0: no limit.",
@@ -189,6 +208,7 @@ def server(
     max_startups_per_source: Annotated[
         int,
         Parameter(
+            group=LIMITS,
             metavar="COUNT",
             help="The same for a single address, without random refusals; connections that it "
             "keeps open to the back end count, too.",
@@ -197,6 +217,7 @@ def server(
     max_user_sessions: Annotated[
         int,
         Parameter(
+            group=LIMITS,
             metavar="COUNT",
             help="Let no user have more sessions than this at a time; 0: no limit.  Without "
             "users, there is none.",
@@ -205,15 +226,18 @@ def server(
     max_connections: Annotated[
         int,
         Parameter(
-            metavar="COUNT", help="Carry no more connections than this at a time; 0: no limit."
+            group=LIMITS,
+            metavar="COUNT",
+            help="Carry no more connections than this at a time; 0: no limit.",
         ),
     ] = MAX_CONNECTIONS,
     max_session_connections: Annotated[
-        int, Parameter(metavar="COUNT", help="The same for a single client.")
+        int, Parameter(group=LIMITS, metavar="COUNT", help="The same for a single client.")
     ] = MAX_SESSION_CONNECTIONS,
     tls_cert: Annotated[
         str | None,
         Parameter(
+            group=TLS,
             metavar="PATH",
             show_default=False,
             help="Speak TLS, with the certificate in this PEM file, and those between it and its "
@@ -223,12 +247,16 @@ def server(
     tls_key: Annotated[
         str | None,
         Parameter(
-            metavar="PATH", show_default=False, help="The key of that certificate, a PEM file."
+            group=TLS,
+            metavar="PATH",
+            show_default=False,
+            help="The key of that certificate, a PEM file.",
         ),
     ] = None,
     tls_domain: Annotated[
         list[str] | None,
         Parameter(
+            group=TLS,
             metavar="NAME",
             show_default=False,
             help="Speak TLS, with a certificate for this name from Let's Encrypt, which has to "
@@ -238,6 +266,7 @@ def server(
     tls_ca: Annotated[
         str | None,
         Parameter(
+            group=TLS,
             metavar="PATH",
             show_default=False,
             help="Only let clients in that have a certificate of these authorities: a PEM file, or "
@@ -247,6 +276,7 @@ def server(
     backend: Annotated[
         str | None,
         Parameter(
+            group=HTTP,
             name=["--backend", "--proxy"],
             metavar="URL",
             show_default=False,
@@ -257,6 +287,7 @@ def server(
     backend_upgrade: Annotated[
         list[str] | None,
         Parameter(
+            group=HTTP,
             metavar="NAME",
             show_default=False,
             help="Let clients switch to this protocol with the back end, too (Upgrade:); only "
@@ -267,6 +298,7 @@ def server(
     trusted_proxy: Annotated[
         list[str] | None,
         Parameter(
+            group=HTTP,
             metavar="CIDR",
             show_default=False,
             help="Believe proxies with these addresses about where a request has come from "
@@ -276,6 +308,7 @@ def server(
     health_listen: Annotated[
         str | None,
         Parameter(
+            group=HTTP,
             metavar="[ADDRESS:]PORT",
             show_default=False,
             help="Answer /health and /version here, too: with a back end, they are its own.",
@@ -284,26 +317,37 @@ def server(
     path: Annotated[
         str,
         Parameter(
+            group=HTTP,
             metavar="PATH",
             help="Be a tunnel only for requests with this path; /: for any path.",
         ),
     ] = "/",
     reverse: Annotated[
         bool,
-        Parameter(show_default=False, help="Let clients have the server listen for them (R:)."),
+        Parameter(
+            group=RIGHTS,
+            show_default=False,
+            help="Let clients have the server listen for them (R:).",
+        ),
     ] = False,
     socks5: Annotated[
-        bool, Parameter(show_default=False, help="Let clients use the server as a SOCKS5 proxy.")
+        bool,
+        Parameter(
+            group=RIGHTS, show_default=False, help="Let clients use the server as a SOCKS5 proxy."
+        ),
     ] = False,
     unix: Annotated[
         bool,
         Parameter(
-            show_default=False, help="Let clients name Unix sockets of the server's (unix:)."
+            group=RIGHTS,
+            show_default=False,
+            help="Let clients name Unix sockets of the server's (unix:).",
         ),
     ] = False,
     workers: Annotated[
         int,
         Parameter(
+            group=PROCESS,
             metavar="COUNT",
             help="Be so many processes on one port, to use as many processors; each takes some "
             "50 MB, and another one watches them.",
@@ -323,7 +367,7 @@ def server(
     if keygen is not None:
         if keyfile:
             raise UsageError("--keygen makes a key and --keyfile has one: give one of them")
-        _generate_key(keygen, seed=key, force=force)
+        generate_key(keygen, seed=key, force=force)
         return 0
     if force:
         raise UsageError("--force is for --keygen only")
@@ -400,25 +444,3 @@ def _tls(
             "--tls-domain gets a certificate, and --tls-cert has one: give one of them"
         )
     return ServerAcme.choose(domains, os.environ, clients=ca)
-
-
-def _generate_key(path: str, *, seed: str | None, force: bool) -> None:
-    """Write the key of ``--keygen``.  Raises `UsageError`."""
-    from cotun_trio.access.fingerprints import fingerprint
-    from cotun_trio.access.host_key_options import SEED_VARIABLE, make_key
-    from cotun_trio.access.key_files import write_key_file
-
-    if not path or (path[0] == "-" and path != "-"):
-        raise UsageError("--keygen needs the path of a file to write, or - to print the key")
-    text, key, seed_from = make_key(seed, os.environ)
-    if seed_from == SEED_VARIABLE:  # which may have been forgotten
-        print(f"cotun-trio: this is the key of {seed_from}, not a new one", file=sys.stderr)
-    if path == "-":
-        try:
-            print(text, end="", flush=True)
-        except OSError as error:
-            raise UsageError(f"cannot print the key: {error.strerror}") from None
-    else:
-        write_key_file(path, text, force=force)
-        shown = fingerprint(key.asbytes())
-        print(f"cotun-trio: wrote {escape(path)}, fingerprint {shown}", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import re
-import shutil
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,9 @@ from hypothesis import strategies as st
 
 from cotun_trio.access.pem_keys import decode_pem_key
 from cotun_trio.errors import UsageError
+from scripts.peers import find
 from tests.support.keys import CONTAINERS, OPENSSH, PKCS8, TRADITIONAL, chain_of, pem, private_key
+from tests.support.peers import needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -157,11 +158,11 @@ def test_a_compressed_point_is_refused_as_not_supported() -> None:
         decode_pem_key(f"-----BEGIN {label}-----\n{text}-----END {label}-----\n".encode())
 
 
-SSH_KEYGEN, OPENSSL = shutil.which("ssh-keygen"), shutil.which("openssl")
+SSH_KEYGEN, OPENSSL = find("ssh-keygen"), find("openssl")
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(SSH_KEYGEN is None, reason="no ssh-keygen on PATH")
+@needs("ssh-keygen")
 @pytest.mark.parametrize("form", [[], ["-m", "PEM"], ["-m", "PKCS8"]], ids=" ".join)
 @pytest.mark.parametrize("kind", ["ecdsa", "ed25519"])
 def test_what_ssh_keygen_makes_is_read(kind: str, form: list[str], tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_what_ssh_keygen_makes_is_read(kind: str, form: list[str], tmp_path: Pat
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(OPENSSL is None, reason="no openssl on PATH")
+@needs("openssl")
 def test_what_openssl_makes_with_curve_parameters_before_the_key_is_read() -> None:
     assert OPENSSL is not None
     command = [OPENSSL, "ecparam", "-genkey", "-name", "secp384r1"]

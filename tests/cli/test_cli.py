@@ -468,13 +468,64 @@ def test_help_names_every_option(
     assert not runs
 
 
+@pytest.mark.parametrize("columns", ["80", "200"])
 @pytest.mark.parametrize(
     "argv",
-    [["--help"], *([name, "--help"] for name in OPTIONS)],
+    [
+        [],
+        ["--help"],
+        ["config"],
+        ["config", "-h"],
+        ["config", "-help"],
+        ["config", "check", "-h"],
+        ["forget", "--help"],
+        *([name, "--help"] for name in OPTIONS),
+    ],
+    ids=" ".join,
 )
-def test_help_fits_a_terminal(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    for line in helped(capsys, *argv).splitlines():
-        assert len(line) <= 80, line
+def test_help_has_80_columns_at_the_most_whatever_the_terminal(
+    argv: list[str],
+    columns: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert max(map(len, helped(capsys, *argv).splitlines())) <= 80
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_the_notes_below_the_help_are_not_broken_again(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = cli.app.app[command].help_epilogue
+    assert isinstance(notes, str)
+    said = helped(capsys, command, "--help").splitlines()
+    assert {line.rstrip() for line in notes.splitlines()} <= {line.rstrip() for line in said}
+
+
+def test_help_fits_a_narrower_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, helped(capsys, "server", "--help").splitlines())) <= 60
+
+
+@pytest.mark.parametrize(
+    ("command", "groups"),
+    [
+        (
+            "server",
+            "Connection, Host key, Users, Rights of clients, Limits, TLS, HTTP, Process, Log",
+        ),
+        ("client", "Arguments, Connection, Host key, Users, Limits, TLS, HTTP, Process, Log"),
+    ],
+)
+def test_help_has_the_options_in_named_groups(
+    command: str, groups: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert re.findall(
+        "^╭─ (.*?) ─", helped(capsys, command, "--help"), re.MULTILINE
+    ) == groups.split(", ")
 
 
 def test_help_names_the_commands_and_comes_without_being_asked_for(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +18,7 @@ from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.names import know
 from tests.support.peer import peer_of, scripted_server
+from tests.support.peers import needs
 from tests.support.ssh import channel_data
 from tests.support.targets import (
     LOOPBACK,
@@ -305,7 +305,7 @@ async def test_a_listener_with_a_login_refuses_who_offers_none() -> None:
 
 
 @pytest.mark.interop
-@pytest.mark.skipif(not shutil.which("curl"), reason="no curl")
+@needs("curl")
 @WAYS
 @pytest.mark.parametrize("option", ["--socks5", "--socks5-hostname"])
 @pytest.mark.parametrize("login", ["", LOGIN])

@@ -15,7 +15,7 @@ import trio
 
 from tests.support.ends import listening_unix
 from tests.support.faults import fault_proxy
-from tests.support.programs import PATIENCE
+from tests.support.programs import PATIENCE, ended_in_trio
 from tests.support.sshd import SSH_MISSING, running_sshd
 from tests.support.targets import (
     MiB,
@@ -322,7 +322,7 @@ async def test_a_client_with_a_stdio_remote_has_its_other_remotes_meanwhile() ->
         )
         assert process.stdin
         assert process.stdout
-        async with process.stdin, process.stdout:
+        async with ended_in_trio(process):
             await process.stdin.send_all(b"hello")
             assert await receive_exactly(process.stdout, 5) == b"hello"
             async with await connect(f"127.0.0.1:{port}") as stream:

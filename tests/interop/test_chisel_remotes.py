@@ -12,7 +12,14 @@ import trio
 
 from cotun_trio.errors import ConfigRefused
 from tests.support.ends import ask, socks_request, udp_echo, udp_socket
-from tests.support.programs import PATIENCE, WITH_CHISEL, chisel, chisel_server, find_chisel
+from tests.support.programs import (
+    PATIENCE,
+    WITH_CHISEL,
+    chisel,
+    chisel_server,
+    ended_in_trio,
+    find_chisel,
+)
 from tests.support.targets import (
     LOOPBACK,
     MiB,
@@ -140,7 +147,7 @@ async def test_stdio_brings_8_mib_whole(ours: str) -> None:
         )
         assert process.stdin
         assert process.stdout
-        async with process.stdin, process.stdout:
+        async with ended_in_trio(process):
             with trio.fail_after(PATIENCE):
                 received = bytearray()
                 while len(received) < len(data):

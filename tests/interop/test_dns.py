@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
 
+from scripts.peers import find
+from tests.support.peers import needs
 from tests.support.programs import running
 from tests.support.targets import LOOPBACK, free_port
 from tests.support.tunnel import tunnel
@@ -16,12 +17,12 @@ from tests.support.tunnel import tunnel
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-DNSMASQ = shutil.which("dnsmasq") or shutil.which("dnsmasq", path="/usr/sbin")
+DNSMASQ = find("dnsmasq")
 
 pytestmark = [
     pytest.mark.interop,
     pytest.mark.slow,
-    pytest.mark.skipif(not (DNSMASQ and shutil.which("dig")), reason="no dig or no dnsmasq"),
+    needs("dig", "dnsmasq"),
 ]
 
 

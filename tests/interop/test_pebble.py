@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
 import ssl
 import stat
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from cotun_trio.settings import ServerAcme
 from cotun_trio.units import parse_duration
 from tests.support.certificates import Authority
 from tests.support.log_watch import watch_logs
+from tests.support.peers import needs
 from tests.support.programs import our_client, ours, running
 from tests.support.targets import (
     LOOPBACK,
@@ -41,10 +41,7 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.interop,
-    pytest.mark.skipif(
-        shutil.which("pebble") is None or shutil.which("pebble-challtestsrv") is None,
-        reason="no pebble on PATH",
-    ),
+    needs("pebble", "pebble-challtestsrv"),
 ]
 NAME = "tunnel.example.com"
 

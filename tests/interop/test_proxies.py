@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.certificates import Authority
+from tests.support.peers import needs
 from tests.support.programs import (
     READY,
     WITH_CHISEL,
@@ -67,12 +67,7 @@ PROXIES = {
     "squid": (squid, "http://"),
     "microsocks": (microsocks, "socks5h://alice:secret@"),
 }
-INSTALLED = [
-    pytest.param(
-        name, marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"no {name} on PATH")
-    )
-    for name in PROXIES
-]
+INSTALLED = [pytest.param(name, marks=needs(name)) for name in PROXIES]
 
 
 @pytest.mark.parametrize("name", INSTALLED)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
 
+from tests.support.peers import needs
 from tests.support.programs import (
     READY,
     WITH_CHISEL,
@@ -69,7 +69,7 @@ def installed(*names: str) -> list[object]:
     return [
         pytest.param(
             name,
-            marks=pytest.mark.skipif(shutil.which(name) is None, reason=f"no {name} on PATH"),
+            marks=needs(name),
         )
         for name in names
     ]
@@ -110,7 +110,7 @@ async def fetch(address: str, path: str) -> bytes:
 
 
 @pytest.mark.parametrize("name", installed("nginx"))
-@pytest.mark.skipif(shutil.which("curl") is None, reason="no curl on PATH")
+@needs("curl")
 async def test_files_go_through_a_server_to_nginx_and_back(name: str, tmp_path: Path) -> None:
     (tmp_path / "www").mkdir()
     (tmp_path / "www" / "file").write_bytes(DATA)

@@ -20,6 +20,7 @@ from cotun_trio import logs
 from cotun_trio.logs.standard_error import LineStream
 from tests.support import pipes
 from tests.support.log_watch import restored_logging
+from tests.support.programs import ended
 from tests.support.targets import LOOPBACK, background, echoes
 from tests.support.tunnel import echo_tunnel
 
@@ -251,13 +252,17 @@ def refuse(path, *more, **options):
     return open_(path, *more, **options)
 os.open = refuse
 """
-    with pipes.pipe() as end:
+    with pipes.pipe() as end, contextlib.ExitStack() as stack:
         talkers = [
-            subprocess.Popen(
-                [sys.executable, "-c", refuse * refused + TALKER, str(number)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=end.stream,
+            stack.enter_context(
+                ended(
+                    subprocess.Popen(
+                        [sys.executable, "-c", refuse * refused + TALKER, str(number)],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=end.stream,
+                    )
+                )
             )
             for number in range(2)
         ]
@@ -293,13 +298,14 @@ os.open = refuse
 @pytest.mark.slow
 def test_a_process_ends_though_nobody_reads_its_last_words() -> None:
     with pipes.pipe() as end:
-        talker = subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-c", TALKER, "1"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=end.stream,
         )
-        talker.communicate(timeout=60)
+        with ended(process) as talker:
+            talker.communicate(timeout=60)
         assert talker.returncode == 1
         assert end.read().endswith("\n")
 

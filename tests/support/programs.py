@@ -10,20 +10,69 @@ import shutil
 import signal
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, AnyStr
 
 import pytest
 import trio
 
+from scripts.peers import DAEMONS
+from tests.support.peers import CHISEL_MISSING
 from tests.support.targets import LOOPBACK, background, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
+    from types import FrameType
 
 PATIENCE = 20.0
 """Seconds for a program to say what is waited for: many times what it takes, on a busy machine."""
 _OURS = re.compile("HOST|PORT|AUTH|COTUN_.*|CHISEL_.*")
+
+
+_OFTEN_IGNORED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM)
+
+
+def unignore_signals() -> None:
+    """Have programs that are started from here on not ignore a signal that this process ignores.
+
+    A shell starts a program in the background of a script with SIGINT and SIGQUIT ignored, nohup
+    with SIGHUP, and a child inherits that.  A handler is not inherited: the child has the default.
+    So this process goes on taking no notice of them, by a handler that does nothing.
+    """
+    for number in _OFTEN_IGNORED:
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _take_no_notice)
+
+
+def _take_no_notice(number: int, frame: FrameType | None) -> None:
+    """Handle a signal."""
+
+
+@contextlib.contextmanager
+def ended(process: subprocess.Popen[AnyStr]) -> Iterator[subprocess.Popen[AnyStr]]:
+    """Give a process; when left, also by a failure, it is killed if it lives, and its pipes closed.
+
+    It is for tests without Trio.
+    """
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@contextlib.asynccontextmanager
+async def ended_in_trio(process: trio.Process) -> AsyncIterator[trio.Process]:
+    """Do the same for a process of Trio's."""
+    try:
+        yield process
+    finally:
+        process.kill()  # before anything that a cancelled test cannot wait for
+        with trio.move_on_after(PATIENCE, shield=True):
+            await process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    await stream.aclose()
 
 
 @functools.cache
@@ -35,9 +84,7 @@ def find_chisel() -> str | None:
 WITH_CHISEL = [
     pytest.mark.interop,
     pytest.mark.slow,
-    pytest.mark.skipif(
-        find_chisel() is None, reason="no chisel on PATH, and $CHISEL does not name one"
-    ),
+    pytest.mark.skipif(find_chisel() is None, reason=CHISEL_MISSING),
 ]
 """Marks of a test that talks to the Go original."""
 
@@ -120,27 +167,20 @@ async def running(
     Its environment has none of the variables that change what it does, but those in `env`.
     """
     environment = {k: v for k, v in os.environ.items() if not _OURS.fullmatch(k)}
+    path = f"{os.environ.get('PATH', os.defpath)}:{DAEMONS}"
     process = await trio.lowlevel.open_process(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env={**environment, "PYTHONUNBUFFERED": "1", **(env or {})},
+        env={**environment, "PATH": path, "PYTHONUNBUFFERED": "1", **(env or {})},
         cwd=cwd,
         pass_fds=pass_fds,
     )
     program = Program(command, process)
-    try:
-        async with background() as nursery:
-            nursery.start_soon(program.listen)
-            yield program
-    finally:
-        assert process.stdout is not None
-        await trio.aclose_forcefully(process.stdout)
-        if process.poll() is None:
-            process.kill()
-            with trio.move_on_after(PATIENCE, shield=True):
-                await process.wait()
+    async with ended_in_trio(process), background() as nursery:
+        nursery.start_soon(program.listen)
+        yield program
 
 
 def ours(

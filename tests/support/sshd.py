@@ -10,20 +10,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from scripts.peers import find
+from tests.support.peers import lacking
 from tests.support.programs import running
 from tests.support.targets import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
-SSH_MISSING = (
-    "no OpenSSH client and server"
-    if not (SSHD and shutil.which("ssh"))
-    else "sshd wants to be root"
-    if os.geteuid() != 0
-    else None
-)
+SSHD = find("sshd")
+SSH_MISSING = lacking("ssh", "sshd", "ssh-keygen") if os.geteuid() == 0 else "sshd wants to be root"
 """Why a test cannot have one; None where it can."""
 
 

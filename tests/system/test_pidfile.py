@@ -13,6 +13,7 @@ import pytest
 
 from cotun_trio.errors import UsageError
 from cotun_trio.system.pidfile import pid_file
+from tests.support.programs import PATIENCE, ended
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,7 +106,8 @@ def test_the_hold_ends_with_the_process_however_that_ends(path: Path) -> None:
         "with pid_file(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", hold, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    holder = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with ended(holder) as process:
         assert process.stdout is not None
         process.stdout.readline()
         assert f"the process {process.pid} of" in refused(path)
@@ -120,10 +122,9 @@ def test_a_child_does_not_hold_the_file(path: Path) -> None:
         child = subprocess.Popen(
             [sys.executable, "-S", "-E", "-c", "input()"], stdin=subprocess.PIPE
         )
-    with child, pid_file(path):
+    with ended(child), pid_file(path):
         assert child.poll() is None
-        assert child.stdin is not None
-        child.stdin.write(b"\n")
+        child.communicate(b"\n", timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("form", ["{}\n", "{}", "  {}  \n\n"])

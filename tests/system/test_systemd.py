@@ -22,6 +22,7 @@ import trio.testing
 from cotun_trio.errors import UsageError
 from cotun_trio.system import systemd
 from cotun_trio.system.systemd import Notifier, Passed
+from tests.support.peers import needs
 from tests.support.programs import our_client, our_server, running
 from tests.support.targets import LOOPBACK, connect, echo, echoes, listening
 
@@ -325,9 +326,7 @@ async def test_a_restart_behind_a_socket_of_systemds_loses_no_connection(workers
 # ---- the units
 
 
-ANALYZE = pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="there is no systemd-analyze"
-)
+ANALYZE = needs("systemd-analyze")
 UNITS = ("cotun-trio-server.service", "cotun-trio-server.socket", "cotun-trio-client@.service")
 
 
