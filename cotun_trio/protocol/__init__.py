@@ -14,7 +14,8 @@ Four nouns explain the package:
   answer to a client of our own kind (`config_reply`).  Else its answer is a `refusal`.
 
 Three readers are for what comes before all that: a TLS ClientHello (`client_hello`), the URL of a
-proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).
+proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).  One is for variables of
+the `environment`, whose names the Go programs have made.
 
 
 The wire protocol

@@ -47,7 +47,7 @@ class Run:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """Collect what is started, and start nothing; with nothing in the environment."""
     for name in list(os.environ):
-        if name in ("HOST", "PORT", "AUTH") or name.startswith("COTUN_"):
+        if name in ("HOST", "PORT", "AUTH") or name.startswith(("COTUN_", "CHISEL_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "80")
     found: list[Run] = []
