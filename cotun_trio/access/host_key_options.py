@@ -13,14 +13,16 @@ from cotun_trio.access.host_keys import as_host_key, generate_host_key, generate
 from cotun_trio.access.key_files import load_host_key
 from cotun_trio.access.seeded_keys import key_from_seed
 from cotun_trio.errors import UsageError
+from cotun_trio.protocol.environment import find_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from cotun_trio.access.host_keys import HostKey
 
-SEED_VARIABLE = "COTUN_KEY"
-FILE_VARIABLE = "COTUN_KEY_FILE"
+SEED_VARIABLE = "KEY"
+FILE_VARIABLE = "KEY_FILE"
+"""Without their prefixes; see `cotun_trio.protocol.environment`."""
 
 
 def choose_host_key(
@@ -58,7 +60,7 @@ def _given(
     option: str, text: str | None, variable: str, environment: Mapping[str, str]
 ) -> tuple[str, str | None]:
     """Return the name of the option or the variable that gives a text, and the text."""
-    return (option, text) if text else (variable, environment.get(variable))
+    return (option, text) if text else find_variable(environment, variable)
 
 
 def make_key(seed: str | None, environment: Mapping[str, str]) -> tuple[str, HostKey, str | None]:

@@ -40,7 +40,10 @@ defaults, can be set in the environment:
     COTUN_SHUTDOWN_GRACE  5s   open connections go on after SIGTERM or SIGINT
     COTUN_UDP_DEADLINE    15s  a UDP source is forgotten
     COTUN_UDP_MAX_SIZE         bytes of a datagram (65507)
+    COTUN_UDP_MAX_CONNS        UDP sources at a time, for each remote
     COTUN_REKEY_BYTES          bytes carried by one set of SSH keys (16 GiB)
+
+Each COTUN_... variable is also read as CHISEL_..., where the first is not set.
 """
 
 app = App(

@@ -177,6 +177,14 @@ def client(
             "fingerprint, password or remote.",
         ),
     ] = None,
+    min_retry_interval: Annotated[
+        str,
+        Parameter(
+            metavar="DURATION",
+            help="The shortest wait before a retry, less up to 1s by chance; the first is up to "
+            "three times as long.",
+        ),
+    ] = "1s",
     max_retry_interval: Annotated[
         str,
         Parameter(group=CONNECTION, metavar="DURATION", help="The longest wait before a retry."),
@@ -306,6 +314,7 @@ def client(
         sni=sni,
         keepalive=parse_duration(keepalive),
         max_retry_count=max_retry_count,
+        min_retry_interval=parse_duration(min_retry_interval),
         max_retry_interval=parse_duration(max_retry_interval),
         max_connections=max_connections,
         protocol=protocol,

@@ -12,13 +12,13 @@ from cotun_trio.escape import escape
 def generate_key(path: str, *, seed: str | None, force: bool) -> None:
     """Write the key of ``--keygen``.  Raises `UsageError`."""
     from cotun_trio.access.fingerprints import fingerprint
-    from cotun_trio.access.host_key_options import SEED_VARIABLE, make_key
+    from cotun_trio.access.host_key_options import make_key
     from cotun_trio.access.key_files import write_key_file
 
     if not path or (path[0] == "-" and path != "-"):
         raise UsageError("--keygen needs the path of a file to write, or - to print the key")
     text, key, seed_from = make_key(seed, os.environ)
-    if seed_from == SEED_VARIABLE:  # which may have been forgotten
+    if seed_from not in (None, "--key"):  # which may have been forgotten
         print(f"cotun-trio: this is the key of {seed_from}, not a new one", file=sys.stderr)
     if path == "-":
         try:

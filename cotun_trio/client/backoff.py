@@ -26,6 +26,11 @@ after 1 s.  That leaves a second of 5 for the connection itself: TCP, TLS, WebSo
 and the remotes, about eight round trips.  It holds for one server; with several, each has its
 turn.
 
+The user's shortest interval sets the scale of all that.  With its default of 1 s it is as above;
+otherwise the first wait is up to three times as long as that interval.  No wait is shorter than
+it by more than 1 s, which is for chance: so a wait may be 0 with the default, and one of a client
+with 30 s is 29 s at the least.  The longest interval counts more than the shortest.
+
 All this is about a client that knows that its session is lost.  Before that come a keepalive and
 its ping timeout, or a break that the system reports.
 """
@@ -52,17 +57,25 @@ CLOSE = 15.0
 """Seconds from the beginning of an attempt to the next meanwhile, at the most."""
 MAX_DOUBLINGS = 30
 """3 s, doubled as often, is far above any limit, and far below what a float can hold."""
+DEFAULT_SHORTEST = 1.0
+"""Seconds: the user's shortest interval that goes with the figures above, as in Go."""
+LEAST_SHORTEST = 0.1
+"""Seconds: what a shorter one counts as, as in Go, or a client would try without a pause."""
 
 
 class Backoff:
     """Draws the waits of a client.
 
-    `longest` is the user's limit, in seconds.  `hold` is whether waits stay short at first: not
-    where the rounds are counted, for they would all be used up in that time.
+    `shortest` and `longest` are the user's limits, in seconds.  `hold` is whether waits stay short
+    at first: not where the rounds are counted, for they would all be used up in that time.
     """
 
-    def __init__(self, longest: float, *, hold: bool) -> None:
+    def __init__(self, longest: float, *, hold: bool, shortest: float = DEFAULT_SHORTEST) -> None:
         self._longest = longest
+        self.least = max(0.0, min(shortest, longest) - DEFAULT_SHORTEST)
+        """Seconds: no wait is shorter."""
+        self._first = max(shortest, LEAST_SHORTEST) * FIRST_INTERVAL / DEFAULT_SHORTEST
+        self._held = max(self.least, HELD[0]), max(self._first, HELD[1])
         self._hold = hold
         self._doublings = 0
         self._failing_since: float | None = None
@@ -80,13 +93,14 @@ class Backoff:
         """
         if self._failing_since is None:
             self._failing_since = now
-        interval = min(FIRST_INTERVAL * 2 ** min(self._doublings, MAX_DOUBLINGS), self._longest)
+        interval = min(self._first * 2 ** min(self._doublings, MAX_DOUBLINGS), self._longest)
         failing = now - self._failing_since if self._hold else math.inf
-        if failing < HOLD and not reached and interval > HELD[1]:
-            return max(0.0, dialled + random.uniform(*HELD) - now)
+        if failing < HOLD and not reached and interval > self._held[1]:
+            return max(self.least, dialled + random.uniform(*self._held) - now)
         if failing < EARLY:
             if interval < CLOSE:
                 self._doublings += 1
-            return random.uniform(0, min(interval, max(dialled + CLOSE - now, FIRST_INTERVAL)))
+            most = max(dialled + CLOSE - now, FIRST_INTERVAL, self._first)
+            return random.uniform(self.least, min(interval, most))
         self._doublings += 1
-        return random.uniform(0, interval)
+        return random.uniform(self.least, interval)

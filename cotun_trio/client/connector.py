@@ -98,7 +98,11 @@ class Connector:
 
     async def _stay_connected(self, nursery: trio.Nursery) -> CotunError:
         failed, most = 0, self._settings.max_retry_count
-        backoff = Backoff(self._settings.max_retry_interval, hold=most is None or most < 0)
+        backoff = Backoff(
+            self._settings.max_retry_interval,
+            hold=most is None or most < 0,
+            shortest=self._settings.min_retry_interval,
+        )
         routes: Sequence[Route] = self._settings.routes
         while True:
             session, failures = await self._try_all(nursery, routes, failed)
@@ -114,7 +118,7 @@ class Connector:
             least = self._pause()
             if least:  # but not all of its clients at once
                 seconds = max(seconds, least + random.uniform(0, FIRST_INTERVAL))
-            await self._wait(seconds, least, failures[-1])
+            await self._wait(seconds, max(least, backoff.least), failures[-1])
 
     async def _try_all(
         self, nursery: trio.Nursery, routes: Sequence[Route], failed: int
@@ -177,7 +181,7 @@ class Connector:
 
     def _network_came_back(self) -> None:
         """Cut a long wait short, but not so that all clients of a network come at once."""
-        soon = max(trio.current_time() + self._patience, self._not_before)
+        soon = max(trio.current_time(), self._not_before) + self._patience
         self._waiting.deadline = min(self._waiting.deadline, soon)
 
     # ---- one server

@@ -69,6 +69,7 @@ def carry_in(
             target.port,
             idle=timings.udp_deadline,
             max_size=timings.udp_max_size,
+            most=timings.udp_max_conns,
             log=log,
             check=check(target),
         )

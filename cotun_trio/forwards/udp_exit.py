@@ -16,6 +16,7 @@ import errno
 import math
 import os
 import socket
+from collections import OrderedDict
 from typing import TYPE_CHECKING
 
 import trio
@@ -149,6 +150,7 @@ class _Exit:
         *,
         idle: float | None,
         max_size: int,
+        most: int | None,
         log: Context,
         check: AddressCheck | None,
     ) -> None:
@@ -158,7 +160,8 @@ class _Exit:
         self._unanswered_for = UNANSWERED_FOR if idle is None else idle
         self._max_size = max_size
         self._log = log
-        self._flows: dict[str, _Flow] = {}
+        self._most = most
+        self._flows: OrderedDict[str, _Flow] = OrderedDict()
         self._all_flows = session.flows.udp
         self._addresses = TargetAddresses(host, check)
 
@@ -203,6 +206,8 @@ class _Exit:
 
     def _used(self, flow: _Flow) -> None:
         self._all_flows.used(flow)
+        if self._most is not None:
+            self._flows.move_to_end(flow.source)
         lasts = self._answered_for if flow.answered else self._unanswered_for
         expires = trio.current_time() + lasts
         if expires > flow.expires:  # not with every datagram: a deadline costs 2 µs
@@ -214,6 +219,8 @@ class _Exit:
         Where there is none, the datagram is dropped.
         """
         self._session.flows.turns.spend(FLOW_COST)
+        if self._most is not None and len(self._flows) >= self._most:
+            next(iter(self._flows.values())).end()  # the longest idle one
         flow = _Flow(self, source, Waiting(self._session.flows.waiting))
         if not self._all_flows.begin(flow):
             self._drops.add(TOO_MANY_FLOWS)
@@ -365,6 +372,7 @@ async def serve_channel(
     *,
     idle: float | None,
     max_size: int,
+    most: int | None = None,
     log: Context,
     check: AddressCheck | None = None,
 ) -> None:
@@ -372,9 +380,12 @@ async def serve_channel(
 
     `idle` is for how many seconds a source is remembered that sends and gets nothing, in place of
     `ANSWERED_FOR` and `UNANSWERED_FOR`; `max_size` is that of an answer, in bytes, beyond which it
-    is cut.  The addresses of a name have to pass `check`, if there is one.
+    is cut.  `most` is how many sources have a flow at a time: the next one takes the place of the
+    longest idle one.  The addresses of a name have to pass `check`, if there is one.
     """
     log.debug("open")
-    exit_ = _Exit(session, host, port, idle=idle, max_size=max_size, log=log, check=check)
+    exit_ = _Exit(
+        session, host, port, idle=idle, max_size=max_size, most=most, log=log, check=check
+    )
     await exit_.run(opening.confirm())
     log.debug("closed")

@@ -14,7 +14,8 @@ Four nouns explain the package:
   answer to a client of our own kind (`config_reply`).  Else its answer is a `refusal`.
 
 Three readers are for what comes before all that: a TLS ClientHello (`client_hello`), the URL of a
-proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).
+proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).  One is for variables of
+the `environment`, whose names the Go programs have made.
 
 
 The wire protocol
@@ -142,7 +143,10 @@ WebSocket pings are answered, and not sent.
 
 **End**.  An SSH DISCONNECT, with code 2 (a broken rule), 11 (everything else), 12 (too many
 sessions of a user) or 14 (wrong passwords), then a WebSocket close frame.  A chisel client that is
-terminated sends no close frame.
+terminated sends no close frame.  To a Go client, a server of *ours* ends the reason of an open
+session's DISCONNECT with ``: EOF``: the UDP remotes of Go tell errors apart by their text, and one
+that does not end like that, such as a close frame's, ends the whole client.  So does a datagram
+that comes while there is no tunnel.
 
 **Go 1.11 and 1.12** speak the same protocol, with each other and with us.  Their ends differ:
 
@@ -153,6 +157,7 @@ A TCP target that cannot be reached   the channel opens, and closes          an 
 One direction ends (EOF)              both are closed                        the other one goes on
 A ping that nobody answers            is waited for without end              ends the session
 A WebSocket message of over 512 KiB   is taken                               is refused
+The session of a UDP remote ends      the client ends within a second        see **End**
 ====================================  =====================================  =======================
 
 How to add a global request of your own is told in README, "Working on it".

@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.scratch import Scratch
     from cotun_trio.websocket.wire_protocol import WireProtocol
 
+PASSING = ": EOF"
+"""The end of the reason for a Go client, which tells errors apart by their text: a UDP remote of
+its that gets one without this ends the whole client, and does not wait for the next session."""
+
 
 class ServerHost(Protocol):
     """The server, as its sessions see it."""
@@ -174,6 +178,8 @@ class ServerSession(Session):
             request.reply(refusal.encode(marked=bool(self.identity)), success=False)
             raise
         self._open_since = trio.current_time()
+        if not self.connection.peer_is_ours:
+            self.connection.sender.end_reasons(PASSING)
         self._owner.sessions_changed()
         # A Go client takes any payload for an error; ours is told where the server listens.
         request.reply(reply.encode() if self.identity else b"", success=True)

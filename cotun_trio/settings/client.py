@@ -108,6 +108,9 @@ class ClientSettings:
     max_retry_count: int | None = None
     """Failed rounds of attempts in a row after which there is another one, also after an error that
     is fatal; negative for no end.  None: no end, except after an error that is fatal."""
+    min_retry_interval: float = 1.0
+    """The shortest wait between two attempts, in seconds, less up to 1 s by chance; the first one
+    is up to three times as long.  `max_retry_interval` counts more."""
     max_retry_interval: float = 300.0
     """The longest wait between two attempts, in seconds."""
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), repr=False)
@@ -234,6 +237,7 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "tls_skip_verify": values.to_flag,
     "sni": values.to_text,
     "keepalive": values.to_seconds,
+    "min_retry_interval": values.to_seconds,
     "max_retry_interval": values.to_seconds,
     "max_retry_count": values.to_optional_count,
     "max_connections": values.to_count,

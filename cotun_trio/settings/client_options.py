@@ -46,6 +46,7 @@ class ClientOptions(TypedDict, total=False):
     keepalive: float | str
     """Seconds between pings, or a duration such as ``25s``; 0 for none."""
     max_retry_count: int | str | None
+    min_retry_interval: float | str
     max_retry_interval: float | str
     max_connections: int | str
     """Forwarded connections at a time; 0: no limit."""

@@ -11,6 +11,7 @@ import attrs
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError, canonical_host, clean_host
+from cotun_trio.protocol.environment import find_variable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,11 +72,14 @@ class ServerAcme:
         cls, domains: Sequence[str], environment: Mapping[str, str], *, clients: str | None
     ) -> ServerAcme:
         """Return the settings from the options and the environment.  Raises `UsageError`."""
+        _, directory = find_variable(environment, "LE_DIRECTORY")
+        _, ca = find_variable(environment, "LE_CA")
+        _, email = find_variable(environment, "LE_EMAIL")
         return cls(
             domains=tuple(dict.fromkeys(map(_full_name, domains))),
-            directory=environment.get("COTUN_LE_DIRECTORY") or LETS_ENCRYPT,
-            ca=environment.get("COTUN_LE_CA") or None,
-            email=environment.get("COTUN_LE_EMAIL") or None,
+            directory=directory or LETS_ENCRYPT,
+            ca=ca,
+            email=email,
             cache=_cache_directory(environment),
             clients=clients,
         )
@@ -94,7 +98,7 @@ def _full_name(domain: str) -> str:
 
 def _cache_directory(environment: Mapping[str, str]) -> str | None:
     """Return the directory for certificates that the environment names, or the usual one."""
-    cache = environment.get("COTUN_LE_CACHE") or os.path.join(  # noqa: PTH118  text, as given
+    cache = find_variable(environment, "LE_CACHE")[1] or os.path.join(  # noqa: PTH118  text, as given
         environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"),  # noqa: PTH111
         "cotun",
     )

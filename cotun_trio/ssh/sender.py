@@ -46,6 +46,7 @@ class Sender:
         self._fail = fail
         self._packetizer = engine.packetizer
         self._corked = self._disconnected = self._lost = False
+        self._last_words = ""
         self._held: list[bytes] = []  # control messages that wait for the end of a key exchange
         self._held_size = 0
         self._keys = trio.lowlevel.ParkingLot()  # senders that wait for the end of a key exchange
@@ -97,11 +98,15 @@ class Sender:
             # Not raised: the caller may be a forward, which has nothing to do with it.
             self._fail(ProtocolError("a key exchange that does not come to its end"))
 
+    def end_reasons(self, words: str) -> None:
+        """End the reason of a DISCONNECT with `words`, from now on."""
+        self._last_words = words
+
     def disconnect(self, code: int, reason: str) -> None:
         """Send a DISCONNECT, once.  The peer may not read it any more."""
         if not (self._lost or self._disconnected):
             self._disconnected = True
-            self._packetizer.send_payload(messages.disconnect(code, reason))
+            self._packetizer.send_payload(messages.disconnect(code, reason + self._last_words))
             self.flush()
 
     def cork(self) -> None:

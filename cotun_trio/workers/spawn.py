@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 MODULE = "cotun_trio.workers"
 DEATH = 5.0
 """Seconds for a process to end after it was killed, or has closed its end of the link."""
-_SETTINGS = re.compile("HOST|PORT|AUTH|COTUN_.*|PYTHONPATH")
+_SETTINGS = re.compile("HOST|PORT|AUTH|(COTUN|CHISEL)_.*|PYTHONPATH")
 
 
 @attrs.frozen(kw_only=True)

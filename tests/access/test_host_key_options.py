@@ -53,6 +53,14 @@ def test_the_option_wins_over_its_variable() -> None:
     assert chosen == (FOOBAR["fingerprint_sha256"], [])
 
 
+def test_the_variables_have_the_names_of_chisel_too() -> None:
+    got, warnings = choose(CHISEL_KEY="foobar")
+    assert got == FOOBAR["fingerprint_sha256"]
+    assert [line.partition(" is ")[0] for line in warnings] == ["CHISEL_KEY"]
+    assert choose(CHISEL_KEY="other", COTUN_KEY="foobar")[0] == FOOBAR["fingerprint_sha256"]
+    assert choose(CHISEL_KEY_FILE=HELLO["keygen_stdout"]) == (HELLO["fingerprint_sha256"], [])
+
+
 def test_the_variable_of_keyfile_is_heeded() -> None:
     assert choose(COTUN_KEY_FILE=HELLO["keygen_stdout"]) == (HELLO["fingerprint_sha256"], [])
 

@@ -47,7 +47,7 @@ class Run:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
     """Collect what is started, and start nothing; with nothing in the environment."""
     for name in list(os.environ):
-        if name in ("HOST", "PORT", "AUTH") or name.startswith("COTUN_"):
+        if name in ("HOST", "PORT", "AUTH") or name.startswith(("COTUN_", "CHISEL_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("COLUMNS", "80")
     found: list[Run] = []
@@ -226,6 +226,7 @@ def test_a_client_needs_a_server_and_remotes(client: Callable[..., ClientSetting
         (["--max-retry-count", "0"], {"max_retry_count": 0}),
         (["--max-retry-count", "-1"], {"max_retry_count": -1}),
         (["--max-retry-interval", "10s"], {"max_retry_interval": 10.0}),
+        (["--min-retry-interval", "3s"], {"min_retry_interval": 3.0}),
         (["--header", "A: b"], {"headers": (("A", "b"),)}),
         (["--header", "A: b", "--header", "A: c:d"], {"headers": (("A", "b"), ("A", "c:d"))}),
         (["--hostname", "other.example"], {"hostname": "other.example"}),

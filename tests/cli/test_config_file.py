@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def clean(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Have nothing in the environment, and an empty working directory."""
     for name in list(os.environ):
-        if name in ("HOST", "PORT", "AUTH") or name.startswith("COTUN_"):
+        if name in ("HOST", "PORT", "AUTH") or name.startswith(("COTUN_", "CHISEL_")):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
 

@@ -64,7 +64,7 @@ def ran(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ran:
     monkeypatch.setattr(daemon, "run_server", note(ran.servers))
     monkeypatch.setattr(daemon, "run_client", note(ran.clients))
     for name in os.environ:
-        if re.fullmatch("HOST|PORT|AUTH|COTUN_.*", name):
+        if re.fullmatch("HOST|PORT|AUTH|(COTUN|CHISEL)_.*", name):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     return ran

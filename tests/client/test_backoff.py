@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from cotun_trio.client.backoff import CLOSE, EARLY, FIRST_INTERVAL, HELD, HOLD, Backoff
+from cotun_trio.settings import ClientSettings
 
 LONGEST = 300.0
 
@@ -82,6 +83,66 @@ def test_rounds_that_are_counted_are_not_used_up_in_half_a_minute(
 def test_a_limit_below_the_short_waits_holds_for_them_too(draws: list[tuple[float, float]]) -> None:
     draw_until(Backoff(1.5, hold=True), 5)
     assert set(draws) == {(0, 1.5)}
+
+
+def test_the_default_of_the_shortest_interval_is_that_of_the_waits_above(
+    draws: list[tuple[float, float]],
+) -> None:
+    for shortest in (
+        {},
+        {"shortest": ClientSettings.from_options("a", remotes="1").min_retry_interval},
+    ):
+        draw_until(Backoff(LONGEST, hold=True, **shortest), 600)
+    assert draws[: len(draws) // 2] == draws[len(draws) // 2 :]
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("reached", [False, True])
+@pytest.mark.parametrize("shortest", [2.0, 10.0, 30.0])
+def test_no_wait_is_shorter_than_the_shortest_by_more_than_what_chance_needs(
+    shortest: float, reached: bool, hold: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice = random.Random(7)
+    monkeypatch.setattr("cotun_trio.client.backoff.random.uniform", dice.uniform)
+    backoff, now, waits = Backoff(LONGEST, hold=hold, shortest=shortest), 0.0, []
+    for _ in range(200):
+        began, now = now, now + dice.choice([0.0, 3.0, 20.0])  # an attempt takes so long
+        waits.append(backoff.draw(now, dialled=began, reached=reached))
+        now += waits[-1]
+    assert shortest - 1 <= min(waits)
+    assert waits[0] <= 3 * shortest
+    assert max(waits) <= LONGEST
+
+
+def test_with_a_shorter_one_the_first_attempts_come_sooner(
+    draws: list[tuple[float, float]],
+) -> None:
+    backoff = Backoff(LONGEST, hold=True, shortest=0.1)
+    for _ in range(5):
+        backoff.draw(1.0, dialled=1.0, reached=True)
+    assert [high for _, high in draws] == pytest.approx([0.3, 0.6, 1.2, 2.4, 4.8])
+    assert {low for low, _ in draws} == {0}
+
+
+def test_there_is_always_a_pause(draws: list[tuple[float, float]]) -> None:
+    Backoff(LONGEST, hold=True, shortest=0.0).draw(0.0, dialled=0.0, reached=True)
+    assert draws == [(0, pytest.approx(0.3))]
+
+
+def test_the_longest_counts_more_than_the_shortest(draws: list[tuple[float, float]]) -> None:
+    draw_until(Backoff(5.0, hold=True, shortest=60.0), 200)
+    assert set(draws) == {(4, 5)}
+
+
+def test_a_crowd_with_a_longer_one_is_no_denser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cotun_trio.client.backoff.random.uniform", random.Random(8).uniform)
+    crowd, tries = 10_000, Counter[int]()
+    for _ in range(crowd):
+        backoff, now = Backoff(LONGEST, hold=True, shortest=10.0), 0.0
+        while now < EARLY:
+            now += backoff.draw(now, dialled=now, reached=False)
+            tries[int(now * 10)] += 1
+    assert max(tries.values()) <= 0.02 * crowd
 
 
 def test_a_session_that_lasted_starts_all_of_it_again(draws: list[tuple[float, float]]) -> None:

@@ -383,6 +383,26 @@ async def test_a_long_wait_is_cut_short_when_a_network_comes_back(
         assert dialled[9:] == [since + FIRST_INTERVAL]
 
 
+async def test_news_of_a_network_leave_the_shortest_wait_as_it_is(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr("cotun_trio.client.connector.random.uniform", lambda _low, high: high)
+    dialled: list[float] = []
+
+    async def dial(_uplink: object, _way: object) -> None:
+        await trio.lowlevel.checkpoint()
+        dialled.append(trio.current_time())
+        raise ConnectionLost("no network")
+
+    monkeypatch.setattr(Uplink, "dial", dial)
+    async with background() as nursery:
+        nursery.start_soon(Client(client_settings("server.invalid", min_retry_interval=20)).run)
+        await trio.sleep(1)
+        kernel.say(ADDRESS)
+        await trio.sleep(50)
+    assert dialled == [0, 19 + FIRST_INTERVAL]
+
+
 async def test_much_news_in_a_wait_shortens_it_no_more_than_the_first_does(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
 ) -> None:

@@ -240,6 +240,15 @@ async def test_the_waits_are_drawn_from_the_whole_interval(
     assert 3 < sum(late) / len(late) < 5
 
 
+async def test_the_user_says_how_short_a_wait_may_be(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    async with watch_logs() as log, running_client(refused_address(), min_retry_interval=10):
+        await log.wait_for("Retrying", times=10, timeout=10_000)
+    assert min(waits(log)) >= 9
+    assert waits(log)[0] <= 30
+
+
 async def test_a_session_that_lasted_starts_the_waits_again(
     autojump_with_sockets: trio.testing.MockClock, no_jitter: None
 ) -> None:

@@ -114,6 +114,18 @@ async def test_datagrams_are_cut_where_the_user_said() -> None:
 # ---- many sources
 
 
+async def test_the_user_says_how_many_sources_a_remote_has_at_a_time() -> None:
+    timings = Timings(udp_max_conns=1)
+    async with (
+        udp_echo() as far,
+        udp_tunnel(far, timings=timings) as near,
+        udp_socket() as (one, _),
+        udp_socket() as (two, _),
+    ):
+        for source, data in ((one, b"1"), (two, b"2"), (one, b"again")):
+            assert await ask(source, near, data) == data
+
+
 async def answered(sources: range, address: str, far: int) -> int:
     """Send a datagram from each source, 500 at a time; return how many get theirs back."""
     count = 0

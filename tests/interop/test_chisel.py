@@ -329,6 +329,18 @@ async def test_keepalives_of_both_ends_are_answered(
         assert await echoes(stream)
 
 
+async def test_a_chisel_client_is_told_why_the_session_ends_in_words_that_its_udp_survives() -> (
+    None
+):
+    target = f"{refused_address()}/udp"
+    async with our_server() as (server, url), chisel_client(url, target=target) as (client, _):
+        await client.wait_for(r"udp: aquired channel")
+        await server.stop()
+        await client.wait_for("Connection error: ssh: disconnect, reason 11: .*: EOF$")
+        await client.wait_for("lost channel")
+        assert not client.find("ssh-chan error")
+
+
 @BOTH
 async def test_a_server_that_was_killed_is_found_again(pair: str) -> None:
     run_server, run_client = PAIRS[pair]

@@ -25,6 +25,7 @@ from cotun_trio.settings import (
     parse_bytes,
     parse_header,
 )
+from cotun_trio.settings.tls import ServerAcme
 
 FINGERPRINT = "OHclTPr2X1+S7CdRWW7dLFP7SwgtZy6jub2UmnpbTXw="
 
@@ -322,6 +323,46 @@ def test_each_time_has_a_variable(variable: str, name: str) -> None:
 
 def test_the_bytes_of_a_key_have_one_too() -> None:
     assert Timings.from_environment({"COTUN_REKEY_BYTES": "1048576"}).rekey_bytes == 1048576
+
+
+def test_the_udp_sources_of_a_remote_have_one_too() -> None:
+    assert Timings().udp_max_conns is None
+    assert Timings.from_environment({"COTUN_UDP_MAX_CONNS": "7"}).udp_max_conns == 7
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1s", "many"])
+def test_a_number_of_sources_that_is_none_is_an_error(text: str) -> None:
+    with pytest.raises(UsageError, match=r"^COTUN_UDP_MAX_CONNS: .*a number of 1 or more"):
+        Timings.from_environment({"COTUN_UDP_MAX_CONNS": text})
+
+
+@pytest.mark.parametrize("field", attrs.fields(Timings), ids=lambda field: field.name)
+def test_each_variable_is_also_read_by_the_name_that_chisel_has_for_it(
+    field: attrs.Attribute[object],
+) -> None:
+    text = "8" if "parse" in field.metadata else "8s"
+    name = field.name.upper()
+    timings = Timings.from_environment({f"CHISEL_{name}": text})
+    assert timings == attrs.evolve(Timings(), **{field.name: 8})
+    both = {f"CHISEL_{name}": "wrong", f"COTUN_{name}": text}
+    assert Timings.from_environment(both) == timings  # ours counts
+    empty = {f"CHISEL_{name}": text, f"COTUN_{name}": ""}
+    assert Timings.from_environment(empty) == timings
+
+
+def test_an_error_names_the_variable_that_was_read() -> None:
+    with pytest.raises(UsageError, match=r"^CHISEL_SSH_WAIT: "):
+        Timings.from_environment({"CHISEL_SSH_WAIT": "5"})
+
+
+def test_the_variables_of_acme_have_the_names_of_chisel_too() -> None:
+    names = {"LE_DIRECTORY": "https://ca", "LE_CA": "/ca", "LE_EMAIL": "a@b.c", "LE_CACHE": "/x"}
+    theirs = {f"CHISEL_{name}": text for name, text in names.items()}
+    chosen = ServerAcme.choose(["a.example"], theirs, clients=None)
+    assert (chosen.directory, chosen.ca, chosen.email, chosen.cache) == tuple(names.values())
+    mixed = {**theirs, "COTUN_LE_CACHE": "-", "COTUN_LE_EMAIL": "ours@b.c"}
+    chosen = ServerAcme.choose(["a.example"], mixed, clients=None)
+    assert (chosen.ca, chosen.email, chosen.cache) == ("/ca", "ours@b.c", None)
 
 
 @pytest.mark.parametrize("variable", NAMES)

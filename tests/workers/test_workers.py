@@ -320,8 +320,9 @@ async def test_users_are_read_again_in_all_workers(tmp_path: pytest.TempPathFact
         assert not server.find("the user 'bob'")
 
 
-async def test_secrets_are_neither_arguments_nor_variables_of_a_worker() -> None:
-    secrets = {"AUTH": "alice:wonderland", "COTUN_KEY": "looking-glass"}
+@pytest.mark.parametrize("prefix", ["COTUN", "CHISEL"])
+async def test_secrets_are_neither_arguments_nor_variables_of_a_worker(prefix: str) -> None:
+    secrets = {"AUTH": "alice:wonderland", prefix + "_KEY": "looking-glass"}
     async with our_server(*TWO, env=secrets) as (server, _):
         for pid in (await pids(server)).values():
             for name in ("cmdline", "environ"):
