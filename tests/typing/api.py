@@ -68,6 +68,7 @@ async def a_client_with_texts_as_on_the_command_line() -> None:
         tls_ca=Path("ca.pem"),
         keepalive="10s",
         max_retry_count="3",
+        min_retry_interval="2s",
         max_retry_interval="1m",
         max_connections="100",
         connect_timeout="5s",
