@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -220,7 +221,9 @@ async def test_a_wrong_host_key_is_fatal_and_no_credential_is_sent() -> None:
         with pytest.raises(FingerprintMismatch):
             await client.run()
         await trio.testing.wait_all_tasks_blocked(0.005)
-    assert f"Invalid fingerprint ({got})" in log.lines("client")
+    assert log.find(
+        re.escape(f"Invalid fingerprint ({got}): --fingerprint is {expected}."), "client"
+    )
     assert not [event for event in arrived if isinstance(event, LoginRequested)]
 
 
