@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from cotun_trio.websocket.wire_protocol import WireProtocol
 
 
+MAX_REASON = 500
+"""Characters of a server's reason: the advice is at its end."""
 NO_AUTH = "the server wants a user and a password: give --auth USER:PASSWORD or --auth-from FILE"
 """The error of a login without credentials."""
 
@@ -314,4 +316,5 @@ class ClientSession(Session):
 def _refused(payload: bytes) -> ConfigRefused | NotNow:
     refusal = ConfigRefusal.decode(payload)
     kind = NotNow if refusal.passing else ConfigRefused
-    return kind(f"the server refused: {escape(refusal.reason) or 'no reason given'}")
+    reason = escape(refusal.reason, MAX_REASON)
+    return kind(f"the server refused: {reason or 'no reason given'}")
