@@ -5,7 +5,7 @@ with a line that names the mistake, and status 2, before anything is opened.
 
 * `app`: the program, and the options that several commands have.
 * `client`, `server`, `check_auth`, `hash_password`, `forget`, `config`: one command each.
-* `config_file`: options from a file.
+* `config_file`: options from a file; `config_errors`: all that is wrong with it.
 * `plan`: settings, and the program to run with them.
 """
 
