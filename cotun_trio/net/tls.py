@@ -134,7 +134,7 @@ class Tls:
         code = getattr(error, "verify_code", None)
         if code in _OTHER_NAME:
             text += f": {names_in(self._peer_certificate())}"
-        elif code in _UNKNOWN_ISSUER and self._trust_option:
+        elif code in UNKNOWN_ISSUER and self._trust_option:
             text += f": if you trust it, give its certificate, PEM, with {self._trust_option} FILE"
         return TlsFailed(f"TLS: {text}")
 
@@ -227,7 +227,8 @@ _CERTIFICATE = {
     64: "is for another address",
 }
 """The faults of certificates, by OpenSSL's number (X509_V_ERR_…)."""
-_UNKNOWN_ISSUER, _OTHER_NAME = {2, 18, 19, 20, 21}, {62, 64}
+UNKNOWN_ISSUER, _OTHER_NAME = {2, 18, 19, 20, 21}, {62, 64}
+"""Those of them that have an option against them, and those about names."""
 _DER = 2  # `ssl._ssl.ENCODING_DER`
 MAX_NAMES = 8
 """Names of a certificate that an error shows; there are certificates with hundreds."""
