@@ -72,6 +72,7 @@ dist: $(TOOLS)/installed
 	@$(TOOL) -m shiv --quiet --reproducible --console-script cotun-trio --output-file $(SINGLE) \
 		--python "/usr/bin/env python$$($(TOOL) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
 		dist/*.whl >build/log 2>&1 || { cat build/log; exit 1; }
+	@$(TOOL) -m scripts.finish_single_file $(SINGLE)
 	@ls -l dist
 
 clean:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from scripts import single_file_main
 from tests.support.programs import running, url_of
 from tests.support.targets import LOOPBACK, connect, echo, echoes, listening
 
@@ -130,6 +133,61 @@ async def test_the_single_file_runs_where_nothing_is_installed(
     await carries(command, nowhere, {"SHIV_ROOT": str(cache)})
     assert list(cache.iterdir())
     assert not list(nowhere.iterdir())
+
+
+def run_single(*command: str, **environment: str) -> str:
+    """Run the single file where it cannot run, and return the line that it says."""
+    done = subprocess.run(
+        command,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 1, done.stderr
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_the_single_file_says_which_python_it_was_built_for(source: Path, tmp_path: Path) -> None:
+    single = source / "dist" / "cotun-trio.pyz"
+    other = tmp_path / "other.pyz"
+    here = single_file_main.running()
+    with zipfile.ZipFile(single) as old, zipfile.ZipFile(other, "w") as new:
+        for info in old.infolist():
+            if info.filename == "__main__.py":  # as if it had been built for another one
+                text = old.read(info).decode()
+                assert text.count(here) == 1
+                new.writestr(info, text.replace(here, "Python 3.99 on Linux z80"))
+    line = run_single(sys.executable, str(other))
+    assert line.startswith(
+        f"cotun-trio: this file was built for Python 3.99 on Linux z80, and this is {here}: "
+    )
+
+
+def test_the_single_file_says_when_there_is_no_directory_to_look_for(source: Path) -> None:
+    single = source / "dist" / "cotun-trio.pyz"
+    root = "/" + "x" * 300  # looking for it is an error, as with a home that is another user's
+    line = run_single(sys.executable, str(single), "--version", SHIV_ROOT=root)
+    assert line.startswith(f"cotun-trio: this file is unpacked into {root}")
+    assert line.endswith("(File name too long): set SHIV_ROOT to a directory that can")
+
+
+def test_the_single_file_says_when_its_directory_cannot_be_written(
+    source: Path, tmp_path: Path
+) -> None:
+    single = source / "dist" / "cotun-trio.pyz"
+    (tmp_path / "file").touch()
+    root = tmp_path / "file" / "root"  # in a file, there is no directory, not even for root
+    line = run_single(sys.executable, str(single), "--version", SHIV_ROOT=str(root))
+    assert line.startswith(f"cotun-trio: this file is unpacked into {root}/cotun-trio.pyz_")
+    assert line.endswith("(Not a directory): set SHIV_ROOT to a directory that can")
+
+
+def test_the_beginning_of_the_single_file_can_be_read_by_old_pythons() -> None:
+    text = Path(single_file_main.__file__).read_text()
+    ast.parse(text, feature_version=(3, 6))
 
 
 def test_the_sdist_has_all_that_it_takes_to_build_and_test(source: Path) -> None:

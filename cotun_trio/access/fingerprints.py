@@ -19,6 +19,8 @@ from cotun_trio.escape import escape
 
 LENGTH = 44
 """Characters of a fingerprint: 32 octets in standard base64, with padding."""
+_LAST = "AEIMQUYcgkosw048"
+"""Characters that the last one before the '=' can be: of its six bits, two are 0."""
 _LEGACY = re.compile(r"[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){15}")
 
 
@@ -50,8 +52,21 @@ def check_form(text: str) -> str:
         return text
     raise UsageError(
         f"{escape(text)!r} is not a fingerprint: copy the {LENGTH} characters, the last one a '=', "
-        "that the server prints after 'Fingerprint'"
+        f"that the server prints after 'Fingerprint'{_why_not(text)}"
     )
+
+
+def _why_not(text: str) -> str:
+    """Return what is wrong with a text that is nearly a fingerprint, or nothing."""
+    digits = re.fullmatch("(?:SHA256:)?([A-Za-z0-9+/]{42})(.*)", text, re.ASCII | re.DOTALL)
+    end = digits[2] if digits else ""
+    if text.startswith("SHA256:"):
+        return "; it has no 'SHA256:' before it"
+    if len(text) == LENGTH - 1 and end in _LAST:
+        return "; the '=' at its end is missing"
+    if len(text) == LENGTH and digits is not None:
+        return f"; the length is right, but no fingerprint ends in {escape(end)!r}"
+    return ""
 
 
 def check_fingerprint(public_blob: bytes, expected: str) -> None:
@@ -60,9 +75,16 @@ def check_fingerprint(public_blob: bytes, expected: str) -> None:
     Raises `FingerprintMismatch` where it has another one.
     """
     got = fingerprint(public_blob)
+    shown = got
     if is_legacy(expected):
-        same = hmac.compare_digest(legacy_fingerprint(public_blob), expected.lower())
+        legacy = legacy_fingerprint(public_blob)
+        same = hmac.compare_digest(legacy, expected.lower())
+        shown = f"{got}, or {legacy}"
     else:
         same = hmac.compare_digest(got.encode("ascii"), expected.encode("utf-8"))
     if not same:
-        raise FingerprintMismatch(f"Invalid fingerprint ({got})")
+        raise FingerprintMismatch(
+            f"Invalid fingerprint ({shown}): --fingerprint is {escape(expected)}.  Either the "
+            "server has a new key, as at each start without --keyfile or --key, or another server "
+            "is at this address, or somebody poses as the server"
+        )

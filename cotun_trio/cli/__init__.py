@@ -7,7 +7,7 @@ with a line that names the mistake, and status 2, before anything is opened.
 * `client`, `server`, `check_auth`, `hash_password`, `forget`, `config`: one command each.
 * `keygen`: ``server --keygen``.
 * `groups`: the groups of options in the help.
-* `config_file`: options from a file.
+* `config_file`: options from a file; `config_errors`: all that is wrong with it.
 * `plan`: settings, and the program to run with them.
 """
 

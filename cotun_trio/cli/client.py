@@ -180,6 +180,7 @@ def client(
     min_retry_interval: Annotated[
         str,
         Parameter(
+            group=CONNECTION,
             metavar="DURATION",
             help="The shortest wait before a retry, less up to 1s by chance; the first is up to "
             "three times as long.",

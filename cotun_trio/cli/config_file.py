@@ -7,9 +7,11 @@ nearest one that exists, and SERVER and REMOTE, which have no names, replace the
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import stat
 import tomllib
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,7 @@ from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from cyclopts import App
     from cyclopts.argument import ArgumentCollection
@@ -34,8 +36,31 @@ _SET_ASIDE = {"SERVER": "server", "REMOTE": "remote"}
 """Options that give way to a positional argument."""
 
 
+_TRIED: ContextVar[dict[str, dict[str, Any]] | None] = ContextVar("tried", default=None)
+
+
+@contextlib.contextmanager
+def instead_of_file(tables: dict[str, dict[str, Any]]) -> Iterator[None]:
+    """Have `tables` read in place of any configuration file, by this task."""
+    token = _TRIED.set(tables)
+    try:
+        yield
+    finally:
+        _TRIED.reset(token)
+
+
 def load_config(path: str) -> dict[str, dict[str, Any]]:
     """Read a configuration file, and return its tables.  Raises `UsageError` that names it."""
+    if (tried := _TRIED.get()) is not None:
+        return tried
+    tables = read_toml(path)
+    for error in wrong_tables(tables):
+        raise UsageError(f"the configuration file {escape(path)}: {error}")
+    return tables
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """Read a TOML file.  Raises `UsageError` that names it."""
     shown = f"the configuration file {escape(path)}"
     try:
         data = read_file(path, most=MAX_SIZE + 1).data
@@ -44,19 +69,23 @@ def load_config(path: str) -> dict[str, dict[str, Any]]:
     if len(data) > MAX_SIZE:
         raise UsageError(f"{shown} has over {MAX_SIZE} bytes")
     try:
-        tables = tomllib.loads(data.decode())
+        tables: dict[str, Any] = tomllib.loads(data.decode())
     except UnicodeDecodeError:
         raise UsageError(f"{shown} is not UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{shown}: {escape(str(error))}") from None
     except RecursionError:
         raise UsageError(f"{shown}: brackets in brackets without end") from None
+    return tables
+
+
+def wrong_tables(tables: dict[str, Any]) -> Iterator[str]:
+    """Yield an error for each table that is not for a command."""
     for name, table in tables.items():
         if name not in TABLES:
-            raise UsageError(f"{shown}: there is no [{escape(name)}]{_nearest(name, TABLES)}")
-        if not isinstance(table, dict):
-            raise UsageError(f"{shown}: {name} is a table, and begins with a line [{name}]")
-    return tables
+            yield f"there is no [{escape(name)}]{_nearest(name, TABLES)}"
+        elif not isinstance(table, dict):
+            yield f"{name} is a table, and begins with a line [{name}]"
 
 
 def warnings_about(path: str | None) -> list[str]:
@@ -64,15 +93,20 @@ def warnings_about(path: str | None) -> list[str]:
 
     Raises `UsageError` where one that holds a secret could be changed by others.
     """
-    if path is None:
+    if path is None or _TRIED.get() is not None:
         return []
+    return mode_warnings(path, load_config(path).values())
+
+
+def mode_warnings(path: str, tables: Iterable[dict[str, Any]]) -> list[str]:
+    """Return the warnings about a file that has these tables; see `warnings_about`."""
     try:
         mode = Path(path).stat().st_mode
     except OSError as error:  # it was there a moment ago
         raise UsageError(
             f"cannot read the configuration file {escape(path)}: {error.strerror}"
         ) from None
-    secret = any(name in table for table in load_config(path).values() for name in SECRETS)
+    secret = any(name in table for table in tables for name in SECRETS)
     if secret:
         try:
             read_file(path, most=0, secret=True)

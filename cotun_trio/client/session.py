@@ -11,7 +11,13 @@ import trio
 from cotun_trio._version import __version__
 from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
 from cotun_trio.client.rights import Declared, DeclaredOnly
-from cotun_trio.errors import ConfigRefused, ConnectionLost, NotNow, ProtocolError
+from cotun_trio.errors import (
+    AuthenticationFailed,
+    ConfigRefused,
+    ConnectionLost,
+    NotNow,
+    ProtocolError,
+)
 from cotun_trio.escape import escape
 from cotun_trio.forwards.quota import Quota
 from cotun_trio.protocol.addresses import host_header
@@ -41,6 +47,12 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.global_requests import GlobalRequest
     from cotun_trio.ssh.scratch import Scratch
     from cotun_trio.websocket.wire_protocol import WireProtocol
+
+
+MAX_REASON = 500
+"""Characters of a server's reason: the advice is at its end."""
+NO_AUTH = "the server wants a user and a password: give --auth USER:PASSWORD or --auth-from FILE"
+"""The error of a login without credentials."""
 
 
 class Stage(enum.IntEnum):
@@ -262,6 +274,12 @@ class ClientSession(Session):
 
     # ---- its end
 
+    def fail(self, failure: CotunError) -> None:
+        """See `Session.fail`; a login that failed for want of credentials says so."""
+        if isinstance(failure, AuthenticationFailed) and self._owner.settings.auth is None:
+            failure = AuthenticationFailed(NO_AUTH)
+        super().fail(failure)
+
     async def wait_left(self) -> CotunError:
         """Wait until it takes no more connections, and return why not.
 
@@ -298,4 +316,5 @@ class ClientSession(Session):
 def _refused(payload: bytes) -> ConfigRefused | NotNow:
     refusal = ConfigRefusal.decode(payload)
     kind = NotNow if refusal.passing else ConfigRefused
-    return kind(f"the server refused: {escape(refusal.reason) or 'no reason given'}")
+    reason = escape(refusal.reason, MAX_REASON)
+    return kind(f"the server refused: {reason or 'no reason given'}")

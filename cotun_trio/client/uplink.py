@@ -89,7 +89,8 @@ class Uplink:
     async def _shake_hands(self, transport: Transport, url: ServerUrl) -> None:
         settings = self._settings
         assert self._context is not None
-        tls = Tls(self._context, name=settings.tls.sni or url.host)
+        name = settings.tls.sni or url.host
+        tls = Tls(self._context, name=name, trust_option="--tls-ca")
         tls.feed(transport.take_unread())
         # With a proxy, there may be TLS already.
         transport.begin_tls(Nested(transport.tls, tls) if isinstance(transport.tls, Tls) else tls)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
+import ssl
 import tempfile
 import weakref
 from datetime import UTC, datetime, timedelta
@@ -28,6 +30,7 @@ from cotun_trio._version import __version__
 from cotun_trio.access.files import read_file
 from cotun_trio.errors import AcmeFailed, UsageError
 from cotun_trio.escape import escape
+from cotun_trio.net.tls import UNKNOWN_ISSUER, explain
 
 if TYPE_CHECKING:
     from josepy.jwk import JWK
@@ -36,6 +39,10 @@ if TYPE_CHECKING:
 
 TIMEOUT = timedelta(seconds=90)
 """For one certificate, from the challenge to the end."""
+MAX_START, MAX_END = 200, 800
+"""Characters of an authority's error that are shown.  The numbers that can be tried again, the
+addresses that were asked and the links are at its end."""
+_GIVE_CA = "COTUN_LE_CA can name a PEM file with the certificate of its issuer"
 _ACME_IDENTIFIER = x509.ObjectIdentifier("1.3.6.1.5.5.7.1.31")  # RFC 8737 section 6.1
 
 
@@ -94,13 +101,24 @@ class Authority:
         """
         try:
             pem = self._issue(domain, stage, challenges.HTTP01 if by_http else _TlsAlpn01)
-        except errors.ValidationError as error:
-            raise AcmeFailed(f"{domain}: {escape(_details(error))}") from None
         except (errors.Error, messages.Error, requests.RequestException, ValueError) as error:
-            reason = escape(str(error) or type(error).__name__)
-            raise AcmeFailed(f"{domain}: {reason}") from None
+            raise AcmeFailed(f"{domain}: {self._reason(error)}") from None
         self._save(f"{domain}.pem", pem)
         return pem
+
+    def _reason(self, error: Exception) -> str:
+        """Return the reason of a failure, with its end, where the useful part is."""
+        if isinstance(error, errors.ValidationError):
+            return shorten(_details(error))
+        inner = innermost(error)
+        host = escape(urlsplit(self._settings.directory).netloc)
+        if isinstance(inner, ssl.SSLError):
+            text = f"{host}: TLS: {explain(inner, 'authority')}"
+            unknown = getattr(inner, "verify_code", None) in UNKNOWN_ISSUER
+            return f"{text}: {_GIVE_CA}" if unknown else text
+        if isinstance(error, requests.RequestException):
+            return f"{host}: {shorten(_without_objects(inner))}"
+        return shorten(str(error) or type(error).__name__)
 
     def _issue(self, domain: str, stage: Stage, kind: type[challenges.Challenge]) -> bytes:
         acme, account_key = self._connect()
@@ -197,6 +215,34 @@ class Authority:
         except OSError as error:
             shown = escape(str(self._cache / name))
             raise AcmeFailed(f"cannot write {shown}: {error.strerror}") from None
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the error at the bottom of one that the library wraps, again and again."""
+    for _ in range(16):  # and not for ever, whatever points at itself
+        inner = getattr(error, "reason", None)  # urllib3's
+        if not isinstance(inner, BaseException):
+            inner = next((each for each in error.args if isinstance(each, BaseException)), None)
+        inner = inner or error.__cause__
+        if inner is None:
+            break
+        error = inner
+    return error
+
+
+def _without_objects(error: BaseException) -> str:
+    """Return the text of an error without ``<… object at 0x…>``, or its type where it has none."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = re.sub(r"^(?:<[^>]*>|\w+\([^)]*\)): ", "", str(error))
+    return text or type(error).__name__
+
+
+def shorten(text: str) -> str:
+    """Return a text for the log; of one that is too long, the middle is left out."""
+    if len(text) <= MAX_START + MAX_END:
+        return escape(text, MAX_START + MAX_END)
+    return f"{escape(text[:MAX_START])}…{escape(text[-MAX_END:], MAX_END)}"
 
 
 def _details(error: errors.ValidationError) -> str:

@@ -252,9 +252,21 @@ async def open_listeners(
         return _listen_on_all(addresses, port, kind)
     except (OSError, Shortage) as error:
         reason = (isinstance(error, OSError) and error.strerror) or str(error)
+        if isinstance(error, PermissionError) and 0 < port < FIRST_OPEN_PORT:
+            reason += f": {LOW_PORT}"
         raise UsageError(
             f"cannot listen on {escape(join_host_port(host, port))}: {reason}"
         ) from None
+
+
+FIRST_OPEN_PORT = 1024
+"""The first port that every user may listen on, as Linux has it unless it is told otherwise."""
+LOW_PORT = (
+    f"ports below {FIRST_OPEN_PORT} take the capability CAP_NET_BIND_SERVICE (in a systemd unit, "
+    "AmbientCapabilities=CAP_NET_BIND_SERVICE), a lower sysctl "
+    "net.ipv4.ip_unprivileged_port_start, or, for a server, a socket unit of systemd"
+)
+"""Advice for users who are not root."""
 
 
 _WILDCARDS: list[Address] = [

@@ -70,7 +70,9 @@ async def _through_http(
 ) -> Transport:
     sock = await dial_tcp(proxy.host, proxy.port, timeout=timeout)
     try:
-        transport = Transport(sock, Tls(tls, name=proxy.host) if tls is not None else None)
+        transport = Transport(
+            sock, Tls(tls, name=proxy.host, trust_option="--tls-ca") if tls is not None else None
+        )
         await transport.shake_hands()
         authority = join_host_port(host_on_the_wire(host), port)
         transport.put_back(await _ask(transport, proxy, authority))

@@ -11,6 +11,8 @@ import ssl
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
+from cryptography import x509
+
 from cotun_trio.errors import TlsFailed
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import name_for_tls
@@ -28,11 +30,17 @@ class Tls:
     """One end of a TLS connection.
 
     `name` is the host of the server, for its client: to ask for it by SNI (RFC 6066 section 3), and
-    to find it in the certificate where the context says so.
+    to find it in the certificate where the context says so.  `trust_option` names the option with
+    which a user has further issuers trusted, for error texts.
     """
 
     def __init__(
-        self, context: ssl.SSLContext, *, server_side: bool = False, name: str | None = None
+        self,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool = False,
+        name: str | None = None,
+        trust_option: str = "",
     ) -> None:
         self.ended = False
         """Whether the peer has said that it sends no more."""
@@ -40,6 +48,7 @@ class Tls:
         """Whether there is more to decrypt, for which nothing has to be fed."""
         self._failure: TlsFailed | None = None  # what ended the receiving
         self._peer = "client" if server_side else "server"
+        self._trust_option = trust_option
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         try:
             # `Any`: that `read` can fill a buffer is not in its type.
@@ -121,7 +130,25 @@ class Tls:
         return self.take_out()
 
     def _failed(self, error: Exception) -> TlsFailed:
-        return TlsFailed(f"TLS: {explain(error, self._peer)}")
+        text = explain(error, self._peer)
+        code = getattr(error, "verify_code", None)
+        if code in _OTHER_NAME:
+            text += f": {names_in(self._peer_certificate())}"
+        elif code in UNKNOWN_ISSUER and self._trust_option:
+            text += f": if you trust it, give its certificate, PEM, with {self._trust_option} FILE"
+        return TlsFailed(f"TLS: {text}")
+
+    def _peer_certificate(self) -> bytes:
+        """Return the certificate that the peer has shown, DER, also where it was not taken.
+
+        Empty where that cannot be found out.
+        """
+        if hasattr(self._object, "get_unverified_chain"):  # Python 3.13
+            chain: list[bytes] = self._object.get_unverified_chain()
+        else:  # the same, before it was public; `getpeercert` is for connections that stand
+            found = self._object._sslobj.get_unverified_chain()  # noqa: SLF001
+            chain = [each.public_bytes(_DER) for each in found or ()]
+        return chain[0] if chain else b""
 
 
 class Nested:
@@ -187,6 +214,7 @@ AnyTls: TypeAlias = Tls | Nested
 
 
 _CERTIFICATE = {
+    2: "is from an unknown issuer",
     9: "is not valid yet; the clock here says {clock}",
     10: "has expired; the clock here says {clock}",
     18: "has no issuer that is trusted here: it is self-signed",
@@ -199,6 +227,11 @@ _CERTIFICATE = {
     64: "is for another address",
 }
 """The faults of certificates, by OpenSSL's number (X509_V_ERR_…)."""
+UNKNOWN_ISSUER, _OTHER_NAME = {2, 18, 19, 20, 21}, {62, 64}
+"""Those of them that have an option against them, and those about names."""
+_DER = 2  # `ssl._ssl.ENCODING_DER`
+MAX_NAMES = 8
+"""Names of a certificate that an error shows; there are certificates with hundreds."""
 _NO_TLS = "the {peer} does not speak TLS"
 _REASONS = {
     "WRONG_VERSION_NUMBER": _NO_TLS,
@@ -206,7 +239,10 @@ _REASONS = {
     "RECORD_LAYER_FAILURE": _NO_TLS,
     "PEER_DID_NOT_RETURN_A_CERTIFICATE": "the {peer} shows no certificate",
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the {peer} wants a certificate of ours",
-    "TLSV1_ALERT_UNKNOWN_CA": "the {peer} does not know the issuer of our certificate",
+    "TLSV1_ALERT_UNKNOWN_CA": (
+        "the {peer} does not know the issuer of our certificate: "
+        "a cotun-trio there trusts those of its --tls-ca"
+    ),
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the {peer} says that our certificate has expired",
     "SSLV3_ALERT_BAD_CERTIFICATE": "the {peer} does not take our certificate",
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the {peer} does not take our certificate",
@@ -236,3 +272,22 @@ def explain(error: Exception, peer: str) -> str:
         return escape((reason or str(error)).lower())
     advice = ": write http:// in its URL, if it is to have none"
     return known.format(peer=peer) + (advice if known == _NO_TLS and peer == "server" else "")
+
+
+def names_in(certificate: bytes) -> str:
+    """Return the names and addresses in a certificate, DER, as a text for the user."""
+    try:
+        parsed = x509.load_der_x509_certificate(certificate)
+        found = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names = [
+            *found.get_values_for_type(x509.DNSName),
+            *map(str, found.get_values_for_type(x509.IPAddress)),
+        ]
+    except x509.ExtensionNotFound:
+        names = []
+    except ValueError:  # OpenSSL and this library differ about what a certificate is
+        return "its names cannot be read"
+    if not names:
+        return "it has no names as subjectAltName, and a common name does not count"
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    return f"it is for {', '.join(map(escape, names[:MAX_NAMES]))}{more}"

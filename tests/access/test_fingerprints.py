@@ -61,7 +61,11 @@ def test_the_case_of_the_other_form_counts() -> None:
 def test_another_key_is_refused_and_its_fingerprint_said(expected: str) -> None:
     with pytest.raises(FingerprintMismatch) as caught:
         check_fingerprint(BLOB, expected)
-    assert str(caught.value) == f"Invalid fingerprint ({SHA256})"
+    seen = SHA256 if len(expected) == LENGTH else f"{SHA256}, or {MD5}"
+    text = str(caught.value)
+    assert text.startswith(f"Invalid fingerprint ({seen}): --fingerprint is {expected}.  ")
+    assert "has a new key" in text
+    assert "somebody poses as the server" in text
 
 
 @pytest.mark.parametrize("form", [fingerprint, legacy_fingerprint])
@@ -120,6 +124,29 @@ def test_the_comparison_takes_constant_time(expected: str, monkeypatch: pytest.M
 def test_anything_else_is_refused_at_once(text: str) -> None:
     with pytest.raises(UsageError, match="is not a fingerprint: copy the 44 characters"):
         check_form(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (SHA256[:-2] + "x=", "the length is right, but no fingerprint ends in 'x='"),
+        (SHA256[:-2] + "AA", "the length is right, but no fingerprint ends in 'AA'"),
+        (SHA256[:-2] + "=E", "the length is right, but no fingerprint ends in '=E'"),
+        (SHA256[:-1], "the '=' at its end is missing"),
+        (f"SHA256:{SHA256[:-1]}", "it has no 'SHA256:' before it"),
+    ],
+)
+def test_a_text_that_is_nearly_one_is_told_what_is_wrong(text: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_form(text)
+    assert str(caught.value).endswith(f"after 'Fingerprint'; {said}")
+
+
+def test_only_sixteen_characters_can_be_before_the_last_one() -> None:
+    for octet in range(256):
+        shown = base64.b64encode(bytes([*range(31), octet])).decode()
+        with pytest.raises(UsageError, match="the '=' at its end is missing"):
+            check_form(shown[:-1])
 
 
 @given(st.text(alphabet=st.characters(), max_size=60))

@@ -10,7 +10,8 @@ import pytest
 from cotun_trio import cli
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.cli.app import parse
-from cotun_trio.cli.config_file import warnings_about
+from cotun_trio.cli.config_errors import MAX_ERRORS
+from cotun_trio.cli.config_file import mode_warnings, warnings_about
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
 from cotun_trio.protocol.remote import Remote
@@ -246,6 +247,8 @@ def check(path: Path) -> int:
 def test_a_file_that_has_gone_a_moment_ago_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"cannot read .*gone: No such file"):
         warnings_about(str(tmp_path / "gone"))
+    with pytest.raises(UsageError, match=r"cannot read .*gone: No such file"):
+        mode_warnings(str(tmp_path / "gone"), [])
 
 
 def test_a_good_file_is_fine(written: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -272,6 +275,89 @@ def test_what_the_file_names_is_looked_at(
 ) -> None:
     assert check(written(text).path) == 2
     assert said in capsys.readouterr().err
+
+
+MANY: list[tuple[str, list[str]]] = [
+    (
+        "[server]\nprot = 1\nkeepalive = 'x'\nmax-starts = 1\nport = 'y'\npath = 'z'",
+        [
+            "[server]: there is no option 'prot'; did you mean 'port'?",
+            "[server]: there is no option 'max-starts'; did you mean",
+            "[server]: Invalid value for [port] from",
+            "[server]: 'x' ",
+            "[server]: --path 'z': write it like /tunnel",
+        ],
+    ),
+    (
+        "[client]\nremote = ['1', 'a:b:c:d:e', '2', 'R:R:1', 'a:b:c:d:e']\nfingerprint = 'x'",
+        [
+            "[client]: there is no SERVER",
+            "'a:b:c:d:e'",
+            "'R:R:1'",
+            "'x' is not a fingerprint",
+        ],
+    ),
+    (
+        "[server]\nkeepalive = 'x'\nport = 70000\n[client]\nkeepalive = 'x'\nremote = '1'\n[serve]",
+        [
+            "there is no [serve]",
+            "[server]: 'x' ",
+            "[server]: 70000",
+            "[client]: ",
+            "[client]: ",
+        ],
+    ),
+    (  # without both of them, it is another error: that one does not count
+        "[server]\ntls-cert = 'a'\ntls-key = 'b'\nbackend = 'http://a/b'\nauthfile = 'c'",
+        ["[server]: ", "[server]: ", "[server]: "],
+    ),
+    (  # the same words for two options
+        "[client]\nserver = 'a'\nremote = '1'\nkeepalive = 'x'\nmax-retry-interval = 'x'\nsni = 1",
+        ["[client]: ", "[client]: "],
+    ),
+    ("[client]\nserver = 'a'\nremote = ['stdio:a:1', 'stdio:a:2']", ["[client]: only one remote"]),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), MANY, ids=range(len(MANY)))
+def test_all_errors_are_said_once_each(
+    text: str, said: list[str], written: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(written(text).path) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == len(said) == len(set(lines)), lines
+    left = list(lines)
+    for words in sorted(said, key=len, reverse=True):
+        left.remove(next(line for line in left if words in line))
+    assert all(line.count("configuration file") <= 1 for line in lines)
+
+
+def test_an_error_that_is_not_from_the_file_is_said_once(
+    written: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COTUN_WS_TIMEOUT", "x")
+    assert check(written(BOTH).path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "COTUN_WS_TIMEOUT" in line
+
+
+def test_a_table_without_end_of_errors_comes_to_one(
+    written: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = "\n".join(f"zz{number} = 1" for number in range(MAX_ERRORS + 1))
+    assert check(written(f"[server]\n{names}").path) == 2
+    assert len(capsys.readouterr().err.splitlines()) == MAX_ERRORS
+
+
+def test_a_file_that_others_can_change_is_said_once_and_the_rest_is_looked_at(
+    written: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = written("[server]\nauth = 'a:b'\nport = 70000\n[client]\nauth = 'a:b'")
+    file.path.chmod(0o602)
+    assert check(file.path) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 4
+    assert sum("chmod go-w" in line for line in lines) == 1
 
 
 # ---- credentials from a file

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,9 @@ from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.fingerprints import fingerprint
 from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.client.client import Client
+from cotun_trio.client.session import _refused
 from cotun_trio.errors import ConfigRefused, FingerprintMismatch
+from cotun_trio.net.dial import LOW_PORT
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import LoginRequested
 from cotun_trio.ssh.messages import channel_open, global_request, open_confirmation, string
@@ -220,7 +223,9 @@ async def test_a_wrong_host_key_is_fatal_and_no_credential_is_sent() -> None:
         with pytest.raises(FingerprintMismatch):
             await client.run()
         await trio.testing.wait_all_tasks_blocked(0.005)
-    assert f"Invalid fingerprint ({got})" in log.lines("client")
+    assert log.find(
+        re.escape(f"Invalid fingerprint ({got}): --fingerprint is {expected}."), "client"
+    )
     assert not [event for event in arrived if isinstance(event, LoginRequested)]
 
 
@@ -253,7 +258,7 @@ async def test_the_right_host_key_is_taken_and_then_the_credentials_are_sent() -
         pytest.param(b"\x51server listen error", "refused: server listen error", id="success"),
         pytest.param(b"\x52", "refused: no reason given", id="no reason"),
         pytest.param(b"\x52\xff", r"refused: \xff", id="not UTF-8"),
-        pytest.param(b"\x52" + b"x" * 100_000, "refused: " + "x" * 200 + "…", id="long"),
+        pytest.param(b"\x52" + b"x" * 100_000, "refused: " + "x" * 500 + "…", id="long"),
     ],
 )
 async def test_a_refused_config_is_fatal_and_its_text_is_harmless(answer: bytes, text: str) -> None:
@@ -457,3 +462,11 @@ async def test_a_whole_stream_reaches_a_slow_reader_though_the_session_ends_behi
             await served.wait()
             await log.wait_for("^Disconnected: the peer disconnected: closing", "client")
             assert await receive_all(stream) == data
+
+
+def test_a_reason_with_advice_is_shown_to_its_end() -> None:
+    reason = f"Server cannot listen on 0.0.0.0:80: Permission denied: {LOW_PORT}"
+    assert str(_refused(reason.encode())) == f"the server refused: {reason}"
+    endless = str(_refused(b"\x1b" * 5000))
+    assert endless.endswith("\\x1b…")
+    assert len(endless) < 2500

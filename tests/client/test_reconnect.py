@@ -338,6 +338,14 @@ async def test_what_cannot_heal_stops_the_client_at_once(what: str) -> None:
     assert waits(log) == []
 
 
+async def test_a_client_without_credentials_is_told_that_the_server_wants_some() -> None:
+    async with running_server(auth=Credentials("alice", "right")) as server:
+        with pytest.raises(AuthenticationFailed, match=r"wants a user and a password: .* --auth "):
+            await Client(client_settings(server.addresses[0])).run()
+        with pytest.raises(AuthenticationFailed, match=r"refused the user name or the password$"):
+            await wrong_client("password", server.addresses[0]).run()
+
+
 @pytest.mark.parametrize("what", WRONG)
 async def test_what_cannot_heal_is_tried_again_where_a_count_is_given(
     what: str, autojump_with_sockets: trio.testing.MockClock

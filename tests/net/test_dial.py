@@ -512,6 +512,29 @@ async def test_what_cannot_be_listened_on_is_the_users_error(
     assert descriptors() == before
 
 
+@pytest.mark.parametrize(("port", "advised"), [(80, True), (1023, True), (1024, False)])
+@pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
+async def test_a_low_port_that_is_not_allowed_says_what_allows_it(
+    port: int, advised: bool, kind: socket.SocketKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Unprivileged(socket.socket):
+        def bind(self, _address: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("cotun_trio.net.dial.socket.socket", Unprivileged)
+    with pytest.raises(UsageError) as caught:
+        await open_listeners("127.0.0.1", port, kind)
+    text = str(caught.value)
+    assert text.startswith(f"cannot listen on 127.0.0.1:{port}: Permission denied")
+    for word in (
+        "CAP_NET_BIND_SERVICE",
+        "AmbientCapabilities=",
+        "net.ipv4.ip_unprivileged_port_start",
+        "a socket unit of systemd",
+    ):
+        assert (word in text) == advised
+
+
 async def test_a_port_can_be_listened_on_again_at_once() -> None:
     (listener,) = await open_listeners("127.0.0.1", 0)
     port = listener.getsockname()[1]

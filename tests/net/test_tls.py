@@ -8,13 +8,18 @@ import runpy
 import ssl
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from cotun_trio.errors import TlsFailed
 from cotun_trio.net import tls as tls_module
-from cotun_trio.net.tls import MAX_LEFT, Nested, Tls, explain
+from cotun_trio.net.tls import MAX_LEFT, Nested, Tls, explain, names_in
 from tests.support.certificates import Authority
 from tests.support.targets import random_bytes
 
@@ -162,6 +167,56 @@ def test_tls_goes_through_tls(contexts: Contexts, size: int) -> None:
     client.feed_eof()
     assert drained(client) == b""
     assert client.ended
+
+
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["b.example"], "is for another name: it is for b.example"),
+        (["b.example", "*.c.example", "10.0.0.1", "::1"], "b.example, *.c.example, 10.0.0.1, ::1"),
+        ([f"n{number}.example" for number in range(11)], "n6.example, n7.example and 3 more"),
+    ],
+)
+@pytest.mark.parametrize("name", ["example.com", "192.0.2.1"])
+def test_the_certificate_of_another_name_is_told_by_its_names(
+    tmp_path: Path, names: list[str], shown: str, name: str
+) -> None:
+    ca = Authority(tmp_path / "ca")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(*ca.issue(*names))
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        client = ssl.create_default_context(cafile=ca.path)
+        client.maximum_version = version
+        with pytest.raises(TlsFailed) as caught:
+            shake_hands(*pair((server, client), name))
+        expected = shown.replace("another name", "another address") if name[0] == "1" else shown
+        assert str(caught.value).endswith(expected)
+
+
+def test_a_certificate_without_names_says_that_a_common_name_does_not_count() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "example.com")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    shown = names_in(certificate.public_bytes(serialization.Encoding.DER))
+    assert shown == "it has no names as subjectAltName, and a common name does not count"
+    assert names_in(b"") == "its names cannot be read"
+
+
+@pytest.mark.parametrize("option", ["", "--tls-ca"])
+def test_an_unknown_issuer_points_at_the_option_that_has_it_trusted(
+    contexts: Contexts, option: str
+) -> None:
+    client = Tls(ssl.create_default_context(), name="example.com", trust_option=option)
+    with pytest.raises(TlsFailed) as caught:
+        shake_hands(Tls(contexts[0], server_side=True), client)
+    assert str(caught.value).startswith("TLS: the server's certificate is from an unknown issuer")
+    assert ("--tls-ca FILE" in str(caught.value)) == bool(option)
 
 
 def test_an_error_that_nobody_has_words_for_is_shown_escaped() -> None:
