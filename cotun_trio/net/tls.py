@@ -11,8 +11,6 @@ import ssl
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 
-from cryptography import x509
-
 from cotun_trio.errors import TlsFailed
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import name_for_tls
@@ -276,6 +274,8 @@ def explain(error: Exception, peer: str) -> str:
 
 def names_in(certificate: bytes) -> str:
     """Return the names and addresses in a certificate, DER, as a text for the user."""
+    from cryptography import x509  # late: it is big, and only this error needs it
+
     try:
         parsed = x509.load_der_x509_certificate(certificate)
         found = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
