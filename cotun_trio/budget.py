@@ -23,6 +23,9 @@ DATAGRAM = 8
 """Units for a datagram that is passed on."""
 OPEN = 64
 """Units for the opening of a channel: a target to look at, a task to start, a line to log."""
+DIAL = 64
+"""Units more of a turn, and not of an allowance, for the task that dials an opening's target.  It
+begins after the turn, in one pass with those of all other sessions."""
 REFUSAL = 256
 """Units for an opening that is refused, once it is: a target has been dialled in vain, perhaps."""
 KEY_EXCHANGE = 256
@@ -30,7 +33,7 @@ KEY_EXCHANGE = 256
 half a millisecond or more."""
 
 TURN = 512
-"""Units of one turn: 256 empty frames, 128 small packets, or 8 openings; half a millisecond or so.
+"""Units of one turn: 256 empty frames, 128 small packets, or 4 openings; half a millisecond or so.
 Of 100 connections that all have something to say, each waits for 99 such turns at the most."""
 BEFORE_LOGIN = 4 * TURN
 """Units in all for a peer that has not logged in: a few hundred frames and packets.  A login takes

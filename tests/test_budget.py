@@ -7,6 +7,7 @@ import pytest
 from cotun_trio.budget import (
     BEFORE_LOGIN,
     BURST,
+    DIAL,
     FRAME,
     KEY_EXCHANGE,
     OPEN,
@@ -76,7 +77,7 @@ def test_a_login_fits_the_budget_of_a_stranger_several_times_over() -> None:
 
 
 def test_a_turn_takes_some_messages_of_the_dearest_kind() -> None:
-    assert TURN // max(OPEN, REFUSAL, KEY_EXCHANGE, REQUEST) >= 2
+    assert TURN // max(OPEN + DIAL, REFUSAL, KEY_EXCHANGE, REQUEST) >= 2
 
 
 def test_an_allowance_lasts_for_a_burst_and_then_for_what_comes_back() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.budget import OPEN, PACKET, REFUSAL, REQUEST, TINY
+from cotun_trio.budget import DIAL, OPEN, PACKET, REFUSAL, REQUEST, TINY
 from cotun_trio.errors import OpenRefused, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.ssh import messages
@@ -144,6 +144,7 @@ class ChannelTable:
     def on_open(self, payload: memoryview) -> None:
         """Take a CHANNEL_OPEN, and refuse it where there are too many channels."""
         self._budget.be_busy(OPEN)
+        self._budget.spend(DIAL)
         opening = IncomingOpen.read(self, payload)
         full = self._full
         self._incoming += 1
