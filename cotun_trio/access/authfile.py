@@ -199,5 +199,5 @@ def _advice(places_of: Mapping[str, str]) -> Iterator[str]:
         elif right is not None:
             yield (
                 f"{shown} looks like addresses and lets names in, such as one that begins with "
-                f"them: whoever owns a name says where it leads{better}"
+                f"them: the owner of a name decides to which address it leads{better}"
             )

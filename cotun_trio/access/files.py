@@ -6,8 +6,8 @@ not used where others could change it: ssh's StrictModes is the model.
 
 Others are everybody, and the file's group.  Left out is the group that a user alone is in, by the
 custom that it has the user's name: many systems have it write by default.  The owner is believed,
-whoever it is: containers see the files of their host with its numbers.  The directory counts, too,
-as a file in it can be replaced; with its sticky bit, only by the owner.
+whatever its number is: containers see the files of their host with the host's numbers.  The
+directory counts, too, as a file in it can be replaced; with its sticky bit, only by the owner.
 """
 
 from __future__ import annotations

@@ -86,5 +86,5 @@ def check_fingerprint(public_blob: bytes, expected: str) -> None:
         raise FingerprintMismatch(
             f"Invalid fingerprint ({shown}): --fingerprint is {escape(expected)}.  Either the "
             "server has a new key, as at each start without --keyfile or --key, or another server "
-            "is at this address, or somebody poses as the server"
+            "is at this address, or an attacker poses as the server"
         )

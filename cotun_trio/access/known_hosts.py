@@ -55,7 +55,7 @@ class KnownHosts:
         if known != fingerprint:
             raise FingerprintMismatch(
                 f"Invalid fingerprint ({fingerprint}): {escape(self.path)} has {escape(known)} for "
-                f"{escape(server)}.  Either the server has a new key, or somebody poses as the "
+                f"{escape(server)}.  Either the server has a new key, or an attacker poses as the "
                 f"server.  If you know that the key is new: cotun-trio forget {escape(server)} "
                 f"--known-hosts {escape(self.path)}"
             )

@@ -280,8 +280,8 @@ def server(
             name=["--backend", "--proxy"],
             metavar="URL",
             show_default=False,
-            help="Pass requests that are for no tunnel on to this HTTP server, and be it to "
-            "everybody else.",
+            help="Pass requests that are for no tunnel on to this HTTP server: visitors see "
+            "only its pages.",
         ),
     ] = None,
     backend_upgrade: Annotated[

@@ -46,7 +46,7 @@ class MetServers:
             self._shown[server] = fingerprint
             log.warning(
                 "the server %s has another key than before, %s in place of %s: it was started "
-                "without --keyfile, or somebody poses as the server.  --fingerprint and "
+                "without --keyfile, or an attacker poses as the server.  --fingerprint and "
                 "--known-hosts keep others out",
                 server,
                 fingerprint,

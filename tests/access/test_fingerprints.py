@@ -65,7 +65,7 @@ def test_another_key_is_refused_and_its_fingerprint_said(expected: str) -> None:
     text = str(caught.value)
     assert text.startswith(f"Invalid fingerprint ({seen}): --fingerprint is {expected}.  ")
     assert "has a new key" in text
-    assert "somebody poses as the server" in text
+    assert "an attacker poses as the server" in text
 
 
 @pytest.mark.parametrize("form", [fingerprint, legacy_fingerprint])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from tests.support.log_watch import watch_logs
 from tests.support.targets import background
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from cotun_trio.errors import CotunError
     from cotun_trio.protocol.dialect import Dialect
@@ -111,9 +112,15 @@ class Network:
             (CHISEL, COTUN), self.dial, self.begin, get_logger("client"), timeout=TIMEOUT
         )
 
-    async def run(self) -> None:
-        """Run the attempts to their end."""
+    async def _run(self) -> None:
         self.outcome = await self._attempts.run()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[trio.Nursery]:
+        """Run the attempts to their end, or to that of the block; give their nursery."""
+        async with background() as nursery:
+            nursery.start_soon(self._run)
+            yield nursery
 
     async def dial(self) -> Any:
         """Begin a connection."""
@@ -158,8 +165,7 @@ async def wait(seconds: float) -> None:
 async def test_another_attempt_begins_beside_those_that_hear_nothing_for_three_seconds(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(20)
         assert [dial.began for dial in network.dials] == [0, 3, 6, 9, 12, 15, 18]
 
@@ -167,8 +173,7 @@ async def test_another_attempt_begins_beside_those_that_hear_nothing_for_three_s
 async def test_there_are_two_attempts_at_a_time_and_the_first_stays(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(SILENCE)
         assert len(network.dials) == MAX_BESIDE
         assert network.given_up == []
@@ -180,8 +185,7 @@ async def test_there_are_two_attempts_at_a_time_and_the_first_stays(
 async def test_an_attempt_to_which_bytes_come_has_no_other_beside_it(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(0)
         session = await network.connect(0)
         for _ in range(10):
@@ -197,8 +201,7 @@ async def test_an_attempt_to_which_bytes_come_has_no_other_beside_it(
 async def test_the_first_to_be_connected_ends_the_other_that_still_dials(
     number: int, network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(SILENCE)
         await network.connect(number)
         assert network.given_up == [1 - number]
@@ -207,8 +210,7 @@ async def test_the_first_to_be_connected_ends_the_other_that_still_dials(
 async def test_one_that_is_connected_does_not_end_another_that_is_too(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(0)
         for number in range(MAX_BESIDE):
             await network.connect(number)
@@ -226,8 +228,7 @@ async def test_one_that_is_connected_does_not_end_another_that_is_too(
 async def test_with_the_keys_it_is_decided_and_the_login_may_take_as_long_as_it_likes(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(0)
         older = await network.connect(0)
         older.reached(Stage.UPGRADED)
@@ -250,8 +251,7 @@ async def test_with_the_keys_it_is_decided_and_the_login_may_take_as_long_as_it_
 async def test_one_that_is_given_up_while_it_is_being_connected_is_closed(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(SILENCE)
         for dial in network.dials:
             dial.succeed()
@@ -264,8 +264,7 @@ async def test_one_that_is_given_up_while_it_is_being_connected_is_closed(
 async def test_a_dial_that_fails_ends_the_other_that_still_dials(
     number: int, network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(SILENCE)
         network.dials[number].fail(REFUSED)
         await wait(0)
@@ -276,8 +275,7 @@ async def test_a_dial_that_fails_ends_the_other_that_still_dials(
 async def test_one_that_is_connected_and_turned_away_ends_alone_and_is_the_last_to_begin(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(0)
         first = await network.connect(0)
         await wait(SILENCE)
@@ -297,8 +295,7 @@ async def test_one_that_is_connected_and_turned_away_ends_alone_and_is_the_last_
 async def test_the_time_limit_counts_from_the_first_connection_on(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(1)
         first = await network.connect(0)
         await wait(SILENCE)
@@ -317,8 +314,7 @@ async def test_the_time_limit_counts_from_the_first_connection_on(
 async def test_a_session_that_is_open_has_no_time_limit(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(0)
         (await network.connect(0)).reached(Stage.UPGRADED)
         await wait(SILENCE)
@@ -333,8 +329,7 @@ async def test_a_session_that_is_open_has_no_time_limit(
 async def test_a_final_failure_ends_them_all(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(0)
         await network.connect(0)
         await wait(SILENCE)
@@ -348,8 +343,7 @@ async def test_a_final_failure_ends_them_all(
 async def test_an_attempt_offers_the_other_dialect_where_the_first_is_refused(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running():
         await wait(SILENCE)
         first = await network.connect(1)
         assert first.dialect is CHISEL
@@ -367,8 +361,7 @@ async def test_an_attempt_offers_the_other_dialect_where_the_first_is_refused(
 async def test_when_cancelled_nothing_dials_any_more(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with background() as nursery:
-        nursery.start_soon(network.run)
+    async with network.running() as nursery:
         await wait(SILENCE)
         nursery.cancel_scope.cancel()
     assert all(dial.cancelled for dial in network.dials)
@@ -377,8 +370,7 @@ async def test_when_cancelled_nothing_dials_any_more(
 async def test_what_goes_on_beside_each_other_is_for_debugging_only(
     network: Network, autojump: trio.testing.MockClock
 ) -> None:
-    async with watch_logs() as log, background() as nursery:
-        nursery.start_soon(network.run)
+    async with watch_logs() as log, network.running():
         await wait(SILENCE * 5)
     assert log.lines() == []
     assert len(log.find("no answer for 3 s: trying again beside that", "client")) == 5

@@ -11,6 +11,7 @@ from cotun_trio.client.backoff import CLOSE, EARLY, FIRST_INTERVAL, HELD, HOLD, 
 from cotun_trio.settings import ClientSettings
 
 LONGEST = 300.0
+CROWD = 10_000
 
 
 @pytest.fixture
@@ -31,6 +32,20 @@ def draw_until(backoff: Backoff, end: float, *, reached: bool = False, now: floa
     while now < end:
         now += backoff.draw(now, dialled=now, reached=reached)
     return now
+
+
+def crowd_until(
+    end: float, seed: int, monkeypatch: pytest.MonkeyPatch, *, shortest: float = 1.0, reached: bool
+) -> Counter[int]:
+    """Let all of a crowd lose the server at once; return the dials in each tenth of a second."""
+    monkeypatch.setattr("cotun_trio.client.backoff.random.uniform", random.Random(seed).uniform)
+    tries = Counter[int]()
+    for _ in range(CROWD):
+        backoff, now = Backoff(LONGEST, hold=True, shortest=shortest), 0.0
+        while now < end:
+            now += backoff.draw(now, dialled=now, reached=reached)
+            tries[int(now * 10)] += 1
+    return tries
 
 
 def test_what_cannot_be_reached_is_tried_every_few_seconds_for_half_a_minute(
@@ -135,14 +150,8 @@ def test_the_longest_counts_more_than_the_shortest(draws: list[tuple[float, floa
 
 
 def test_a_crowd_with_a_longer_one_is_no_denser(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cotun_trio.client.backoff.random.uniform", random.Random(8).uniform)
-    crowd, tries = 10_000, Counter[int]()
-    for _ in range(crowd):
-        backoff, now = Backoff(LONGEST, hold=True, shortest=10.0), 0.0
-        while now < EARLY:
-            now += backoff.draw(now, dialled=now, reached=False)
-            tries[int(now * 10)] += 1
-    assert max(tries.values()) <= 0.02 * crowd
+    tries = crowd_until(EARLY, 8, monkeypatch, shortest=10.0, reached=False)
+    assert max(tries.values()) <= 0.02 * CROWD
 
 
 def test_a_session_that_lasted_starts_all_of_it_again(draws: list[tuple[float, float]]) -> None:
@@ -167,14 +176,8 @@ def test_the_waits_stay_finite_however_often_it_fails(
 def test_of_a_crowd_no_tenth_of_a_second_has_more_than_one_in_twenty_in_the_first_half_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cotun_trio.client.backoff.random.uniform", random.Random(4).uniform)
-    crowd, tries = 10_000, Counter[int]()
-    for _ in range(crowd):
-        backoff, now = Backoff(LONGEST, hold=True), 0.0
-        while now < HOLD:
-            now += backoff.draw(now, dialled=now, reached=False)
-            tries[int(now * 10)] += 1
-    assert max(tries.values()) <= 0.055 * crowd
+    tries = crowd_until(HOLD, 4, monkeypatch, reached=False)
+    assert max(tries.values()) <= 0.055 * CROWD
 
 
 @pytest.mark.parametrize("reached", [False, True])
@@ -203,13 +206,7 @@ def test_a_crowd_whose_attempts_take_long_does_not_come_back_in_one_moment(
 def test_of_a_crowd_that_is_turned_away_no_tenth_of_a_second_has_more_than_one_in_twenty(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("cotun_trio.client.backoff.random.uniform", random.Random(6).uniform)
-    crowd, tries = 10_000, Counter[int]()
-    for _ in range(crowd):
-        backoff, now = Backoff(LONGEST, hold=True), 0.0
-        while now < EARLY:
-            now += backoff.draw(now, dialled=now, reached=True)
-            tries[int(now * 10)] += 1
-    assert max(tries.values()) <= 0.055 * crowd
+    tries = crowd_until(EARLY, 6, monkeypatch, reached=True)
+    assert max(tries.values()) <= 0.055 * CROWD
     late = [count for tenth, count in tries.items() if HOLD <= tenth / 10 < EARLY]
-    assert max(late) <= 0.02 * crowd
+    assert max(late) <= 0.02 * CROWD

@@ -357,18 +357,24 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> Iterator[Kernel]:
         yield Kernel(far)
 
 
-async def test_a_long_wait_is_cut_short_when_a_network_comes_back(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
-) -> None:
-    monkeypatch.setattr("cotun_trio.client.connector.random.uniform", lambda _low, high: high)
-    dialled: list[float] = []
+@pytest.fixture
+def dialled(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Give the times of all dials, none of which succeeds; each wait is as long as it can be."""
+    times: list[float] = []
 
     async def dial(_uplink: object, _way: object) -> None:
         await trio.lowlevel.checkpoint()
-        dialled.append(trio.current_time())
+        times.append(trio.current_time())
         raise ConnectionLost("no network")
 
     monkeypatch.setattr(Uplink, "dial", dial)
+    monkeypatch.setattr("cotun_trio.client.connector.random.uniform", lambda _low, high: high)
+    return times
+
+
+async def test_a_long_wait_is_cut_short_when_a_network_comes_back(
+    kernel: Kernel, dialled: list[float], autojump_with_sockets: trio.testing.MockClock
+) -> None:
     async with background() as nursery:
         nursery.start_soon(Client(client_settings("server.invalid")).run)
         await trio.sleep(100)  # in the midst of the wait from 96 on
@@ -384,17 +390,8 @@ async def test_a_long_wait_is_cut_short_when_a_network_comes_back(
 
 
 async def test_news_of_a_network_leave_the_shortest_wait_as_it_is(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
+    kernel: Kernel, dialled: list[float], autojump_with_sockets: trio.testing.MockClock
 ) -> None:
-    monkeypatch.setattr("cotun_trio.client.connector.random.uniform", lambda _low, high: high)
-    dialled: list[float] = []
-
-    async def dial(_uplink: object, _way: object) -> None:
-        await trio.lowlevel.checkpoint()
-        dialled.append(trio.current_time())
-        raise ConnectionLost("no network")
-
-    monkeypatch.setattr(Uplink, "dial", dial)
     async with background() as nursery:
         nursery.start_soon(Client(client_settings("server.invalid", min_retry_interval=20)).run)
         await trio.sleep(1)
@@ -404,21 +401,16 @@ async def test_news_of_a_network_leave_the_shortest_wait_as_it_is(
 
 
 async def test_much_news_in_a_wait_shortens_it_no_more_than_the_first_does(
-    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
+    kernel: Kernel,
+    dialled: list[float],
+    monkeypatch: pytest.MonkeyPatch,
+    autojump_with_sockets: trio.testing.MockClock,
 ) -> None:
     # The wait, and what the news makes of it; a draw for each piece would be nearer and nearer.
     draws = iter([60.0, 2.0, *[0.1] * 1000])
     monkeypatch.setattr(
         "cotun_trio.client.connector.random.uniform", lambda _low, _high: next(draws)
     )
-    dialled: list[float] = []
-
-    async def dial(_uplink: object, _way: object) -> None:
-        await trio.lowlevel.checkpoint()
-        dialled.append(trio.current_time())
-        raise ConnectionLost("no network")
-
-    monkeypatch.setattr(Uplink, "dial", dial)
     async with background() as nursery:
         nursery.start_soon(Client(client_settings("server.invalid")).run)
         await trio.sleep(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import socket
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,8 @@ from tests.support.tunnel import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.support.log_watch import LogWatch
 
 
@@ -58,6 +61,21 @@ if TYPE_CHECKING:
 def no_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every wait as long as it can be."""
     monkeypatch.setattr("cotun_trio.client.connector.random.uniform", lambda _low, high: high)
+
+
+@contextlib.asynccontextmanager
+async def echo_behind(fault: Fault) -> AsyncIterator[tuple[WatchedClient, trio.SocketStream]]:
+    """Give a client whose server is behind a bad network, and a stream through it to an echo."""
+    async with (
+        running_server() as server,
+        listening(echo) as target,
+        fault_proxy(server.addresses[0]) as proxy,
+    ):
+        proxy.up = proxy.down = fault
+        async with running_client(proxy.address, f"{LOOPBACK}:0:{target}") as client:
+            await client.opened()
+            async with await connect(client.addresses[0]) as stream:
+                yield client, stream
 
 
 def waits(log: LogWatch) -> list[float]:
@@ -149,35 +167,19 @@ async def test_without_a_keepalive_nothing_is_sent_in_a_quiet_session(
 
 async def test_a_slow_network_is_no_dead_one(autojump_with_sockets: trio.testing.MockClock) -> None:
     data = random_bytes(100_000)
-    async with (
-        running_server() as server,
-        listening(echo) as target,
-        fault_proxy(server.addresses[0]) as proxy,
-    ):
-        proxy.up = proxy.down = Fault(delay=2)
-        async with running_client(proxy.address, f"{LOOPBACK}:0:{target}") as client:
-            await client.opened()
-            async with await connect(client.addresses[0]) as stream:
-                since = trio.current_time()
-                assert await exchange(stream, data) == (len(data), sha256(data))
-                assert trio.current_time() - since >= 4
-            await trio.sleep(60)
-            assert len(client.sessions) == 1
+    async with echo_behind(Fault(delay=2)) as (client, stream):
+        since = trio.current_time()
+        assert await exchange(stream, data) == (len(data), sha256(data))
+        assert trio.current_time() - since >= 4
+        await trio.sleep(60)
+        assert len(client.sessions) == 1
 
 
 @pytest.mark.slow
 async def test_a_network_that_delivers_single_bytes_is_good_enough() -> None:
     data = random_bytes(2000)
-    async with (
-        running_server() as server,
-        listening(echo) as target,
-        fault_proxy(server.addresses[0]) as proxy,
-    ):
-        proxy.up = proxy.down = Fault(piece=1)
-        async with running_client(proxy.address, f"{LOOPBACK}:0:{target}") as client:
-            await client.opened()
-            async with await connect(client.addresses[0]) as stream:
-                assert await exchange(stream, data) == (len(data), sha256(data))
+    async with echo_behind(Fault(piece=1)) as (_client, stream):
+        assert await exchange(stream, data) == (len(data), sha256(data))
 
 
 # ---- retries

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 
-from cotun_trio.budget import OPEN, PACKET, REQUEST, TURN
+from cotun_trio.budget import DIAL, OPEN, PACKET, REQUEST, TURN
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.messages import channel_open, global_request, string, window_adjust
 from cotun_trio.websocket.frames import Framer
@@ -48,7 +48,7 @@ def kinds(number: int) -> dict[str, tuple[bytes, int]]:
         "unknown requests": (global_request(b"x", b"", want_reply=True), PACKET + REQUEST),
         "silent requests": (global_request(b"x", b"", want_reply=False), PACKET + REQUEST),
         "pings": (global_request(b"ping", b"", want_reply=True), PACKET + REQUEST),
-        "refused openings": (refused, PACKET + OPEN),
+        "refused openings": (refused, PACKET + OPEN + DIAL),
         "empty data": (channel_data(number, b""), PACKET),
         "bytes": (channel_data(number, b"x"), PACKET),
         "a second stream": (extended + string(b"x"), PACKET),
