@@ -17,8 +17,16 @@ import pytest
 
 import cotun_trio
 from cotun_trio import protocol, testing, units
+from cotun_trio.access.credentials import Credentials
+from cotun_trio.client.client import Client
+from cotun_trio.errors import AuthenticationFailed
+from cotun_trio.logs.context import set_process
+from cotun_trio.logs.formats import make_formatter
 from cotun_trio.settings import ServerSettings, Timings
 from cotun_trio.units import parse_duration
+from tests.support.log_watch import restored_logging, watch_logs
+from tests.support.targets import LOOPBACK
+from tests.support.tunnel import client_settings, running_server
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -160,3 +168,27 @@ def test_the_readme_and_the_page_of_the_wire_protocol_are_sound_restructuredtext
     for text in (README.read_text(), protocol.__doc__):
         settings = {"report_level": 1, "halt_level": 1, "syntax_highlight": "none"}
         core.publish_string(text, settings_overrides=settings)
+
+
+@pytest.mark.parametrize("process", [{}, {"worker": 3}], ids=str)
+async def test_the_filter_that_the_readme_gives_to_fail2ban_finds_a_failed_login(
+    process: dict[str, object],
+) -> None:
+    found = re.search(r"^    failregex = (.*)$", README.read_text(), re.MULTILINE)
+    assert found
+    # It cuts the date off, and knows what an address is.
+    pattern = re.compile(found[1].replace("<HOST>", r"(?P<host>[0-9.]+)"))
+    with restored_logging():
+        set_process(process)
+        async with watch_logs() as log, running_server(auth=Credentials("u", "right")) as server:
+            settings = client_settings(server.addresses[0], auth=Credentials("u", "wrong"))
+            with pytest.raises(AuthenticationFailed):
+                await Client(settings).run()
+    formatter = make_formatter(None, {}, json_lines=False)
+    in_a_file = [formatter.format(each)[len("2026-11-29 12:00:00") :] for each in log.records]
+    in_the_journal = [
+        f" host cotun-trio[7]: {line.partition(' ')[2].partition(' ')[2]}" for line in in_a_file
+    ]
+    for lines in (in_a_file, in_the_journal):
+        hits = [hit for line in lines if (hit := pattern.search(line))]
+        assert [hit["host"] for hit in hits] == [LOOPBACK]

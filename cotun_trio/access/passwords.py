@@ -124,7 +124,10 @@ def _argon2_cost(found: re.Match[str]) -> Cost:
         or memory * passes > MAX_ARGON2_WORK
         or any(n > high for n, high in zip(given, MAX_ARGON2, strict=True))
     ):
-        raise UsageError("the argon2id hash has its memory, passes or lanes out of bounds")
+        raise UsageError(
+            "the argon2id hash has its memory, passes or lanes out of bounds: make another with "
+            "cotun-trio hash-password"
+        )
     if not (_is_base64(salt) and _is_base64(value)):
         raise UsageError("the argon2id hash is damaged")
     _check_argon2()

@@ -38,7 +38,7 @@ defaults, can be set in the environment:
     COTUN_PING_TIMEOUT         the answer to a ping; default: the keepalive
     COTUN_BACKEND_TIMEOUT 60s  the back end's answer, and each piece of it
     COTUN_SHUTDOWN_GRACE  5s   open connections go on after SIGTERM or SIGINT
-    COTUN_UDP_DEADLINE    15s  a UDP source is forgotten
+    COTUN_UDP_DEADLINE         a silent UDP source is forgotten (120s)
     COTUN_UDP_MAX_SIZE         bytes of a datagram (65507)
     COTUN_UDP_MAX_CONNS        UDP sources at a time, for each remote
     COTUN_REKEY_BYTES          bytes carried by one set of SSH keys (16 GiB)
@@ -263,5 +263,8 @@ def known_hosts_path(text: str | None) -> str | None:
 
 
 def credentials(text: str | None) -> Credentials | None:
-    """Return the credentials of ``--auth``."""
-    return None if text is None else Credentials.parse(text)
+    """Return the credentials of ``--auth``.  Raises `UsageError`, with the variable, too."""
+    try:
+        return None if text is None else Credentials.parse(text)
+    except UsageError as error:
+        raise UsageError(f"--auth (or AUTH in the environment): {error}") from None

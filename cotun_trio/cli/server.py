@@ -260,7 +260,7 @@ def server(
             metavar="NAME",
             show_default=False,
             help="Speak TLS, with a certificate for this name from Let's Encrypt, which has to "
-            "reach this server on port 443.  Can be repeated.  See COTUN_LE_... below.",
+            "reach this server on port 443 or 80.  Can be repeated.  See COTUN_LE_... below.",
         ),
     ] = None,
     tls_ca: Annotated[

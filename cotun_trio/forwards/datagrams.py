@@ -100,7 +100,7 @@ class Datagrams:
             else:
                 await self._news.park()
 
-    # ---- a channel's sink (`cotun_trio.ssh.channel.Sink`)
+    # ---- a channel's sink (`cotun_trio.ssh.protocols.Sink`)
 
     def write(self, views: Sequence[memoryview]) -> int:
         """Pass on the first datagrams, as many as the turn has left."""

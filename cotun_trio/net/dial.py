@@ -338,11 +338,6 @@ def _listen(
     return sock
 
 
-def show_address(sock: socket.socket) -> str:
-    """Return the address of a bound socket as ``host:port``, IPv6 in brackets."""
-    return join_host_port(*sock.getsockname()[:2])
-
-
 def show_addresses(sockets: Sequence[socket.socket]) -> list[str]:
     """Return the addresses of the sockets of one listener, with one wildcard for both families."""
     shown: list[str] = []

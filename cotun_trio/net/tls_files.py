@@ -92,7 +92,7 @@ def load_pair(context: ssl.SSLContext, cert: str, key: str, warn: Warn) -> None:
                 stack.enter_context(_as_file(file.data)) if file.marked else path
                 for path, file in ((cert, chain), (key, private))
             ]
-            context.load_cert_chain(paths[0], paths[1], _no_password)
+            context.load_cert_chain(paths[0], paths[1], lambda: _no_password(key))
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise UsageError(
@@ -117,8 +117,11 @@ def _as_file(content: bytes) -> Iterator[str]:
         yield file.name
 
 
-def _no_password() -> str:
-    raise UsageError("the TLS key is encrypted, and there is nobody to ask for its password")
+def _no_password(path: str) -> str:
+    raise UsageError(
+        f"the TLS key {escape(path)} is encrypted, and its password cannot be asked for: decrypt a "
+        "copy with openssl pkey"
+    )
 
 
 def load_authorities(context: ssl.SSLContext, path: str, warn: Warn) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.access.sources import source_of
-from cotun_trio.access.startups import Startups
+from cotun_trio.access.startups import OwnSourceCounts, Startups
+from cotun_trio.counts import OwnCount
 from cotun_trio.errors import CotunError
 from cotun_trio.http.forwarding import is_within
 from cotun_trio.http.gateway import BackEnd
@@ -44,8 +45,14 @@ if TYPE_CHECKING:
     from cotun_trio.settings import ServerSettings
     from cotun_trio.websocket.wire_protocol import WireProtocol
 
-    Serve = Callable[[socket.socket, str, Context], Awaitable[None]]
-    """Serves a connection from a host, with its log."""
+    Serve = Callable[[Startup, socket.socket, str, Context], Awaitable[None]]
+    """Serves a connection with its place, from a host, with its log."""
+
+SIDE_DOOR = 100
+"""Connections at a time to one of the addresses that lead to no session.  They end soon, and there
+are less than half as many as the descriptors that are kept back (`cotun_trio.net.descriptors`)."""
+SIDE_DOOR_PER_SOURCE = 20
+"""The same of one source: an authority looks from several, a monitor asks one thing at a time."""
 
 
 class Reception:
@@ -108,25 +115,18 @@ class Reception:
     def acceptor(self, nursery: trio.Nursery) -> Acceptor:
         """See `cotun_trio.server.listening.Doors`."""
 
-        def accepted(sock: socket.socket, address: object) -> None:
-            host, port = _peer(address)
-            startup = self._startups.enter(self.source(host))
-            if startup is None:
-                close(sock)
-                self._served.add(1)
-            else:
-                serve = functools.partial(self._serve, startup)
-                nursery.start_soon(self._guard, sock, host, port, serve)
+        async def serve(startup: Startup, sock: socket.socket, host: str, log: Context) -> None:
+            await Arrival(self, sock, host, startup, log).serve()
 
-        return accepted
+        return self._acceptor(nursery, self._startups, serve)
 
     def health_acceptor(self, nursery: trio.Nursery) -> Acceptor:
         """See `cotun_trio.server.listening.Doors`."""
 
-        async def serve(sock: socket.socket, _host: str, _log: Context) -> None:
+        async def serve(_startup: Startup, sock: socket.socket, _host: str, _log: Context) -> None:
             await serve_health(sock)
 
-        return lambda sock, address: nursery.start_soon(self._guard, sock, *_peer(address), serve)
+        return self._acceptor(nursery, self._side_door("--health-listen"), serve)
 
     def challenge_acceptor(self, nursery: trio.Nursery) -> Acceptor:
         """See `cotun_trio.server.listening.Doors`."""
@@ -134,26 +134,47 @@ class Reception:
         assert isinstance(certificates, AcmeCertificates)
         certificates.offer_pages()
 
-        async def serve(sock: socket.socket, _host: str, log: Context) -> None:
+        async def serve(_startup: Startup, sock: socket.socket, _host: str, log: Context) -> None:
             await serve_challenge(sock, certificates, log)
 
-        return lambda sock, address: nursery.start_soon(self._guard, sock, *_peer(address), serve)
+        return self._acceptor(nursery, self._side_door("port 80"), serve)
 
-    async def _guard(self, sock: socket.socket, host: str, port: int, serve: Serve) -> None:
+    def _side_door(self, name: str) -> Startups:
+        """Return places of their own, so that a crowd at one door does not close the others."""
+        say = functools.partial(self._log.warning, "%s: %s", name)
+        return Startups(
+            SIDE_DOOR, SIDE_DOOR_PER_SOURCE, crowd=OwnCount(), sources=OwnSourceCounts(), say=say
+        )
+
+    def _acceptor(self, nursery: trio.Nursery, startups: Startups, serve: Serve) -> Acceptor:
+        """Return what gives a connection a place and a task; without room, it closes it."""
+
+        def accepted(sock: socket.socket, address: object) -> None:
+            host, port = _peer(address)
+            startup = startups.enter(self.source(host))
+            if startup is None:
+                close(sock)
+                self._served.add(1)
+            else:
+                nursery.start_soon(self._guard, startup, sock, host, port, serve)
+
+        return accepted
+
+    async def _guard(
+        self, startup: Startup, sock: socket.socket, host: str, port: int, serve: Serve
+    ) -> None:
         """Serve one connection, and keep its errors from all others."""
         log = self._log_of(host).within(peer=join_host_port(host, port))
         try:
-            await serve(sock, host, log)
+            await serve(startup, sock, host, log)
         except CotunError as error:
             log.debug("%s", error)
         except Exception:
             log.exception("internal error, the connection is closed")
         finally:
+            startup.leave()
             close(sock)
             self._served.add(1)
-
-    async def _serve(self, startup: Startup, sock: socket.socket, host: str, log: Context) -> None:
-        await Arrival(self, sock, host, startup, log).serve()
 
     async def serve_wire(self, wire: WireProtocol, dialect: Dialect, host: str) -> None:
         """See `cotun_trio.server.listening.Doors`."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from ipaddress import ip_network
-from typing import TYPE_CHECKING
+from functools import partial
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -14,15 +15,15 @@ from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError, clean_host, parse_port
 from cotun_trio.protocol.remote import ANY_INTERFACE
 from cotun_trio.settings import values
+from cotun_trio.settings.server_url import ServerUrl
 from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
+from cotun_trio.settings.tls import ServerAcme, ServerTls
 
 if TYPE_CHECKING:
-    from ipaddress import IPv4Network, IPv6Network
+    from collections.abc import Callable, Mapping
 
     from cotun_trio.access.credentials import Credentials
     from cotun_trio.access.host_keys import HostKey
-    from cotun_trio.settings.server_url import ServerUrl
-    from cotun_trio.settings.tls import ServerAcme, ServerTls
 
 MAX_AUTH_FAILURES = 10
 """More than anybody mistypes in a minute."""
@@ -44,13 +45,15 @@ def parse_network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text, strict=False)
     except ValueError:
-        raise UsageError(f"'{escape(text)}' is no network: write it like 10.0.0.0/8") from None
+        raise UsageError(
+            f"--trusted-proxy: '{escape(text)}' is no network: write it like 10.0.0.0/8"
+        ) from None
 
 
 def _clean_listening_host(text: str) -> str:
     """Return the host of ``--host``; none is the wildcard.  Raises `UsageError`."""
     try:
-        return clean_host(text) or ANY_INTERFACE
+        return clean_host(values.to_given_text("host", text)) or ANY_INTERFACE
     except RemoteError as error:
         raise UsageError(f"--host: {error}") from None
 
@@ -61,16 +64,105 @@ def parse_listen(text: str) -> tuple[str, int]:
     try:
         return clean_host(host) or "127.0.0.1", parse_port(port)
     except RemoteError as error:
-        raise UsageError(f"{error}: write it like 127.0.0.1:8081") from None
+        raise UsageError(f"--health-listen: {error}: write it like 127.0.0.1:8081") from None
 
 
 def _to_keepalive(value: float | str) -> float:
     return values.to_seconds("keepalive", value)
 
 
-@attrs.frozen(kw_only=True)
+def _to_host_key(option: str, key: object) -> HostKey | None:
+    from cotun_trio.access.host_keys import HostKey  # late: a client has no use for it
+
+    if key is not None and not isinstance(key, HostKey):  # type: ignore[misc]
+        raise values.wrong(option, "a key that load_host_key has returned", key)
+    return key
+
+
+def _to_tls(option: str, tls: object) -> ServerTls | ServerAcme | None:
+    if tls is not None and not isinstance(tls, (ServerTls, ServerAcme)):
+        raise values.wrong(option, "a ServerTls or a ServerAcme", tls)
+    return tls
+
+
+def _to_backend(option: str, url: object) -> ServerUrl | None:
+    if url is None or isinstance(url, ServerUrl):
+        return url
+    return ServerUrl.parse(values.to_given_text(option, url))
+
+
+def _to_networks(option: str, networks: Any) -> tuple[IPv4Network | IPv6Network, ...]:
+    found = (
+        [networks] if isinstance(networks, str) else values.to_items(option, "networks", networks)
+    )
+    return tuple(
+        each
+        if isinstance(each, (IPv4Network, IPv6Network))
+        else parse_network(values.to_given_text(option, each))
+        for each in found
+    )
+
+
+def _to_address(option: str, address: Any) -> tuple[str, int] | None:
+    if address is None:
+        return None
+    if isinstance(address, str):
+        return parse_listen(address)
+    if not isinstance(address, tuple) or len(address) != 2:
+        raise values.wrong(option, "a text like '127.0.0.1:8081', or a host and a port", address)
+    return values.to_given_text(option, address[0]), values.to_count(option, address[1])
+
+
+def _to_timings(option: str, timings: object) -> Timings:
+    if not isinstance(timings, Timings):
+        raise values.wrong(option, "a cotun_trio.settings.Timings", timings)
+    return timings
+
+
+_CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
+    "port": values.to_count,
+    "host_key": _to_host_key,
+    "tls": _to_tls,
+    "backend": _to_backend,
+    "backend_upgrades": values.to_texts,
+    "trusted_proxies": _to_networks,
+    "health_listen": _to_address,
+    "path": values.to_given_text,
+    "authfile": values.to_path,
+    "max_auth_failures": values.to_count,
+    "max_startups": values.to_count,
+    "max_startups_per_source": values.to_count,
+    "max_user_sessions": values.to_count,
+    "max_connections": values.to_count,
+    "max_session_connections": values.to_count,
+    "reverse": values.to_flag,
+    "socks5": values.to_flag,
+    "unix": values.to_flag,
+    "check_addresses": values.to_flag,
+    "timings": _to_timings,
+}
+"""Settings that a program may give in other types, or wrong; the others have converters of their
+own, since their types say that a text is welcome."""
+
+
+def _with_converters(
+    _class: type, fields: list[attrs.Attribute[Any]]
+) -> list[attrs.Attribute[Any]]:
+    return [
+        field.evolve(converter=partial(_CONVERTERS[field.name], field.name))
+        if field.name in _CONVERTERS
+        else field
+        for field in fields
+    ]
+
+
+@attrs.frozen(kw_only=True, field_transformer=_with_converters)
 class ServerSettings:
-    """The settings of a server, as ``cotun-trio server`` has them as options."""
+    """The settings of a server, as ``cotun-trio server`` has them as options.
+
+    Strings as on the command line are taken where the type is another one.  Raises `UsageError` for
+    any other value of a wrong type, and for what makes no sense.
+    """
 
     host: str = attrs.field(default=ANY_INTERFACE, converter=_clean_listening_host)
     """Where to listen, an address or a name.  The wildcard of IPv4 or of IPv6, and no host, are all

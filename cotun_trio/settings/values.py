@@ -68,6 +68,13 @@ def to_text(option: str, value: object) -> str | None:
     return value
 
 
+def to_given_text(option: str, value: object) -> str:
+    """Return a text."""
+    if not isinstance(value, str):
+        raise wrong(option, "a text", value)
+    return value
+
+
 def to_path(option: str, value: object) -> str | None:
     """Return the path of a file as a text, or None."""
     return to_text(option, os.fspath(value) if isinstance(value, os.PathLike) else value)
@@ -75,7 +82,7 @@ def to_path(option: str, value: object) -> str | None:
 
 def to_texts(option: str, value: object) -> tuple[str, ...]:
     """Return texts; a single one is a list of one."""
-    found = [value] if isinstance(value, str) else _items(option, "texts", value)
+    found = [value] if isinstance(value, str) else to_items(option, "texts", value)
     for each in found:
         if not isinstance(each, str):
             raise wrong(option, "a text, or a list of texts", each)
@@ -92,14 +99,15 @@ def to_header_lines(option: str, value: object) -> list[str]:
     if isinstance(value, Mapping):
         value = value.items()
     lines = []
-    for each in [value] if isinstance(value, str) else _items(option, "headers", value):
+    for each in [value] if isinstance(value, str) else to_items(option, "headers", value):
         if not (isinstance(each, str) or _is_pair(each)):
             raise wrong(option, "a mapping, or a list of pairs or of texts 'Name: value'", each)
         lines.append(each if isinstance(each, str) else f"{each[0]}: {each[1]}")
     return lines
 
 
-def _items(option: str, of: str, value: object) -> list[Any]:
+def to_items(option: str, of: str, value: object) -> list[Any]:
+    """Return the items of an iterable that is no string and no mapping."""
     if not isinstance(value, Iterable) or isinstance(value, (bytes, bytearray, Mapping)):
         raise wrong(option, f"a list of {of}", value)
     return list(value)

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from cotun_trio import logs
-from cotun_trio.access.penalties import Verdict
+from cotun_trio.access.penalties import MAX_SOURCES, Verdict
 from cotun_trio.errors import CotunError
 from cotun_trio.server.reverse_listeners import Yielded
 from cotun_trio.server.server import Server
@@ -79,7 +79,10 @@ class LinkFailures:
         """Accept no login from `source` for so long."""
         now = trio.current_time()
         self._barred = {other: until for other, until in self._barred.items() if until > now}
+        self._barred.pop(source, None)
         self._barred[source] = now + seconds
+        if len(self._barred) > MAX_SOURCES:
+            del self._barred[next(iter(self._barred))]  # the one that was barred first
 
     def barred(self, source: str) -> float:
         """Return for how many seconds more `source` is barred; 0 if it is not."""

@@ -20,7 +20,6 @@ from cotun_trio.net.dial import (
     dial_tcp,
     interleave,
     open_listeners,
-    show_address,
     show_addresses,
 )
 from cotun_trio.net.names import PER_SHARE, share_of
@@ -361,7 +360,7 @@ async def test_an_address_gives_one_listener_that_takes_connections() -> None:
         assert not listener.getblocking()
         host, port = listener.getsockname()
         assert host == "127.0.0.1"
-        assert show_address(listener) == f"127.0.0.1:{port}"
+        assert show_addresses([listener]) == [f"127.0.0.1:{port}"]
         sock = await dial_tcp("127.0.0.1", port, timeout=TIMEOUT)
         await check(sock, listener)
 
@@ -375,8 +374,8 @@ async def test_every_address_of_a_name_is_listened_on_once_and_on_one_port(
     with first, second:
         port = first.getsockname()[1]
         assert port
-        assert show_address(first) == f"127.0.0.1:{port}"
-        assert show_address(second) == f"[::1]:{port}"
+        assert show_addresses([first]) == [f"127.0.0.1:{port}"]
+        assert show_addresses([second]) == [f"[::1]:{port}"]
 
 
 @needs_ipv6

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import trio
 
@@ -13,7 +15,7 @@ import cotun_trio
 import cotun_trio.blocking
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.errors import UsageError
-from cotun_trio.settings import ClientSettings, ServerSettings, Timings
+from cotun_trio.settings import ClientSettings, ServerSettings, ServerUrl
 
 URL = "http://127.0.0.1:1"
 
@@ -165,13 +167,56 @@ async def test_the_time_to_connect_may_be_a_text() -> None:
             raise AssertionError
 
 
-def test_a_server_takes_texts_too() -> None:
-    settings = ServerSettings(auth="u:p", keepalive="25s", timings=Timings())
-    assert (settings.auth, settings.keepalive) == (Credentials("u", "p"), 25.0)
+SERVER_TEXTS: list[tuple[str, Any, Any]] = [
+    ("auth", "u:p", Credentials("u", "p")),
+    ("keepalive", "25s", 25.0),
+    ("port", "8081", 8081),
+    ("max_startups", "5", 5),
+    ("backend", "http://localhost:3000", ServerUrl("localhost", 3000, "/")),
+    ("backend_upgrades", "mqtt", ("mqtt",)),
+    ("trusted_proxies", "10.0.0.0/8", (ip_network("10.0.0.0/8"),)),
+    (
+        "trusted_proxies",
+        ["10.0.0.0/8", ip_network("::1")],
+        (ip_network("10.0.0.0/8"), ip_network("::1")),
+    ),
+    ("health_listen", ":8081", ("127.0.0.1", 8081)),
+    ("authfile", Path("users.json"), "users.json"),
+]
+
+
+@pytest.mark.parametrize(("option", "value", "expected"), SERVER_TEXTS, ids=str)
+def test_a_server_takes_texts_too(option: str, value: Any, expected: Any) -> None:
+    needed = {"backend": "http://localhost"} if option == "backend_upgrades" else {}
+    settings = ServerSettings(**{**needed, option: value})
+    assert getattr(settings, option) == expected
+
+
+@pytest.mark.parametrize("option", [each.name for each in attrs.fields(ServerSettings)])
+@pytest.mark.parametrize("value", [1.5j, object(), b"x", [5], {"a": 1}], ids=repr)
+def test_a_servers_value_of_a_wrong_type_is_the_users_error(option: str, value: Any) -> None:
+    with pytest.raises(UsageError):
+        ServerSettings(**{option: value})
 
 
 @pytest.mark.parametrize(
-    "options", [{"auth": 5}, {"auth": "nocolon"}, {"keepalive": "often"}, {"keepalive": None}]
+    "options",
+    [
+        {"auth": "nocolon"},
+        {"keepalive": "often"},
+        {"keepalive": None},
+        {"port": "http"},
+        {"port": None},
+        {"port": True},
+        {"path": None},
+        {"reverse": "yes"},
+        {"tls": "cert.pem"},
+        {"backend": "ftp://x"},
+        {"trusted_proxies": "everywhere"},
+        {"health_listen": "nowhere"},
+        {"health_listen": ("127.0.0.1", None)},
+    ],
+    ids=str,
 )
 def test_a_servers_wrong_value_is_the_users_error(options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
