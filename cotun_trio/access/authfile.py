@@ -26,7 +26,7 @@ import attrs
 from cotun_trio.access.access_list import AccessList, is_anchored
 from cotun_trio.access.address_patterns import right_pattern
 from cotun_trio.access.credentials import Credentials
-from cotun_trio.access.files import read_file
+from cotun_trio.access.files import read_named
 from cotun_trio.access.passwords import Secret
 from cotun_trio.access.users import User
 from cotun_trio.errors import UsageError
@@ -58,14 +58,7 @@ def load_authfile(path: str) -> AuthFile:
 
     Raises `UsageError` that names the file and, for a fault in it, line and column.
     """
-    try:
-        file = read_file(path, most=MAX_SIZE + 1, secret=True)
-    except OSError as error:
-        raise UsageError(f"cannot read the users file {escape(path)}: {error.strerror}") from None
-    except ValueError:  # a NUL in it
-        raise UsageError(f"'{escape(path)}' is not a path") from None
-    except UsageError as error:
-        raise UsageError(f"the users file {error}") from None
+    file = read_named("the users file", path, most=MAX_SIZE + 1, secret=True)
     try:
         found = parse_authfile(file.data)
     except UsageError as error:

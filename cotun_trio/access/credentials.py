@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from cotun_trio.access.files import read_file
+from cotun_trio.access.files import read_named
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
@@ -56,17 +56,11 @@ def read_credentials(path: str) -> Credentials | None:
 
     Raises `UsageError` that names the file, also where others than its owner could change it.
     """
+    file = read_named("the password file", path, most=MAX_LINE, secret=True, first_line=True)
     try:
-        line = read_file(path, most=MAX_LINE, secret=True, first_line=True).data
-        text = line.removesuffix(b"\n").removesuffix(b"\r").decode()
-    except OSError as error:
-        raise UsageError(f"cannot read {escape(path)}: {error.strerror}") from None
+        text = file.data.removesuffix(b"\n").removesuffix(b"\r").decode()
     except UnicodeDecodeError:
-        raise UsageError(f"{escape(path)} is not UTF-8") from None
-    except ValueError:  # a NUL in it
-        raise UsageError(f"'{escape(path)}' is not a path") from None
-    except UsageError as error:
-        raise UsageError(f"the password file {error}") from None
+        raise UsageError(f"the password file {escape(path)} is not UTF-8") from None
     try:
         return Credentials.parse(text) if text else None
     except UsageError as error:

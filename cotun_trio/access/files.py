@@ -53,6 +53,20 @@ def read_file(path: str, *, most: int = -1, secret: bool = False, first_line: bo
     return File(bare, bare is not data, status.st_mode)
 
 
+def read_named(
+    name: str, path: str, *, most: int = -1, secret: bool = False, first_line: bool = False
+) -> File:
+    """Do as `read_file`; each error is a `UsageError` with `name`, such as “the users file”."""
+    try:
+        return read_file(path, most=most, secret=secret, first_line=first_line)
+    except UsageError as error:
+        raise UsageError(f"{name} {error}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {name} {escape(path)}: {error.strerror}") from None
+    except ValueError:  # a NUL in it
+        raise UsageError(f"cannot read {name}: '{escape(path)}' is not a path") from None
+
+
 def _check_writers(path: str, status: os.stat_result) -> None:
     """Raise `UsageError` where others than its owner could change a file."""
     if _others_write(status):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts.config import Dict
 
-from cotun_trio.access.files import read_file
+from cotun_trio.access.files import read_named
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
@@ -62,10 +62,7 @@ def load_config(path: str) -> dict[str, dict[str, Any]]:
 def read_toml(path: str) -> dict[str, Any]:
     """Read a TOML file.  Raises `UsageError` that names it."""
     shown = f"the configuration file {escape(path)}"
-    try:
-        data = read_file(path, most=MAX_SIZE + 1).data
-    except OSError as error:
-        raise UsageError(f"cannot read {shown}: {error.strerror}") from None
+    data = read_named("the configuration file", path, most=MAX_SIZE + 1).data
     if len(data) > MAX_SIZE:
         raise UsageError(f"{shown} has over {MAX_SIZE} bytes")
     try:
@@ -108,10 +105,7 @@ def mode_warnings(path: str, tables: Iterable[dict[str, Any]]) -> list[str]:
         ) from None
     secret = any(name in table for table in tables for name in SECRETS)
     if secret:
-        try:
-            read_file(path, most=0, secret=True)
-        except UsageError as error:
-            raise UsageError(f"the configuration file {error}") from None
+        read_named("the configuration file", path, most=0, secret=True)
     if mode & stat.S_IWOTH:
         return [f"{escape(path)} can be changed by everybody: chmod o-w it"]
     if secret and mode & stat.S_IROTH:

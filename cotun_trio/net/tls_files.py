@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import truststore
 
-from cotun_trio.access.files import read_file
+from cotun_trio.access.files import read_named
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
     from cryptography import x509
 
-    from cotun_trio.access.files import File
     from cotun_trio.settings import ClientTls, ServerTls
 
 Warn = Callable[[str], None]
@@ -83,7 +82,8 @@ def client_context(tls: ClientTls, warn: Warn = _say_nothing) -> ssl.SSLContext:
 
 def load_pair(context: ssl.SSLContext, cert: str, key: str, warn: Warn) -> None:
     """Have `context` prove itself by a certificate.  Raises `UsageError`."""
-    chain, private = _read(cert), _read(key, secret=True)
+    chain = read_named("the certificate", cert)
+    private = read_named("the key", key, secret=True)
     if b"-----BEGIN " not in chain.data:
         raise UsageError(f"{escape(cert)} holds no PEM certificate")
     try:
@@ -134,7 +134,7 @@ def load_authorities(context: ssl.SSLContext, path: str, warn: Warn) -> None:
         files = sorted(file for file in files[0].iterdir() if file.is_file())
     found = []
     for file in files:
-        text = _read(str(file)).data
+        text = read_named("the authorities", str(file)).data
         if b"-----BEGIN " not in text and len(files) > 1:
             continue  # a directory may hold other things
         try:
@@ -176,15 +176,3 @@ def _fault_of(certificate: x509.Certificate, now: datetime) -> str | None:
     if now < start:
         return f"is not valid before {start:%Y-%m-%d %H:%M} UTC"
     return None
-
-
-def _read(path: str, *, secret: bool = False) -> File:
-    """Return the content of a file; `secret` is one that nobody else may change."""
-    try:
-        return read_file(path, secret=secret)
-    except UsageError as error:
-        raise UsageError(f"the key {error}") from None
-    except OSError as error:
-        raise UsageError(f"cannot read {escape(path)}: {error.strerror}") from None
-    except ValueError:
-        raise UsageError(f"'{escape(path)}' is not a path") from None

@@ -16,7 +16,7 @@ from cotun_trio.access.credentials import read_credentials
 from cotun_trio.access.files import read_file
 from cotun_trio.access.host_keys import encode_host_key, generate_host_key
 from cotun_trio.access.key_files import load_host_key
-from cotun_trio.cli.config_file import load_config
+from cotun_trio.cli.config_file import load_config, read_toml
 from cotun_trio.errors import UsageError
 from cotun_trio.net.tls_files import client_context, server_context
 from cotun_trio.settings import ClientTls, ServerTls
@@ -212,3 +212,28 @@ def test_the_key_of_a_certificate_is_a_secret_file_and_the_certificate_is_none(
     ):
         with pytest.raises(UsageError, match=f"the key {key} can be changed by others"):
             make()
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("gone", "gone: No such file"),
+        (".", ": Is a directory"),
+        ("a\0b", r"'a\\x00b' is not a path"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (load_authfile, "the users file"),
+        (read_credentials, "the password file"),
+        (read_toml, "the configuration file"),
+        (lambda path: server_context(ServerTls(cert=path, key=path), ignore), "the certificate"),
+    ],
+    ids=["users", "password", "config", "certificate"],
+)
+def test_a_file_that_cannot_be_read_is_named(
+    read: Callable[[str], object], name: str, path: str, said: str
+) -> None:
+    with pytest.raises(UsageError, match=f"^cannot read {name}.*{said}"):
+        read(path)
