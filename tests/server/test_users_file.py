@@ -105,7 +105,7 @@ async def test_credentials_without_a_colon_are_an_error_at_start(command: str, a
     rest = ("http://127.0.0.1:1", f"{LOOPBACK}:0:x:1") if command == "client" else ("--port", "0")
     async with ours(command, "--auth", auth, *rest) as program:
         assert await program.wait() == 2
-        assert program.find("^cotun-trio: credentials are written user:password")
+        assert program.find("^cotun-trio: --auth .*: credentials are written user:password")
         assert not program.find("hunter2|Listening")
 
 
