@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from bench.processes import LOOPBACK, BenchError, free_ports
-from bench.targets import Ports
+from bench.targets import STREAMS, Ports
 from bench.ways import Way, pair
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class Ssh(Way):
         client = [self.ssh, "-F", "none", "-N", "-c", CIPHER, "-p", str(port)]
         client += ["-i", str(directory / "user"), "-l", getpass.getuser(), LOOPBACK]
         client += ["-D", f"{LOOPBACK}:{socks}"]
-        for a, b in list(zip(here, targets, strict=True))[:-1]:  # datagrams it does not know
+        # Datagrams it does not know.
+        for a, b in zip(here[:STREAMS], targets[:STREAMS], strict=True):
             client += ["-L", f"{LOOPBACK}:{a}:{LOOPBACK}:{b}"]
         for option in options:
             server += ["-o", option]

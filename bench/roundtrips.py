@@ -104,7 +104,7 @@ def measure_socks(port: int, target: int, seconds: float) -> tuple[float, Latenc
         return rate, summarize(round_trips(sock, seconds / 2))
 
 
-def measure_datagrams(port: int, seconds: float) -> Latency:
+def measure_datagram_trips(port: int, seconds: float) -> Latency:
     """Return the round trips of datagrams, each with a number, so that late answers are told."""
     times = []
     with socket.socket(type=socket.SOCK_DGRAM) as sock:

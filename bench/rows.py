@@ -9,8 +9,10 @@ import attrs
 
 from bench.bulk import measure_bulk, saturating_upload
 from bench.connections import measure_many_at_a_time, measure_one_at_a_time
+from bench.datagrams import Flow, measure_down, measure_up
 from bench.memory import measure_memory
-from bench.roundtrips import measure_datagrams, measure_round_trips, measure_socks
+from bench.requests import measure_requests
+from bench.roundtrips import measure_datagram_trips, measure_round_trips, measure_socks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +93,64 @@ def bulk_row(name: str, *, up: int, down: int) -> Row:
     return Row(name, tuple(figures), measure)
 
 
+def request_row(name: str, *, connections: int, pipelined: int = 1) -> Row:
+    """Return the row of small requests: their rate, and the CPU time that each takes."""
+    title = f"requests, {connections} connection{'s' if connections > 1 else ''}"
+    if pipelined > 1:
+        title += f", {pipelined} at once on each"
+    figures = (
+        Figure(name, title, "1/s"),
+        Figure(f"{name} cpu", f"{title}: CPU, both programs", "µs"),
+    )
+
+    def measure(subject: Subject) -> dict[str, float]:
+        opened = subject.opened
+        answered = measure_requests(
+            opened.ports.answers,
+            connections=connections,
+            pipelined=pipelined,
+            seconds=subject.seconds,
+            cpu=opened.cpu,
+        )
+        got = {name: answered.rate}
+        if answered.cpu is not None:
+            got[f"{name} cpu"] = answered.cpu * 1e6
+        return got
+
+    return Row(name, figures, measure)
+
+
+def datagram_row(name: str, *, size: int, down: bool = False) -> Row:
+    """Return the row of datagrams one way: their rate, what each takes, and how many are lost.
+
+    For the first, see `bench.windows`.
+    """
+    title = f"UDP {'down' if down else 'up'}: datagrams of {size:,} bytes"
+    figures = (
+        Figure(name, title, "1/s"),
+        Figure(f"{name} cpu", f"{title}: CPU, both programs", "µs"),
+        Figure(f"{name} lost", f"{title}: lost", "%"),
+    )
+
+    def measure(subject: Subject) -> dict[str, float]:
+        if not subject.way.datagrams:
+            return {}
+        ports, targets = subject.opened.ports, subject.targets
+        through, directly = (
+            (ports.datagram_source, targets.datagram_source)
+            if down
+            else (ports.datagram_sink, targets.datagram_sink)
+        )
+        flow = Flow(through=through, directly=directly, size=size, cpu=subject.opened.cpu)
+        arrived = (measure_down if down else measure_up)(flow, subject.seconds)
+        got = {name: arrived.rate, f"{name} lost": arrived.lost * 100}
+        if arrived.cpu is not None:
+            got[f"{name} cpu"] = arrived.cpu * 1e6
+        return got
+
+    return Row(name, figures, measure)
+
+
 def measure_ping(subject: Subject) -> dict[str, float]:
     """Measure round trips with nothing else going on."""
     idle = measure_round_trips(subject.opened.ports.echo, subject.seconds)
@@ -130,7 +190,7 @@ def measure_udp(subject: Subject) -> dict[str, float]:
     """Measure the round trips of datagrams, where the way has them."""
     if not subject.way.datagrams:
         return {}
-    trips = measure_datagrams(subject.opened.ports.datagrams, subject.seconds)
+    trips = measure_datagram_trips(subject.opened.ports.datagrams, subject.seconds)
     return {"udp": trips.median, "udp p99": trips.p99}
 
 
@@ -179,6 +239,9 @@ ROWS = (
         ),
         measure_beside,
     ),
+    request_row("get", connections=1),
+    request_row("get50", connections=50),
+    request_row("get50x16", connections=50, pipelined=16),
     Row(
         "connect",
         (
@@ -204,6 +267,10 @@ ROWS = (
         ),
         measure_udp,
     ),
+    datagram_row("udp-up-64", size=64),
+    datagram_row("udp-down-64", size=64, down=True),
+    datagram_row("udp-up-1200", size=1200),
+    datagram_row("udp-down-1200", size=1200, down=True),
     Row(
         "memory",
         (

@@ -1,4 +1,5 @@
-"""What is at the far end: a sink, a source and an echo over TCP, and an echo of datagrams.
+"""What is at the far end: over TCP a sink, a source, an echo, and one that answers requests; over
+UDP an echo, a sink and a source.
 
 Each is a process with a loop of its own, so that none of them waits for another's lock.
 """
@@ -10,6 +11,7 @@ import select
 import socket
 from typing import TYPE_CHECKING, NamedTuple
 
+from bench.datagram_targets import be_datagram_sink, be_datagram_source
 from bench.processes import LOOPBACK, child
 
 if TYPE_CHECKING:
@@ -20,6 +22,11 @@ CHUNK = bytes(256 * 1024)
 STEP = 1024 * 1024
 """Bytes for which the sink sends back one: what has arrived counts, not what has been sent."""
 BACKLOG = 1024
+REQUEST = b"*2\r\n$3\r\nGET\r\n$10\r\nkey:000001\r\n"
+"""What clients of Redis ask; our target knows only its length."""
+ANSWER = b"$4\r\nabcd\r\n"
+STREAMS = 4
+"""So many of the targets, the first ones, take connections; the others take datagrams."""
 
 
 class Ports(NamedTuple):
@@ -28,15 +35,28 @@ class Ports(NamedTuple):
     sink: int
     source: int
     echo: int
+    answers: int
     datagrams: int
+    datagram_sink: int
+    datagram_source: int
+
+
+def remotes(here: Ports, targets: Ports) -> list[str]:
+    """Return the remotes of a client that has `here` for the `targets`."""
+    pairs = enumerate(zip(here, targets, strict=True))
+    return [
+        f"{LOOPBACK}:{a}:{LOOPBACK}:{b}" + ("/udp" if index >= STREAMS else "")
+        for index, (a, b) in pairs
+    ]
 
 
 @contextlib.contextmanager
 def running_targets() -> Iterator[Ports]:
     """Run the targets; give their ports."""
     with contextlib.ExitStack() as stack:
-        targets = (be_sink, be_source, be_echo, be_datagram_echo)
-        pipes = [stack.enter_context(child(target)) for target in targets]
+        streams = (be_sink, be_source, be_echo, be_answers)
+        datagrams = (be_datagram_echo, be_datagram_sink, be_datagram_source)
+        pipes = [stack.enter_context(child(target)) for target in (*streams, *datagrams)]
         yield Ports(*(pipe.recv() for pipe in pipes))
 
 
@@ -73,6 +93,23 @@ def be_echo(port: Connection) -> None:
     def answer(sock: socket.socket) -> bool:
         data = sock.recv(65536)
         return bool(data) and sock.send(data) > 0
+
+    serve(port, select.EPOLLIN, answer)
+
+
+def be_answers(port: Connection) -> None:
+    """Answer each `REQUEST` with `ANSWER`: only bytes are counted, which is fast."""
+    buffer = bytearray(65536)
+    begun: dict[socket.socket, int] = {}  # bytes of a request that has not come as a whole
+
+    def answer(sock: socket.socket) -> bool:
+        count = sock.recv_into(buffer)
+        requests, begun[sock] = divmod(begun.get(sock, 0) + count, len(REQUEST))
+        if requests:
+            sock.send(ANSWER * requests)  # little, so that it always goes at once
+        if not count:
+            del begun[sock]
+        return count > 0
 
     serve(port, select.EPOLLIN, answer)
 

@@ -21,7 +21,7 @@ from bench.flood_kinds import Places
 from bench.processes import LOOPBACK, BenchError, child, free_ports
 from bench.raw_peer import Address, Login
 from bench.surroundings import be_back_end, silent_name_server, with_descriptors
-from bench.targets import Ports
+from bench.targets import Ports, remotes
 from bench.ways import pair
 
 if TYPE_CHECKING:
@@ -153,10 +153,8 @@ def client_command(victim: Victim, address: Address, here: Ports, targets: Ports
     command = [*victim.command, "client", "--auth", f"{FRIEND.user}:{FRIEND.password}"]
     if victim.tls is not None:
         command += ["--tls-ca", victim.tls.ca]
-    remotes = [f"{LOOPBACK}:{a}:{LOOPBACK}:{b}" for a, b in zip(here, targets, strict=True)]
-    remotes[-1] += "/udp"
     scheme = "http" if victim.tls is None else "https"
-    return [*command, f"{scheme}://{LOOPBACK}:{address.port}", *remotes]
+    return [*command, f"{scheme}://{LOOPBACK}:{address.port}", *remotes(here, targets)]
 
 
 def write_users(path: Path, places: Places, *, costly: bool) -> Path:

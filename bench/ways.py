@@ -17,7 +17,7 @@ from bench.processes import (
     wait_for_first_byte,
     wait_until_listening,
 )
-from bench.targets import Ports
+from bench.targets import Ports, remotes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,10 +136,10 @@ class Tunnel(Way):
             server += ["--tls-cert", self.tls.cert, "--tls-key", self.tls.key]
             client += ["--tls-ca", self.tls.ca]
             scheme = "https"
-        remotes = [f"{LOOPBACK}:{a}:{LOOPBACK}:{b}" for a, b in zip(here, targets, strict=True)]
-        remotes[-1] += "/udp"
-        client += [f"{scheme}://{LOOPBACK}:{port}", *remotes, f"{LOOPBACK}:{socks}:socks"]
-        with pair(server, client, port, Ports(*here), socks, directory) as opened:
+        ports = Ports(*here)
+        client += [f"{scheme}://{LOOPBACK}:{port}", *remotes(ports, targets)]
+        client += [f"{LOOPBACK}:{socks}:socks"]
+        with pair(server, client, port, ports, socks, directory) as opened:
             yield opened
 
 
