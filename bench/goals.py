@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bench.results import Results
 
 BULK = ("up", "down", "up8", "down8")
+CROWDED = ("get50", "get50x16")
+DATAGRAMS = ("udp-up-64", "udp-down-64", "udp-up-1200", "udp-down-1200")
 OURS, GO, TLS, GO_TLS, SSH = "cotun-trio", "chisel", "cotun-trio tls", "chisel tls", "ssh -L"
 MIXED = ("ours to chisel", "chisel to ours")
 
@@ -57,9 +59,16 @@ GOALS = (
     *(at_least(bulk, OURS, GO, 3.5) for bulk in BULK),
     *(at_least(bulk, OURS, SSH, 1.0) for bulk in ("up", "down")),
     *(at_least(bulk, TLS, GO_TLS, 3.0) for bulk in BULK),
-    at_most("ping", OURS, GO, 1.2),
-    at_least("connect", OURS, GO, 0.9),
-    at_least("connect 50", OURS, GO, 1.1),
+    at_most("ping", OURS, GO, 1.0),
+    at_most("ping", TLS, GO_TLS, 1.1),
+    at_least("get", OURS, GO, 0.9),
+    *(at_least(requests, OURS, GO, 1.1) for requests in CROWDED),
+    at_least("get", TLS, GO_TLS, 0.85),
+    *(at_least(requests, TLS, GO_TLS, 1.0) for requests in CROWDED),
+    *(at_least(datagrams, OURS, GO, 2.0) for datagrams in DATAGRAMS),
+    *(at_most(f"{datagrams} lost", OURS, None, 0.1) for datagrams in DATAGRAMS),
+    at_least("connect", OURS, GO, 0.85),
+    at_least("connect 50", OURS, GO, 1.0),
     *(at_most(f"{bulk} cpu", OURS, GO, 0.28) for bulk in ("up", "down")),
     at_most("beside", OURS, GO, 0.2),
     at_most("beside p99", OURS, GO, 0.3),
@@ -68,7 +77,9 @@ GOALS = (
         for way in MIXED
         for goal in (
             *(at_least(bulk, way, GO, 1.0) for bulk in BULK),
-            at_most("ping", way, GO, 1.0),
+            at_most("ping", way, GO, 1.1),
+            at_least("get50", way, GO, 0.9),
+            *(at_least(datagrams, way, GO, 1.1) for datagrams in DATAGRAMS),
             at_least("connect", way, GO, 1.0),
             at_least("connect 50", way, GO, 1.0),
         )
