@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ import trio.testing
 from hypothesis import settings
 
 from tests.support.peers import advice
+from tests.support.pollers import Waiting
 from tests.support.programs import unignore_signals
 
 # How long an example takes depends on the machine.
@@ -55,6 +57,14 @@ def still_clock() -> trio.testing.MockClock:
     return trio.testing.MockClock()
 
 
+@pytest.fixture(params=Waiting)
+def each_way_to_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Waiting:
+    """Run the test in each way that sockets can be waited for (`cotun_trio.net.poller`)."""
+    way: Waiting = request.param
+    way.choose(monkeypatch)
+    return way
+
+
 def pytest_configure() -> None:
     """Have all that tests start begin with default signals."""
     unignore_signals()
@@ -84,8 +94,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     clock = clocks[0] if clocks else None
     limit = 1e6 if clocks else TIMEOUT
 
+    ways = [each for each in pyfuncitem.funcargs.values() if isinstance(each, Waiting)]
+
     async def bounded() -> Any:
-        with trio.fail_after(limit):
+        with trio.fail_after(limit), ways[0].hold() if ways else contextlib.nullcontext():
             await function(**arguments)
 
     trio.run(functools.partial(bounded), clock=clock)

@@ -27,6 +27,7 @@ from cotun_trio.client.stdio_forward import StdioForward
 from cotun_trio.errors import ConnectionLost, CotunError
 from cotun_trio.forwards.places import SystemPlaces
 from cotun_trio.logs import Limits, get_logger
+from cotun_trio.net.poller import poller
 from cotun_trio.net.sockets import close
 from cotun_trio.snapshot import snapshot
 from cotun_trio.ssh.scratch import Scratch
@@ -130,13 +131,14 @@ class Client:
         """
         for warning in self.warnings:
             self.log.warning("%s", warning)
-        try:
-            await self.remotes.listen()
-            async with trio.open_nursery() as process:
-                await self._serve(process, task_status)
-                process.cancel_scope.cancel()
-        finally:
-            self.remotes.close()
+        with poller().hold(fast=self.settings.fast_loop):
+            try:
+                await self.remotes.listen()
+                async with trio.open_nursery() as process:
+                    await self._serve(process, task_status)
+                    process.cancel_scope.cancel()
+            finally:
+                self.remotes.close()
         if self._failure is not None:
             raise self._failure
 

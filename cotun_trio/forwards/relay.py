@@ -18,9 +18,10 @@ import socket
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import notify_closing, wait_readable, wait_writable
+from trio.lowlevel import wait_writable
 
 from cotun_trio.forwards.turn_length import TurnLength
+from cotun_trio.net.poller import notify_closing, while_readable
 from cotun_trio.net.sockets import close
 from cotun_trio.ssh.scratch import MAX_PACKET
 
@@ -36,6 +37,7 @@ class Relay:
     def __init__(self, channel: Channel, sock: socket.socket) -> None:
         self.channel = channel
         self._sock = sock
+        self._turns = TurnLength()
         self._begun = False
         self._owes_drain = False  # the socket was full before there was a task to wait for it
         self._outward_ended = False  # the socket's end of file was passed on
@@ -100,26 +102,37 @@ class Relay:
 
         Raises `OSError`, `trio.BrokenResourceError` or `trio.ClosedResourceError`.
         """
-        channel, sock, turns = self.channel, self._sock, TurnLength()
-        sender, carrier = channel.sender, channel.sender.carrier
+        channel, sock = self.channel, self._sock
         while not (self._stopped or self._outward_ended):
-            await wait_readable(sock)
-            if not channel.sendable:
+            await while_readable(sock, self._send, channel.sender.carrier)
+            # The socket may have been reset when there was something to wait for.
+            if not (self._stopped or self._outward_ended):
                 await channel.wait_sendable()
-                continue  # the socket may have been reset meanwhile
-            limit, allowed = turns.limit, carrier.turn
-            if limit > allowed:
-                limit = allowed
-            try:
-                count = channel.send_from(self._fill, limit)
-            except BlockingIOError:
-                continue
-            if count >= limit or count >= MAX_PACKET:
-                turns.filled(sender.small_sends)
-            elif not count:
-                self._pass_end_on()
-            elif turns.limit != MAX_PACKET:  # asked first: a call for each small send adds up
-                turns.not_filled()
+
+    def _send(self) -> bool | None:
+        """Send the bytes that the socket has; return True at its end, and where none can be sent.
+
+        Raises `OSError`.
+        """
+        channel = self.channel
+        if not channel.sendable:
+            return True
+        turns, sender = self._turns, channel.sender
+        limit, allowed = turns.limit, sender.carrier.turn
+        if limit > allowed:
+            limit = allowed
+        try:
+            count = channel.send_from(self._fill, limit)
+        except BlockingIOError:
+            return None
+        if count >= limit or count >= MAX_PACKET:
+            turns.filled(sender.small_sends)
+        elif not count:
+            self._pass_end_on()
+            return True
+        elif turns.limit != MAX_PACKET:  # asked first: a call for each small send adds up
+            turns.not_filled()
+        return None
 
     def _pass_end_on(self) -> None:
         self._outward_ended = True

@@ -7,5 +7,6 @@
 * `proxy`: dialling through a proxy.
 * `local_address`: answers from the address that a datagram was sent to.
 * `names`: looking names up.  `network_news`: noticing that a network has come back.
-* `lane`: turns that are taken one after the other.
+* `lane`: turns that are taken one after the other.  `poller`: sockets that are read again and
+  again.  `fast_wait`: its place in front of Trio's wait.
 """

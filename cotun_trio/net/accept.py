@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import wait_readable
 
 from cotun_trio.logs import get_logger
+from cotun_trio.net.poller import while_readable
 
 if TYPE_CHECKING:
     import socket
@@ -36,21 +37,26 @@ async def accept_forever(
 
     Ends when it is cancelled, and when somebody closes the listener.
     """
-    while listener.fileno() >= 0:
+
+    def accept() -> OSError | None:
+        """Accept some; return the error where there are no descriptors for more."""
         try:
-            await wait_readable(listener)
             for _ in range(BATCH):
                 sock, peer = listener.accept()
                 sock.setblocking(False)
                 accepted(sock, peer)
         except BlockingIOError:
-            continue
-        except trio.ClosedResourceError:
-            return
+            pass
         except OSError as error:
             if error.errno in _EXHAUSTED:
-                if trio.current_time() - _told_at.get() >= QUIET:
-                    _told_at.set(trio.current_time())
-                    log.warning("cannot accept connections at present: %s", error.strerror)
-                await trio.sleep(PAUSE)
+                return error
             # Anything else is about the one connection, which is gone already (accept(2)).
+        return None
+
+    with contextlib.suppress(trio.ClosedResourceError):
+        while True:
+            error = await while_readable(listener, accept)
+            if trio.current_time() - _told_at.get() >= QUIET:
+                _told_at.set(trio.current_time())
+                log.warning("cannot accept connections at present: %s", error.strerror)
+            await trio.sleep(PAUSE)

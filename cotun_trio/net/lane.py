@@ -52,6 +52,16 @@ class Lane:
         self._taken = True
         self._latest = connection
 
+    def enter_now(self, connection: object) -> bool:
+        """Enter if `connection` had the last turn, too, and no other one has come since.
+
+        Return whether that is so; `leave` has to follow then.
+        """
+        if self._taken or self._latest is not connection:
+            return False
+        self._taken = True
+        return True
+
     def leave(self) -> None:
         """Give the lane to the next connection, whose turn is in the next pass."""
         if self._late and (not self._waiting or self._overtaken >= OVERTAKING):

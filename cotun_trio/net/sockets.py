@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 
-from trio.lowlevel import notify_closing
+from cotun_trio.net.poller import notify_closing
 
 _RESET = struct.pack("ii", 1, 0)
 KEEPALIVE = 15

@@ -18,6 +18,7 @@ from cotun_trio.errors import CotunError
 from cotun_trio.forwards.places import SystemPlaces
 from cotun_trio.forwards.quota import Quota
 from cotun_trio.logs import get_logger
+from cotun_trio.net.poller import poller
 from cotun_trio.server.acme_certificates import AcmeCertificates
 from cotun_trio.server.authorisation import Authorisation
 from cotun_trio.server.files import ServerFiles
@@ -112,6 +113,10 @@ class Server:
 
         Started when it listens.  Raises `UsageError` where it cannot.
         """
+        with poller().hold(fast=self.settings.fast_loop):
+            await self._run(task_status)
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         failure: CotunError | None = None
         try:
             await self._listening.open()

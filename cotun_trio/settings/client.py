@@ -120,6 +120,8 @@ class ClientSettings:
     max_connections: int = attrs.field(default=MAX_SESSION_CONNECTIONS)
     """Forwarded connections at a time; 0: no limit."""
     protocol: Literal["auto", "chisel", "cotun"] = attrs.field(default="auto")
+    fast_loop: bool = False
+    """See `ServerSettings.fast_loop`."""
     timings: Timings = attrs.field(factory=Timings)
 
     @classmethod
@@ -241,6 +243,7 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "max_retry_interval": values.to_seconds,
     "max_retry_count": values.to_optional_count,
     "max_connections": values.to_count,
+    "fast_loop": values.to_flag,
 }
 """Options that a program may give in other types; the rest is checked by the fields."""
 

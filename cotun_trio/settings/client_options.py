@@ -51,4 +51,6 @@ class ClientOptions(TypedDict, total=False):
     max_connections: int | str
     """Forwarded connections at a time; 0: no limit."""
     protocol: Literal["auto", "chisel", "cotun"]
+    fast_loop: bool
+    """Whether sockets are served in front of Trio's own wait; see `ServerSettings.fast_loop`."""
     timings: Timings | None

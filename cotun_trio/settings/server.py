@@ -139,6 +139,7 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "socks5": values.to_flag,
     "unix": values.to_flag,
     "check_addresses": values.to_flag,
+    "fast_loop": values.to_flag,
     "timings": _to_timings,
 }
 """Settings that a program may give in other types, or wrong; the others have converters of their
@@ -211,6 +212,10 @@ class ServerSettings:
     access to them, and the server's user may have much."""
     check_addresses: bool = False
     """Whether access lists have to allow the addresses, too, that the name of a target leads to."""
+    fast_loop: bool = False
+    """Whether sockets are served in front of Trio's own wait, which makes small messages quicker,
+    where this version of Trio allows it (`cotun_trio.net.fast_wait`).  It is for the whole Trio
+    run."""
     timings: Timings = attrs.field(factory=Timings)
 
     @port.validator

@@ -103,6 +103,13 @@ class Turns:
             self._rest_until = 0.0
         await slow_lane().enter(self, late=self.late)
 
+    def enter_now(self) -> bool:
+        """Take the next turn without a wait, where nobody else wants one; return whether it is so.
+
+        `leave` has to follow then.
+        """
+        return not self._rest_until and slow_lane().enter_now(self)
+
     def leave(self) -> None:
         """Let others have their turn."""
         slow_lane().leave()

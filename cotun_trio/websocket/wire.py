@@ -22,7 +22,7 @@ import socket
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import checkpoint, notify_closing, wait_readable
+from trio.lowlevel import checkpoint, wait_readable
 
 from cotun_trio.errors import (
     ConnectionLost,
@@ -32,6 +32,7 @@ from cotun_trio.errors import (
     UpgradeRefused,
 )
 from cotun_trio.net.descriptors import is_reserved
+from cotun_trio.net.poller import notify_closing, while_readable
 from cotun_trio.net.tls import MAX_LEFT
 from cotun_trio.protocol.http_answer import advice, read_fields, retry_after, what_it_is
 from cotun_trio.websocket.answer import BLANK_LINE
@@ -54,6 +55,7 @@ MAX_HEAD = 8 * 1024
 is no upgrade, such as a login page with a long policy, the first ones say enough."""
 
 _NOTHING = memoryview(b"")
+_LEAVE = b"leave"  # no bytes of the peer: it is compared by identity
 # As h11 sees it: it takes a status without a reason.
 _STATUS_LINE = re.compile(rb"HTTP/[0-9]\.[0-9] ([0-9]{3})(?: |\r?\n)")
 
@@ -142,21 +144,12 @@ class Wire(trio.abc.Stream):
         while not self.frames.closed:
             if receiver.paused:
                 await receiver.wait_resumed()
-            if self._unfinished:
-                await checkpoint()
-            elif self._sock.fileno() < 0:
-                raise trio.ClosedResourceError
-            else:
-                await wait_readable(self._sock)
-            if not turns.slow:
-                control = self._take_turn(receiver)
-            else:
-                await turns.enter()
-                try:
-                    control = self._take_turn(receiver)
-                finally:
-                    turns.leave()
-            if control is not None:
+            control = (
+                await self._take_slow_turn(receiver)
+                if turns.slow or self._unfinished
+                else await while_readable(self._sock, self._take_quick_turn, self.carrier)
+            )
+            if control is not None and control is not _LEAVE:
                 return control
         # Answered by trio-websocket, and over, whether the peer goes now or stays.
         self._end(ConnectionLost("the peer closed the WebSocket"))
@@ -166,6 +159,42 @@ class Wire(trio.abc.Stream):
         await self._attached.wait()
         assert self._receiver is not None
         return self._receiver
+
+    async def _take_slow_turn(self, receiver: Receiver) -> bytes | None:
+        """Take a turn that may have to wait for others; return as `_take_turn`."""
+        if self._unfinished:
+            await checkpoint()
+        elif self._sock.fileno() < 0:
+            raise trio.ClosedResourceError
+        else:
+            await wait_readable(self._sock)
+        if not self._turns.slow:
+            return self._take_turn(receiver)
+        await self._turns.enter()
+        try:
+            return self._take_turn(receiver)
+        finally:
+            self._turns.leave()
+
+    def _take_quick_turn(self) -> bytes | None:
+        """Take a turn that has to wait for nobody; return as `_take_turn`.
+
+        `_LEAVE` says that the next one, or this one, has to wait.
+        """
+        receiver, turns = self._receiver, self._turns
+        assert receiver is not None
+        if not turns.slow:
+            control = self._take_turn(receiver)
+        elif turns.enter_now():
+            try:
+                control = self._take_turn(receiver)
+            finally:
+                turns.leave()
+        else:
+            return _LEAVE
+        if control is None and (self._unfinished or receiver.paused or self.frames.closed):
+            return _LEAVE
+        return control
 
     def _take_turn(self, receiver: Receiver) -> bytes | None:
         """Read, and process as much as a turn allows.

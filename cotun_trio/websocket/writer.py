@@ -19,6 +19,7 @@ from trio.lowlevel import ParkingLot, checkpoint, wait_writable
 
 from cotun_trio.backlog import Backlog
 from cotun_trio.errors import ConnectionLost, ProtocolError, TlsFailed
+from cotun_trio.net.poller import poller
 from cotun_trio.websocket.frames import Framer
 from cotun_trio.websocket.pace import Pace
 
@@ -38,7 +39,10 @@ SIOCOUTQNSD = 0x894B
 ONE_FRAME = 2
 """Parts of one frame: its header and its payload."""
 SMALL = 4096
-"""Bytes up to which a frame in one piece is cheaper than a gathering write."""
+"""Bytes up to which a frame in one piece is cheaper than a gathering write, and up to which it is
+held back in a round."""
+MOST_HELD = 16 * 1024
+"""Bytes that are held back.  More than this is as cheap in two pieces."""
 
 _NOTSENT_LOWAT: int | None = getattr(socket, "TCP_NOTSENT_LOWAT", None)
 
@@ -65,6 +69,8 @@ class Writer:
         self._tls = tls
         self._failed = failed
         self._framer = Framer(mask=mask)
+        self._cork = poller().cork
+        self._held = bytearray()  # for one frame, until the end of a round
         self._ended = False
         self._backlog = Backlog()
         self._max_backlog = MAX_BACKLOG_BEFORE_LOGIN
@@ -99,16 +105,46 @@ class Writer:
             raise trio.BrokenResourceError("the connection is lost")
 
     def send(self, data: memoryview | bytearray) -> None:
-        """Send `data` as binary messages.  Once the wire has ended, do nothing."""
-        if len(data) > SMALL:
+        """Send `data` as binary messages.  Once the wire has ended, do nothing.
+
+        In a round, a small message is held back until its end (`cotun_trio.net.poller`).
+        """
+        size, held = len(data), self._held
+        if self._cork.on and size <= SMALL:
+            if not held:
+                self._cork.holding.append(self)
+            held += data
+            if len(held) > MOST_HELD:
+                self._send_held()
+            return
+        if held:
+            self._send_held()
+        if size > SMALL:
             self.send_frames(self._framer.frames(data))
         else:
             self.send_frames([self._framer.small(data)])
+
+    def uncork(self) -> None:
+        """Send the bytes that were held back."""
+        if self._held:
+            self._send_held()
+
+    def _send_held(self) -> None:
+        held, self._held = self._held, bytearray()
+        if len(held) > SMALL:
+            self._send_frames(self._framer.frames(memoryview(held)))
+        else:
+            self._send_frames([self._framer.small(held)])
 
     # ---- for the wire
 
     def send_frames(self, parts: Sequence[memoryview | bytes]) -> None:
         """Send whole frames, in pieces.  Once the wire has ended, do nothing."""
+        if self._held:
+            self._send_held()
+        self._send_frames(parts)
+
+    def _send_frames(self, parts: Sequence[memoryview | bytes]) -> None:
         if self._ended:
             return
         if self._tls is not None:
@@ -195,6 +231,7 @@ class Writer:
 
     def send_at_once(self, frame: bytes) -> None:
         """Send a whole frame if the kernel takes it at once, and otherwise never."""
+        self.uncork()
         if not self._backlog and not self._ended:
             with contextlib.suppress(OSError, TlsFailed):
                 self._sock.send(frame if self._tls is None else self._tls.encrypt(frame))

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.channel import Channel
     from tests.support.wires import Pair
 
+pytestmark = pytest.mark.usefixtures("each_way_to_wait")
+
 MiB = 1024 * 1024
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from cotun_trio.ssh.openings import IncomingOpen
 
+pytestmark = pytest.mark.usefixtures("each_way_to_wait")
+
 LOG = logging.getLogger("cotun.test")
 TIMEOUT = 30.0
 

@@ -24,6 +24,8 @@ from tests.support.targets import free_port
 if TYPE_CHECKING:
     from cotun_trio.ssh.channel import Channel
 
+pytestmark = pytest.mark.usefixtures("each_way_to_wait")
+
 LOG = logging.getLogger("cotun.test")
 
 

@@ -13,6 +13,8 @@ import trio
 from cotun_trio.net.accept import BATCH, PAUSE, QUIET, accept_forever
 from tests.support.sockets import tcp_listener, unix_pair
 
+pytestmark = pytest.mark.usefixtures("each_way_to_wait")
+
 Step = OSError | str
 
 

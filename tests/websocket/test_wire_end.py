@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from cotun_trio.websocket.wire import Wire
     from tests.support.wires import Pair
 
+pytestmark = pytest.mark.usefixtures("each_way_to_wait")
+
 HEAD = ACCEPTED % b"anything: somebody else checks it"
 
 any_socket = pytest.mark.parametrize("pair", [unix_pair, tcp_pair], ids=["unix", "tcp"])
