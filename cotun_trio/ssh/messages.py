@@ -77,7 +77,11 @@ class Reader:
 
     def u32(self) -> int:
         """Return an unsigned 32-bit number."""
-        value: int = _U32.unpack(self.skip(4))[0]
+        at, self._at = self._at, self._at + 4
+        try:
+            value: int = _U32.unpack_from(self._payload, at)[0]
+        except struct.error:
+            raise ProtocolError(f"SSH message {self._payload[0]} is cut short") from None
         return value
 
     def boolean(self) -> bool:
