@@ -12,13 +12,15 @@ import trio.testing
 
 from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.forwards.datagrams import TURN, Datagrams, Turns
-from cotun_trio.protocol.gob import MAX_MESSAGE, Encoder
+from cotun_trio.protocol.gob import MAX_MESSAGE
+from cotun_trio.protocol.gob_encoder import Encoder
 from tests.support.sockets import until
 from tests.support.ssh_connection import ConnectionPair, send
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from cotun_trio.protocol.datagram_codec import Run
     from cotun_trio.ssh.channel import Channel
 
 
@@ -35,9 +37,9 @@ class Receiver:
         self.datagrams = Datagrams(near, self._arrived, turns)
         self._encoder = Encoder()
 
-    def _arrived(self, source: str, data: bytes) -> None:
-        assert source == "a:1"
-        self.got.append(data)
+    def _arrived(self, run: Run) -> None:
+        assert run.source == "a:1"
+        self.got += map(bytes, run.each())
 
     async def run(self) -> None:
         """Receive, up to the end."""
@@ -184,9 +186,9 @@ async def test_no_more_than_one_message_is_kept_beside_the_backlog() -> None:
 
 async def test_a_datagram_without_room_in_the_window_is_not_sent_and_that_is_said() -> None:
     async with receiving() as end:
-        end.datagrams.send("a:1", b"")  # the first one has the type in front
+        assert end.datagrams.send_all([("a:1", b"")]) == 0
         count = 0
-        while end.datagrams.send("a:1", bytes(60_000)):
+        while not end.datagrams.send_all([("a:1", bytes(60_000))]):
             count += 1
         assert count > 0
-        assert not end.datagrams.send("a:1", bytes(60_000))
+        assert end.datagrams.send_all([("a:1", bytes(60_000))] * 3) == 3

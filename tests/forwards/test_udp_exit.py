@@ -16,7 +16,7 @@ from cotun_trio.forwards.flows import Flows
 from cotun_trio.forwards.quota import Quota
 from cotun_trio.forwards.udp_exit import FLOW_COST
 from cotun_trio.logs import Context
-from cotun_trio.protocol.gob import Encoder
+from cotun_trio.protocol.gob_encoder import Encoder
 from tests.support.ends import udp_socket
 from tests.support.sockets import until
 from tests.support.ssh_connection import ConnectionPair, send
