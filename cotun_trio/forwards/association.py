@@ -204,7 +204,9 @@ class _Association:
                 target = str(Target(*key, udp=True)).encode()
                 channel = await self._session.connection.open_channel(target)
                 flows = self._session.flows
-                datagrams = destination.datagrams = Datagrams(channel, answer, flows.turns)
+                datagrams = destination.datagrams = Datagrams(
+                    channel, answer, flows.turns, in_runs=flows.datagrams_in_runs
+                )
                 self._drops.add(NO_ROOM, datagrams.send_all(destination.waiting.take()))
                 await datagrams.run()
         except ProtocolError as error:

@@ -1,4 +1,4 @@
-"""Datagrams on a channel, both ways: a stream of gob values, each with its source.
+"""Datagrams on a channel, both ways: as gob, or in the form that two of our kind have agreed on.
 
 **Outwards**, all that waits on a socket is sent as one message.  It is read to where it belongs in
 that message, in memory that all channels of a Trio run share: nothing is awaited between `begin`
@@ -21,6 +21,7 @@ import trio
 from cotun_trio.budget import DATAGRAM
 from cotun_trio.net.lane import slow_lane
 from cotun_trio.protocol.datagram_codec import MAX_HEAD
+from cotun_trio.protocol.datagram_runs import RunDecoder, RunEncoder
 from cotun_trio.protocol.gob import Decoder
 from cotun_trio.protocol.gob_encoder import Encoder
 from cotun_trio.ssh.scratch import MAX_PACKET, SLOTS
@@ -84,19 +85,27 @@ class Turns:
 class Datagrams:
     """The datagrams of a channel, in both directions.  Gives all that come to `arrived`.
 
-    `turns` are its session's.  `run` has to be called.
+    `turns` are its session's; `in_runs` says whether the peer knows
+    `cotun_trio.protocol.datagram_runs`.  `run` has to be called.
     """
 
-    def __init__(self, channel: Channel, arrived: Callable[[Run], None], turns: Turns) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        arrived: Callable[[Run], None],
+        turns: Turns,
+        *,
+        in_runs: bool = False,
+    ) -> None:
         self.over = False
         """Whether nothing more will come: all that came has been passed on."""
-        self.encoder: DatagramEncoder = Encoder()
+        self.encoder: DatagramEncoder = RunEncoder() if in_runs else Encoder()
         """Makes the message, from `begin` to `flush`."""
         self._channel = channel
         self._arrived = arrived
         self._turns = turns
         self._memory = _shared_memory()
-        self._decoder: DatagramDecoder = Decoder()
+        self._decoder: DatagramDecoder = RunDecoder() if in_runs else Decoder()
         self._news = trio.lowlevel.ParkingLot()
         self._owes_backlog = self._ended = False
         channel.attach(self)

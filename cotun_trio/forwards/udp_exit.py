@@ -104,7 +104,9 @@ class _Exit:
                 self._drops = Drops(self._log, nursery.start_soon)
                 try:
                     flows = self._session.flows
-                    self._datagrams = Datagrams(channel, self._arrived, flows.turns)
+                    self._datagrams = Datagrams(
+                        channel, self._arrived, flows.turns, in_runs=flows.datagrams_in_runs
+                    )
                     await self._datagrams.run()
                 except ProtocolError as error:
                     self._session.fail(error)

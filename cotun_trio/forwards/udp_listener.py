@@ -193,7 +193,7 @@ class UdpListener:
         try:
             flows = session.flows
             answer = functools.partial(self._answer, flows)
-            datagrams = Datagrams(channel, answer, flows.turns)
+            datagrams = Datagrams(channel, answer, flows.turns, in_runs=flows.datagrams_in_runs)
             self._drops.add(NO_ROOM, datagrams.send_all(waiting.take()))
             if self._session is session:
                 self._datagrams = datagrams

@@ -1,9 +1,8 @@
-"""Datagrams in a channel: what their senders and receivers see of the stream, which is Go's gob
-(`gob`).
+"""Datagrams in a channel: what the two forms of their stream have in common.
 
-It is handled in *runs*: datagrams of one source and one size, one behind the other.  Most datagrams
-come in runs, of a download or a video; and what is done once for a run is done for none of its
-datagrams.
+One form is Go's gob (`gob`), which every peer knows; the other is ours (`datagram_runs`).  Both
+handle *runs*: datagrams of one source and one size, one behind the other.  Most datagrams come in
+runs, of a download or a video; and what is done once for a run is done for none of its datagrams.
 
 An encoder works in the memory that datagrams are read into.  Each is read to the place where it is
 going to be in the stream, and only its head is written in front of it.
@@ -21,7 +20,7 @@ MAX_PAYLOAD = 65_527
 """Bytes of a payload: as many as the 16 bits of UDP's length allow (RFC 768), on IPv6.  On IPv4 it
 is 65,507: the length of the whole packet has 16 bits too."""
 MAX_HEAD = 512
-"""Bytes before and behind a payload, with the source and all definitions."""
+"""Bytes before and behind a payload in either form, with the source and all definitions."""
 
 
 @attrs.define(eq=False)
