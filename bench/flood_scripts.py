@@ -12,7 +12,7 @@ import trio
 
 from bench.attacker import PIECE
 from bench.raw_peer import FAILURES, MAX_PACKET, PeerError
-from cotun_trio.protocol.gob import Encoder
+from cotun_trio.protocol.gob_encoder import Encoder
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import KeysRenewed
 

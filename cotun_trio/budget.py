@@ -93,10 +93,6 @@ class Budget:
         self.left -= units
         self.busy += units
 
-    def count_busy(self, units: int) -> None:
-        """Note such work where the turn itself has been charged already."""
-        self.busy += units
-
     def waste(self, units: int) -> None:
         """Note work for a message that carries nothing."""
         self.left -= units

@@ -3,6 +3,7 @@ server afterwards."""
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,7 @@ from cotun_trio.protocol.addresses import host_header
 from cotun_trio.protocol.config import MAX_REQUEST, Config, too_many
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
+from cotun_trio.protocol.extensions import DATAGRAM_RUNS, OURS
 from cotun_trio.protocol.refusal import ConfigRefusal
 from cotun_trio.session import CHANGE, Session
 from cotun_trio.ssh.engine import Engine
@@ -194,7 +196,8 @@ class ClientSession(Session):
         self.trust_peer()
         asked_at = trio.current_time()
         self.remotes = self._owner.remotes.basic
-        success, payload = await connection.request("config", self._config(self.remotes))
+        config = self._config(self.remotes)
+        success, payload = await connection.request("config", config, self._note_extensions)
         self.latency = trio.current_time() - asked_at
         # Go's servers succeed with nothing: any payload is an error text.
         if not success or (payload and not self.connection.peer_is_ours):
@@ -207,6 +210,16 @@ class ClientSession(Session):
         if payload:
             self._take_reply(payload)
         self._owner.session_opened(self)
+
+    def _note_extensions(self, answer: bytes) -> None:
+        """Use what the server agrees to, from the very read on that brings its answer.
+
+        It may have opened a channel right behind that.
+        """
+        if self.connection.peer_is_ours:
+            with contextlib.suppress(ProtocolError):  # which is raised when all of it is read
+                extensions = ConfigReply.decode(answer).extensions
+                self.flows.datagrams_in_runs = DATAGRAM_RUNS in extensions
 
     def _check_wanted(self) -> None:
         """Raise `failure` if there is one already: a cancellation comes with the next wait only."""
@@ -266,7 +279,8 @@ class ClientSession(Session):
         for remote in remotes:
             if remote.needs_extensions and not ours:
                 raise ConfigRefused(f"{remote}: only a cotun-trio server can do this")
-        config = Config(__version__, remotes, identity=self._owner.identity if ours else "")
+        identity = self._owner.identity if ours else ""
+        config = Config(__version__, remotes, identity, OURS if ours else ())
         payload = config.encode()
         if len(payload) > MAX_REQUEST:
             raise ConfigRefused(too_many(len(remotes)))

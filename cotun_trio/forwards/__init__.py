@@ -5,9 +5,10 @@
 * `streams`: TCP and Unix sockets; `relay`: one of them beside one channel; `turn_length`: how much
   it moves before other tasks have their turn.
 * `socks5`: the SOCKS5 proxy; `stdio`: standard input and output.
-* `udp_listener`, `udp_exit`: the two ends of UDP; `datagrams`: the frames between them;
-  `association`: UDP for SOCKS clients; `udp_flows`: their sources, with limits;
-  `udp_addresses`: those of a target; `drops`: datagrams that were dropped.
+* `udp_listener`, `udp_exit`: the two ends of UDP; `datagrams`: the messages between them;
+  `association`: UDP for SOCKS clients; `udp_flow`: one source; `udp_flows`: all, with limits;
+  `udp_addresses`: those of a target; `segments`: many datagrams in one system call; `drops`:
+  datagrams that were dropped.
 * `listener`: the listening end of a remote; `places`: where remotes listen and targets are.
 * `in_process`: connections that end in this process.
 * `flows`: all that runs in a session; `quota`: the limit for all sessions; `traffic`, `counted`:

@@ -94,6 +94,9 @@ class Flows:
         """The UDP flows that it has sockets for."""
         self.turns = Turns()
         """In which it passes datagrams on."""
+        self.datagrams_in_runs = False
+        """Whether both ends know `cotun_trio.protocol.datagram_runs`: the form of the channels that
+        are opened from then on."""
         self.waiting = Slots(MAX_WAITING_BYTES)
         """Room for datagrams that wait."""
         self.sources = Sources()

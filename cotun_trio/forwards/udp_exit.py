@@ -13,10 +13,8 @@ at the first: ``localhost`` is ``::1`` as well, and most programs listen on 127.
 from __future__ import annotations
 
 import errno
-import math
-import os
-import socket
 from collections import OrderedDict
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import trio
@@ -24,7 +22,7 @@ from trio.lowlevel import wait_readable
 
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.escape import escape
-from cotun_trio.forwards.datagrams import Datagrams
+from cotun_trio.forwards.datagrams import BATCH, Datagrams
 from cotun_trio.forwards.drops import (
     NO_ROOM,
     TOO_MANY_FLOWS,
@@ -33,19 +31,21 @@ from cotun_trio.forwards.drops import (
     Drops,
     why,
 )
+from cotun_trio.forwards.segments import Segments
 from cotun_trio.forwards.udp_addresses import TargetAddresses
+from cotun_trio.forwards.udp_flow import Flow, open_socket
 from cotun_trio.forwards.udp_flows import Waiting
-from cotun_trio.net.descriptors import is_reserved, left_after, tell_shortage
 from cotun_trio.net.dial import OUT_OF_DESCRIPTORS
-from cotun_trio.net.sockets import close
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Sequence
 
     from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
     from cotun_trio.net.dial import AddressCheck
     from cotun_trio.net.names import Address
+    from cotun_trio.protocol.datagram_codec import Run
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.openings import IncomingOpen
 
@@ -55,8 +55,6 @@ another flow first."""
 ANSWERED_FOR = 120.0
 """Seconds without a datagram until a flow is forgotten that has been answered (RFC 4787 section
 4.3): more than WireGuard's 25 s between keepalives."""
-KEPT_FOR = 1.0
-"""Seconds for which datagrams are kept for another address: a refusal comes within a round trip."""
 SLACK = 1.0
 """Seconds that a flow may be kept longer."""
 _LEADS_NOWHERE = {
@@ -69,74 +67,6 @@ _LEADS_NOWHERE = {
 """The errors after which another address is tried."""
 UNANSWERED_FOR = 15.0
 """The same for one that has never been answered: it may be a scan, or its target be down."""
-
-
-class _Flow:
-    """One source, at the dialling end (`cotun_trio.forwards.udp_flows.UdpFlow`)."""
-
-    __slots__ = (
-        "_exit",
-        "address",
-        "answered",
-        "ended",
-        "expires",
-        "idle",
-        "kept_since",
-        "sock",
-        "source",
-        "untried",
-        "waiting",
-    )
-
-    def __init__(self, exit_: _Exit, source: str, waiting: Waiting) -> None:
-        self.source = source
-        self.sock: socket.socket | None = None
-        self.address: Address | None = None
-        self.untried: Sequence[Address] = ()
-        """The addresses left to try, as long as there is no answer."""
-        self.answered = False
-        self.waiting = waiting
-        """Datagrams for a socket that is still to come: the first, or that of another address."""
-        self.idle = trio.CancelScope()
-        self.expires = -math.inf
-        self.kept_since = -math.inf
-        self.ended = False
-        self._exit = exit_
-
-    def connect(self, sock: socket.socket, address: Address, untried: Sequence[Address]) -> None:
-        """Have a socket, and the addresses behind its own."""
-        self.sock, self.address, self.untried = sock, address, untried
-
-    def disconnect(self) -> None:
-        """Close the socket: its address is not the right one."""
-        if self.sock is not None:
-            close(self.sock)
-            self.sock = None
-
-    def keep(self, data: bytes) -> None:
-        """Keep a datagram that is sent now, for another address."""
-        now = trio.current_time()
-        if now - self.kept_since > KEPT_FOR:
-            # Not refused by now.  To send it again would be to send it twice, for protocols that
-            # answer nothing.
-            self.kept_since = now
-            self.waiting.take()
-        self.waiting.add(self.source, data)
-
-    def note_answer(self) -> None:
-        """Know the address for the right one."""
-        self.answered, self.untried = True, ()
-        self.waiting.take()
-
-    def end(self) -> None:
-        """Free its socket, at once; its task ends soon.  Can be called again."""
-        # A cancellation would do that too.  But Trio raises it here and now, and its traceback
-        # would keep all frames down to those that have views of a channel's backlog, which then
-        # could not grow.
-        if not self.ended:
-            self.ended = True
-            self._exit.forget(self)
-            self.disconnect()
 
 
 class _Exit:
@@ -161,9 +91,10 @@ class _Exit:
         self._max_size = max_size
         self._log = log
         self._most = most
-        self._flows: OrderedDict[str, _Flow] = OrderedDict()
+        self._flows: OrderedDict[str, Flow] = OrderedDict()
         self._all_flows = session.flows.udp
         self._addresses = TargetAddresses(host, check)
+        self._segments = Segments()
 
     async def run(self, channel: Channel) -> None:
         """Carry datagrams until `channel` closes; it is ours."""
@@ -172,7 +103,10 @@ class _Exit:
                 self._nursery = nursery
                 self._drops = Drops(self._log, nursery.start_soon)
                 try:
-                    self._datagrams = Datagrams(channel, self._arrived, self._session.flows.turns)
+                    flows = self._session.flows
+                    self._datagrams = Datagrams(
+                        channel, self._arrived, flows.turns, in_runs=flows.datagrams_in_runs
+                    )
                     await self._datagrams.run()
                 except ProtocolError as error:
                     self._session.fail(error)
@@ -180,7 +114,7 @@ class _Exit:
         finally:
             channel.close()
 
-    def forget(self, flow: _Flow) -> None:
+    def forget(self, flow: Flow) -> None:
         """Let its source begin anew."""
         self._all_flows.ended(flow)
         del self._flows[flow.source]
@@ -188,13 +122,30 @@ class _Exit:
         if flow.sock is None:  # or they were sent, and nobody has answered
             self._drops.add(UNREACHABLE, len(lost))
 
-    def _arrived(self, source: str, data: bytes) -> None:
-        flow = self._flows.get(source) or self._begin(source)
+    def _arrived(self, run: Run) -> None:
+        flow = self._flows.get(run.source) or self._begin(run)
         if flow is None:
             return
         self._used(flow)
+        if run.count == 1:
+            self._pass_on(flow, run.pieces[0])
+        else:
+            self._pass_on_all(flow, run)
+
+    def _pass_on_all(self, flow: Flow, run: Run) -> None:
+        sent = 0
+        if flow.sock is not None and not flow.untried:
+            sent = self._segments.send(flow.sock, run)
+        for number, data in enumerate(islice(run.each(), sent, None), sent):
+            if flow.ended:
+                # Not another one for the rest of this run: each could end in the same way.
+                self._drops.add(UNREACHABLE, run.count - number)
+                return
+            self._pass_on(flow, data)
+
+    def _pass_on(self, flow: Flow, data: memoryview | bytes) -> None:
         if flow.sock is None:
-            if not flow.waiting.add(source, data):
+            if not flow.waiting.add(flow.source, data):
                 self._drops.add(TOO_MANY_WAIT)
             return
         if flow.untried:
@@ -204,7 +155,7 @@ class _Exit:
         except OSError as error:
             self._not_sent(flow, data, error)
 
-    def _used(self, flow: _Flow) -> None:
+    def _used(self, flow: Flow) -> None:
         self._all_flows.used(flow)
         if self._most is not None:
             self._flows.move_to_end(flow.source)
@@ -213,17 +164,19 @@ class _Exit:
         if expires > flow.expires:  # not with every datagram: a deadline costs 2 µs
             flow.expires = flow.idle.deadline = expires + min(SLACK, lasts / 16)
 
-    def _begin(self, source: str) -> _Flow | None:
-        """Return a new flow, if there is room; where the address is known, with its socket.
+    def _begin(self, run: Run) -> Flow | None:
+        """Return a new flow for the source of `run`, if there is room; where the address is known,
+        with its socket.
 
-        Where there is none, the datagram is dropped.
+        Where there is none, the datagrams are dropped.
         """
+        source = run.source
         self._session.flows.turns.spend(FLOW_COST)
         if self._most is not None and len(self._flows) >= self._most:
             next(iter(self._flows.values())).end()  # the longest idle one
-        flow = _Flow(self, source, Waiting(self._session.flows.waiting))
+        flow = Flow(self, source, Waiting(self._session.flows.waiting))
         if not self._all_flows.begin(flow):
-            self._drops.add(TOO_MANY_FLOWS)
+            self._drops.add(TOO_MANY_FLOWS, run.count)
             return None
         self._flows[source] = flow
         try:
@@ -231,17 +184,17 @@ class _Exit:
                 self._connect(flow, addresses)
         except OSError as error:
             self._log_end(flow, error)
-            self._drops.add(why(error))
+            self._drops.add(why(error), run.count)
             flow.end()
             return None
         self._nursery.start_soon(self._run_flow, flow)
         return flow
 
-    def _log_end(self, flow: _Flow, error: Exception) -> None:
+    def _log_end(self, flow: Flow, error: Exception) -> None:
         # No route, no such name: the source is free to try again.
         self._log.debug("%s: %s", escape(flow.source), error)
 
-    async def _run_flow(self, flow: _Flow) -> None:
+    async def _run_flow(self, flow: Flow) -> None:
         try:
             with flow.idle:
                 if flow.sock is None:
@@ -259,12 +212,12 @@ class _Exit:
 
     # ---- the addresses of a flow
 
-    def _connect(self, flow: _Flow, addresses: Sequence[Address]) -> None:
+    def _connect(self, flow: Flow, addresses: Sequence[Address]) -> None:
         """Give `flow` a socket for the first of `addresses` that there is a way to, and send the
         datagrams that wait for it.  Raises `OSError`."""
         for number, address in enumerate(addresses, 1):
             try:
-                sock = self._open_socket(flow, address)
+                sock = open_socket(flow, address, self._port, self._all_flows)
             except OSError as error:
                 if number == len(addresses) or error.errno in OUT_OF_DESCRIPTORS:
                     raise
@@ -280,7 +233,7 @@ class _Exit:
             except OSError as error:
                 self._drops.add(why(error))
 
-    def _not_sent(self, flow: _Flow, data: bytes, error: OSError) -> None:
+    def _not_sent(self, flow: Flow, data: memoryview | bytes, error: OSError) -> None:
         """Send a datagram to another address, or again, where the error is about one before it."""
         if error.errno in _LEADS_NOWHERE and self._refused(flow):
             return  # it was among those that waited
@@ -289,12 +242,11 @@ class _Exit:
                 assert flow.sock is not None
                 flow.sock.send(data)
             except OSError as again:
-                error = again
-            else:
-                return
-        self._drops.add(why(error))
+                self._drops.add(why(again))
+        else:
+            self._drops.add(why(error))
 
-    def _refused(self, flow: _Flow) -> bool:
+    def _refused(self, flow: Flow) -> bool:
         """Send to the next address, if there is one: nobody listens at the present one.
 
         Returns whether there is.
@@ -310,58 +262,52 @@ class _Exit:
             flow.end()
         return True
 
-    async def _carry_answers(self, flow: _Flow) -> None:
+    async def _carry_answers(self, flow: Flow) -> None:
         while (sock := flow.sock) is not None and not flow.ended:
             try:
                 await wait_readable(sock)
             except trio.ClosedResourceError:
                 continue  # ended, or another socket is in its place
-            try:
-                data = sock.recv(self._max_size)
-            except OSError as error:  # nothing to read, a refusal by ICMP, or the end
-                if self._leads_nowhere(flow, error):
-                    return  # the next datagram begins with all addresses again
-                continue
+            if self._step(flow, sock):
+                return
+
+    def _step(self, flow: Flow, sock: socket.socket) -> bool:
+        """Send the answers that wait on the socket; return whether the flow has come to its end.
+
+        It does not await anything, and can be called outside of a task.
+        """
+        datagrams, source, most = self._datagrams, flow.source, self._max_size
+        memory, encoder, receive_into = datagrams.begin(), datagrams.encoder, sock.recv_into
+        add = encoder.add
+        count = lost = 0
+        failure = None
+        try:
+            while count < BATCH:
+                size = receive_into(memory[encoder.place :], most)
+                count += 1
+                if not (add(source, size) or datagrams.add(source, size)):
+                    lost += 1
+        except BlockingIOError:
+            pass
+        except OSError as error:  # a refusal by ICMP, or the end
+            failure = error.errno
+        datagrams.flush()
+        if count:
             if not flow.answered:
                 flow.note_answer()
                 self._addresses.answered(flow.address)
             self._used(flow)
-            if not self._datagrams.send(flow.source, data):
-                self._drops.add(NO_ROOM)
+            self._drops.add(NO_ROOM, lost)
+        # If it does, the next datagram begins with all addresses again.
+        return failure is not None and self._leads_nowhere(flow, failure)
 
-    def _leads_nowhere(self, flow: _Flow, error: OSError) -> bool:
-        """Return whether a flow without an answer has tried all of several addresses in vain."""
-        nowhere = error.errno in _LEADS_NOWHERE and not self._refused(flow)
-        return nowhere and not flow.answered and len(self._addresses) > 1
+    def _leads_nowhere(self, flow: Flow, number: int) -> bool:
+        """Return whether a flow without an answer has tried all of several addresses in vain.
 
-    def _open_socket(self, flow: _Flow, address: Address) -> socket.socket:
-        """Return a socket for `flow`, connected to `address`.
-
-        Descriptors are shared: as long as the flows of a session have fewer than there are left,
-        they may have another one.  Otherwise the longest idle one makes room, once.  Raises
-        `OSError` where that is not enough, and where there is no way to the address.
+        `number` is that of the error.
         """
-        family, host = address
-        for _ in range(2):
-            if flow.ended:
-                break
-            try:
-                sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
-            except OSError as error:
-                if error.errno not in OUT_OF_DESCRIPTORS:
-                    raise
-                tell_shortage()
-            else:
-                if not is_reserved(sock) and len(self._all_flows) <= left_after(sock) + 1:
-                    try:
-                        sock.connect((host, self._port))
-                    except BaseException:
-                        sock.close()
-                        raise
-                    return sock
-                sock.close()
-            self._all_flows.end_longest_idle()
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        nowhere = number in _LEADS_NOWHERE and not self._refused(flow)
+        return nowhere and not flow.answered and len(self._addresses) > 1
 
 
 async def serve_channel(

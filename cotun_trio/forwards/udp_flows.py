@@ -65,11 +65,11 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._datagrams)
 
-    def add(self, source: str, data: bytes) -> bool:
-        """Keep a datagram, if there is room; return whether there is."""
+    def add(self, source: str, data: memoryview | bytes) -> bool:
+        """Keep a copy of a datagram, if there is room; return whether there is."""
         if len(self._datagrams) >= MAX_WAITING or not self._room.take(ITEM + len(data)):
             return False
-        self._datagrams.append((source, data))
+        self._datagrams.append((source, bytes(data)))
         return True
 
     def take(self) -> list[tuple[str, bytes]]:

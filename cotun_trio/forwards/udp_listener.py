@@ -4,11 +4,15 @@ There is one socket, and one channel for each session that it lives to see; a re
 interfaces has two of these, one for each family.  Each datagram names its source, so that answers
 find their way back.  Datagrams are never queued beyond a handful: where there is no session or no
 room in the window, they are dropped, as UDP allows, and the sender tries again.
+
+What waits on the socket is read at once, and sent as one message.  Most of it is of the same source
+as the datagram before: a source is written as text, and remembered, where it is another one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 from typing import TYPE_CHECKING
 
@@ -17,7 +21,7 @@ from trio.lowlevel import wait_readable
 
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.forwards.counted import Counted
-from cotun_trio.forwards.datagrams import Datagrams
+from cotun_trio.forwards.datagrams import BATCH, Datagrams
 from cotun_trio.forwards.drops import (
     NO_ROOM,
     NO_TUNNEL,
@@ -26,6 +30,7 @@ from cotun_trio.forwards.drops import (
     TOO_MANY_WAIT,
     why,
 )
+from cotun_trio.forwards.segments import Segments
 from cotun_trio.forwards.udp_flows import Waiting
 from cotun_trio.net.local_address import SPACE, report_local_address, same_address
 from cotun_trio.protocol.addresses import is_wildcard, join_host_port
@@ -33,17 +38,20 @@ from cotun_trio.protocol.addresses import is_wildcard, join_host_port
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable
+    from typing import TypeAlias
 
     from cotun_trio.forwards.drops import Drops
-    from cotun_trio.forwards.flows import Flow
+    from cotun_trio.forwards.flows import Flow, Flows
     from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
-    from cotun_trio.net.local_address import Control
+    from cotun_trio.protocol.datagram_codec import Run
     from cotun_trio.protocol.remote import Remote
 
-BATCH = 64
-"""Datagrams read before other tasks have their turn."""
+    Ancillary: TypeAlias = tuple[int, int, bytes]
+
 _numbers = itertools.count()  # of listeners
+_source = functools.lru_cache(1024)(join_host_port)
+_NOTHING: list[Ancillary] = []
 
 
 class UdpListener:
@@ -65,45 +73,96 @@ class UdpListener:
         self._datagrams: Datagrams | None = None  # the open channel
         self._waiting: Waiting | None = None  # for that
         self._number = next(_numbers)
+        self._segments = Segments()
+        self._current: Callable[[], OpenSession | None] = lambda: None
 
     async def serve(self, current: Callable[[], OpenSession | None]) -> None:
         """Send datagrams that arrive through the session that `current` returns.
 
         Ends when it is cancelled, and when somebody closes the socket.
         """
-        sock, size, asks_local = self._sock, self._max_size, self._asks_local
-        control: Control = ()
+        sock, self._current = self._sock, current
         while sock.fileno() >= 0:
             try:
                 await wait_readable(sock)
             except trio.ClosedResourceError:
                 return
-            with contextlib.suppress(OSError):  # there is no more at present
-                for _ in range(BATCH):
-                    if asks_local:
-                        data, found, _, address = sock.recvmsg(size, SPACE)
-                        control = same_address(*found[0]) if found else ()
-                    else:
-                        data, address = sock.recvfrom(size)
-                    source = join_host_port(*address[:2])
-                    if (session := current()) is not None:
-                        # Nobody else is sent anything, whatever the peer says: it could have us
-                        # speak to any host that we can reach.
-                        session.flows.sources.remember(self._number, source, (address, control))
-                        self._send(session, source, data)
-                    else:
-                        self._drops.add(NO_TUNNEL)
+            self._step()
 
-    def _send(self, session: OpenSession, source: str, data: bytes) -> None:
+    def _step(self) -> None:
+        """Send the datagrams that wait on the socket.
+
+        It does not await anything, and can be called outside of a task.
+        """
+        session, datagrams = self._current(), self._datagrams
+        with contextlib.suppress(OSError):  # there is no more at present
+            if session is None:
+                self._drop_all()
+            elif session is self._session and datagrams is not None:
+                try:
+                    self._send_all(session, datagrams)
+                finally:
+                    datagrams.flush()
+            else:
+                self._keep_all(session)
+
+    def _drop_all(self) -> None:
+        """Read datagrams, and drop them: there is no session."""
+        for _ in range(BATCH):
+            self._sock.recv(1)
+            self._drops.add(NO_TUNNEL)
+
+    def _keep_all(self, session: OpenSession) -> None:
+        """Read datagrams while the session has no channel for them."""
+        memory = memoryview(bytearray(self._max_size))
+        for _ in range(BATCH):
+            size, address, found = self._receive(memory)
+            self._keep(session, self._remember(session, address, found), memory[:size])
+
+    def _send_all(self, session: OpenSession, datagrams: Datagrams) -> None:
+        """Read datagrams into a message; it has to be sent, however this ends."""
+        memory, encoder, most = datagrams.begin(), datagrams.encoder, self._max_size
+        receive, add = self._receive, encoder.add
+        known: tuple[object, object] = (None, None)
+        source = ""
+        for _ in range(BATCH):
+            place = encoder.place
+            size, address, found = receive(memory[place : place + most])
+            if (address, found) != known:
+                known = address, found
+                source = self._remember(session, address, found)
+            if not (add(source, size) or datagrams.add(source, size)):
+                self._drops.add(NO_ROOM)
+
+    def _receive(self, memory: memoryview) -> tuple[int, tuple[str, int], list[Ancillary]]:
+        """Read a datagram; return its size, its source, and what came along.  Raises `OSError`."""
+        if self._asks_local:
+            size, found, _, address = self._sock.recvmsg_into((memory,), SPACE)
+            return size, address, found
+        size, address = self._sock.recvfrom_into(memory)
+        return size, address, _NOTHING
+
+    def _remember(
+        self, session: OpenSession, address: tuple[str, int], found: list[Ancillary]
+    ) -> str:
+        """Know how to answer a source; return its name.
+
+        Nobody else is sent anything, whatever the peer says: it could have us speak to any host
+        that we can reach.
+        """
+        control = same_address(*found[0]) if found else ()
+        source = _source(*address[:2])
+        session.flows.sources.remember(self._number, source, (address, control))
+        return source
+
+    def _keep(self, session: OpenSession, source: str, data: memoryview) -> None:
+        """Keep a datagram for the channel, which is opened for the first one."""
         if session is not self._session:
             self._forget_waiting(NO_TUNNEL)
             self._session, self._datagrams = session, None
             self._waiting = Waiting(session.flows.waiting)
             session.start_soon(self._open, session, self._waiting)
-        if self._datagrams is not None:
-            if not self._datagrams.send(source, data):
-                self._drops.add(NO_ROOM)
-        elif self._waiting is None:
+        if self._waiting is None:
             self._drops.add(REFUSED)
         elif not self._waiting.add(source, data):
             self._drops.add(TOO_MANY_WAIT)
@@ -122,21 +181,6 @@ class UdpListener:
             self._drops.add(NO_TUNNEL, len(waiting.take()))
 
     async def _carry(self, session: OpenSession, forward: Flow, waiting: Waiting) -> None:
-        def answer(source: str, data: bytes) -> None:
-            # The peer echoes the source that it was sent.
-            way_back = session.flows.sources.find(self._number, source)
-            if way_back is None:
-                self._drops.add(NO_WAY_BACK)
-                return
-            address, control = way_back
-            try:
-                if control:
-                    self._sock.sendmsg((data,), control, 0, address)
-                else:
-                    self._sock.sendto(data, address)
-            except OSError as error:
-                self._drops.add(why(error))
-
         try:
             counted = Counted(session, forward)
             channel = await counted.open_channel(self._remote.channel_target)
@@ -147,10 +191,10 @@ class UdpListener:
                 self._forget_waiting(REFUSED)
             return
         try:
-            datagrams = Datagrams(channel, answer, session.flows.turns)
-            for source, data in waiting.take():
-                if not datagrams.send(source, data):
-                    self._drops.add(NO_ROOM)
+            flows = session.flows
+            answer = functools.partial(self._answer, flows)
+            datagrams = Datagrams(channel, answer, flows.turns, in_runs=flows.datagrams_in_runs)
+            self._drops.add(NO_ROOM, datagrams.send_all(waiting.take()))
             if self._session is session:
                 self._datagrams = datagrams
             await datagrams.run()
@@ -160,3 +204,20 @@ class UdpListener:
             channel.close()
             if self._session is session:
                 self._session = self._datagrams = self._waiting = None
+
+    def _answer(self, flows: Flows, run: Run) -> None:
+        """Send datagrams back to their source: the peer echoes the one that it was sent."""
+        way_back = flows.sources.find(self._number, run.source)
+        if way_back is None:
+            self._drops.add(NO_WAY_BACK, run.count)
+            return
+        address, control = way_back
+        sent = self._segments.send(self._sock, run, control, address) if run.count > 1 else 0
+        for data in itertools.islice(run.each(), sent, None):
+            try:
+                if control:
+                    self._sock.sendmsg((data,), control, 0, address)
+                else:
+                    self._sock.sendto(data, address)
+            except OSError as error:
+                self._drops.add(why(error))

@@ -7,11 +7,14 @@ Four nouns explain the package:
 * A **remote** is one forward as the user writes it: who listens where, and where each connection
   goes (`remote`).  It is made of hosts, ports and paths (`addresses`).
 * A **target** is its far half alone, as a channel open carries it (`target`).  What runs in the
-  channel then is the connection's own business, but for two kinds: datagrams, which Go's gob puts
-  one behind the other (`gob`), and connections that say by SOCKS where they want to go (`socks5`).
+  channel then is the connection's own business, except for two kinds: datagrams
+  (`datagram_codec`), which Go's gob puts one behind the other (`gob`, `gob_encoder`, `gob_usual`),
+  or a form of our own (`datagram_runs`); and connections that say by SOCKS where they want to go
+  (`socks5`).
 * The **config request** is the first thing a client says after login: its version, and the remotes
   that it asks for (`config`).  It is JSON (`peer_json`, `bounded_json`), and so is a server's
-  answer to a client of our own kind (`config_reply`).  Else its answer is a `refusal`.
+  answer to a client of our own kind (`config_reply`).  Else its answer is a `refusal`.  In both,
+  two of our kind name what they can do beyond this page's first version (`extensions`).
 
 Three readers are for what comes before all that: a TLS ClientHello (`client_hello`), the URL of a
 proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).  One is for variables of
@@ -81,20 +84,24 @@ an SSH string::
      "Remotes": [{"LocalHost": "0.0.0.0", "LocalPort": "3000", "LocalProto": "tcp",
                   "RemoteHost": "127.0.0.1", "RemotePort": "3000", "RemoteProto": "tcp",
                   "Socks": false, "Reverse": false, "Stdio": false}],
-     "CotunTrio": {"Identity": "5f2a…"}}
+     "CotunTrio": {"Identity": "5f2a…", "Extensions": ["datagram-runs"]}}
 
 Ports are strings.  Names of fields are matched without regard to case, unknown ones are ignored,
 and ``null`` is as if the field were missing; a client without remotes sends ``"Remotes": null``.
 *Ours*:
 
-* ``CotunTrio``: up to 64 hex digits by which a client that comes back takes its reverse listeners
-  over.  Who sends it gets a reply with addresses.
+* ``Identity`` in ``CotunTrio``: up to 64 hex digits by which a client that comes back takes its
+  reverse listeners over.  Who sends it gets a reply with addresses.
+* ``Extensions`` in ``CotunTrio``, up to 64 names: what the client can do beyond this
+  (`extensions`).  Unknown ones are ignored.
 * ``unix:/path`` in the field of a host, with an empty port.
 * ``SocksAuth``, in a reverse SOCKS remote: the ``user:password`` that the server asks for.
 
 **Reply** (`config_reply`).  Yes is request-success with an *empty* payload, since a Go client takes
-any payload for an error.  *Ours* has one: ``{"Addresses": ["0.0.0.0:2222"]}``, where the server
-listens for each reverse remote, in turn.  No is request-failure, with the reason as raw text; then
+any payload for an error.  *Ours* has one: ``{"Addresses": ["0.0.0.0:2222"], "Extensions":
+["datagram-runs"]}``.  The addresses are where the server listens for each reverse remote, in turn;
+the extensions, which may be missing, are those of the client's that the server has, too, and are
+used in the session from then on.  No is request-failure, with the reason as raw text; then
 the server ends the connection (`refusal`).  A no is final, unless the text is Go's ``server:
 Server cannot listen on …``, or *ours* has a NUL and ``not now`` behind the text: then the client
 asks again later.
@@ -117,9 +124,19 @@ SOCKS server, and asks for no login.  *Ours*: the datagrams of a SOCKS client go
 ``host:port/udp``.
 
 With ``/udp``, there is one channel for each UDP remote, and in it a stream of Go's ``encoding/gob``
-in each direction (`gob`), also between two of us: values of ``struct { Src string; Payload
-[]byte }``.  ``Src`` is the address that the datagram came from, or is for; the dialling end has a
-socket for each, until nothing has gone either way for 15 s.
+in each direction (`gob`): values of ``struct { Src string; Payload []byte }``.  ``Src`` is the
+address that the datagram came from, or is for; the dialling end has a socket for each, until
+nothing has gone either way for 15 s.  A message of the channel may have any number of values, and
+parts of them.
+
+*Ours*: with the extension ``datagram-runs``, the stream consists of records in place of gob
+(`datagram_runs`), in all ``/udp`` channels that are opened after the reply.  A record is three
+16-bit numbers, big-endian, and bytes: the number of a flow (0 to 1023), a size, and a count.  Count
+datagrams of that size follow, all of that flow; or with the count 0 a text of that size, which is
+the flow's source from then on, as in ``Src``::
+
+    0000 0003 0000 613a31          flow 0 is "a:1"
+    0000 0002 0003 7878 7979 7a7a  three datagrams of it: "xx", "yy", "zz"
 
 **Global requests** (RFC 4254 section 4).  All want a reply, which has a raw payload.  Unknown ones
 are answered by request-failure.

@@ -7,7 +7,8 @@ limits below hold.
 
 Between two cotun-trio ends there is more, in fields that Go ignores:
 
-* ``CotunTrio`` holds the client's identity.  A client that sends one gets a `ConfigReply`.
+* ``CotunTrio`` holds the client's identity, and the names of its `extensions`.  A client that sends
+  an identity gets a `ConfigReply`.
 * A Unix-domain socket is ``unix:/path`` in the field of the host, with an empty port.
 * ``SocksAuth`` is the ``user:password`` of a reverse SOCKS remote, where it is the server that asks
   for them.  The passwords of a client's own listeners are not sent.
@@ -20,6 +21,7 @@ import attrs
 
 from cotun_trio.errors import ProtocolError
 from cotun_trio.protocol.addresses import RemoteError, bracketed, parse_port
+from cotun_trio.protocol.extensions import read_extensions
 from cotun_trio.protocol.peer_json import Fields, JsonError, parse_object, take
 from cotun_trio.protocol.remote import Remote
 
@@ -52,6 +54,9 @@ class Config:
 
     By it a client that comes back is known to be the same; so it is a secret.
     """
+    extensions: tuple[str, ...] = ()
+    """Those that the client asks for (`extensions`); of those that came, the ones we know.  Sent
+    with an identity only."""
 
     def encode(self) -> bytes:
         """Return the payload, the same bytes as from Go."""
@@ -59,7 +64,10 @@ class Config:
         remotes = [_to_json(remote) for remote in self.remotes] or None
         fields: Fields = {"Version": self.version, "Remotes": remotes}
         if self.identity:
-            fields["CotunTrio"] = {"Identity": self.identity}
+            ours: Fields = {"Identity": self.identity}
+            if self.extensions:
+                ours["Extensions"] = self.extensions
+            fields["CotunTrio"] = ours
         text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
         # These stand in strings only, never in the syntax around them.
         return _ESCAPED_BY_GO.sub(lambda c: f"\\u{ord(c[0]):04x}", text).encode()
@@ -78,9 +86,10 @@ class Config:
             identity = take(ours, "Identity", "")
             if not _IDENTITY.fullmatch(identity):
                 raise JsonError(f"Identity is not up to {MAX_IDENTITY} hexadecimal digits")
+            extensions = read_extensions(ours) if identity else ()
         except JsonError as error:
             raise ProtocolError(f"config request: {error}") from error
-        return cls(version[:MAX_VERSION], remotes, identity)
+        return cls(version[:MAX_VERSION], remotes, identity, extensions)
 
 
 _ESCAPED_BY_GO = re.compile("[<>&\u2028\u2029]")

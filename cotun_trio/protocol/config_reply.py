@@ -1,4 +1,5 @@
-"""The answer to a config request: where the reverse remotes listen, as raw JSON.
+"""The answer to a config request: where the reverse remotes listen, and the `extensions` that both
+ends have, as raw JSON.
 
 A server sends it only to a client whose request has an identity (`config`): a Go client takes any
 payload for an error text, so for it an empty one says yes.
@@ -12,6 +13,7 @@ from cotun_trio.errors import ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError
 from cotun_trio.protocol.config import MAX_REMOTES
+from cotun_trio.protocol.extensions import read_extensions
 from cotun_trio.protocol.peer_json import JsonError, parse_object, take
 from cotun_trio.protocol.target import Target
 
@@ -25,10 +27,15 @@ class ConfigReply:
 
     The port is the real one, also where the remote says 0.
     """
+    extensions: tuple[str, ...] = ()
+    """Those that the client has asked for, and the server has as well."""
 
     def encode(self) -> bytes:
         """Return the payload."""
-        return json.dumps({"Addresses": self.addresses}, separators=(",", ":")).encode()
+        fields: dict[str, object] = {"Addresses": self.addresses}
+        if self.extensions:
+            fields["Extensions"] = self.extensions
+        return json.dumps(fields, separators=(",", ":")).encode()
 
     @classmethod
     def decode(cls, payload: bytes) -> "ConfigReply":
@@ -44,7 +51,7 @@ class ConfigReply:
             addresses = take(fields, "Addresses", [])
             if len(addresses) > MAX_REMOTES:
                 raise JsonError(f"more than {MAX_REMOTES} addresses")
-            return cls(tuple(map(_check_address, addresses)))
+            return cls(tuple(map(_check_address, addresses)), read_extensions(fields))
         except (JsonError, RemoteError) as error:
             raise ProtocolError(f"config reply: {error}") from error
 

@@ -23,85 +23,24 @@ The format (https://pkg.go.dev/encoding/gob, "Encoding Details"), from the botto
 A stream defines a type before its first value and never again.  Which id it gets is the sender's
 choice (64 in Go, or more where the program has registered other types), so it is read and not
 assumed.  A definition may come in a read of its own.
+
+`cotun_trio.protocol.gob_encoder` writes the stream.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import NoReturn, TypeVar
 
-import attrs
-
 from cotun_trio.errors import ProtocolError
 from cotun_trio.escape import escape
+from cotun_trio.protocol.datagram_codec import MAX_PAYLOAD, MAX_SOURCE, Run
+from cotun_trio.protocol.gob_usual import MAX_USUAL, signed, usual_head
 
-MAX_SOURCE = 256
-"""Bytes of a source: ``[address%zone]:port`` takes less than a hundred."""
-MAX_PAYLOAD = 65_527
-"""Bytes of a payload: as many as the 16 bits of UDP's length allow (RFC 768), on IPv6.  On IPv4 it
-is 65,507: the length of the whole packet has 16 bits too."""
 MAX_OVERHEAD = 64
-"""Bytes of a message besides these two: a dozen in Go, and some for fields that we don't know."""
+"""Bytes of a message besides source and payload: a dozen in Go, and some for unknown fields."""
 MAX_MESSAGE = MAX_SOURCE + MAX_PAYLOAD + MAX_OVERHEAD
 """Bytes of a message behind its length.  No more than this is ever kept."""
 MAX_DEFINITION = 1024
 """Bytes of the message that defines the type: 42 in Go."""
-
-
-@attrs.frozen
-class Datagram:
-    """A datagram, and the address (``host:port``) of the one that sent it or is to get it."""
-
-    source: str
-    payload: bytes
-
-
-# The definition that Go sends before the first value.
-_DEFINITION = b"".join(
-    [
-        b"\x2a",  # 42 bytes
-        b"\x7f",  # type -64, so this defines type 64
-        b"\x03",  # wireType: field 2, StructT
-        b"\x01",  # structType: field 0, CommonType
-        b"\x01\x09udpPacket",  # Name
-        b"\x01\xff\x80\x00",  # Id 64; the end of CommonType
-        b"\x01\x02",  # structType: field 1, Field, of which there are two
-        b"\x01\x03Src\x01\x0c\x00",  # Name; Id 6: a string
-        b"\x01\x07Payload\x01\x0a\x00",  # Name; Id 5: a []byte
-        b"\x00\x00",  # the end of structType and of wireType
-    ]
-)
-_VALUE = b"\xff\x80"  # type 64
-
-
-class Encoder:
-    """Makes one gob stream, the same bytes as from Go."""
-
-    def __init__(self) -> None:
-        self._to_define = _DEFINITION
-
-    def encode(self, source: str, payload: bytes) -> bytes:
-        """Return the next bytes of the stream, for one datagram.
-
-        Raises `ValueError` where the far end would not take it.
-        """
-        name = source.encode()
-        if len(name) > MAX_SOURCE or len(payload) > MAX_PAYLOAD:
-            raise ValueError(f"a source of {len(name)} and a payload of {len(payload)} bytes")
-        parts = [_VALUE]
-        if name:
-            parts += b"\x01", _uint(len(name)), name
-        if payload:
-            parts += b"\x01" if name else b"\x02", _uint(len(payload)), payload
-        parts.append(b"\x00")
-        definition, self._to_define = self._to_define, b""
-        return b"".join([definition, _uint(sum(map(len, parts))), *parts])
-
-
-def _uint(value: int) -> bytes:
-    if value < 0x80:
-        return bytes([value])
-    size = (value.bit_length() + 7) // 8
-    return bytes([0x100 - size]) + value.to_bytes(size)
-
 
 _BOOL, _INT, _UINT, _FLOAT, _BYTES, _STRING, _COMPLEX = range(1, 8)  # the ids of Go's basic types
 _SIZED = (_BYTES, _STRING)
@@ -112,28 +51,68 @@ _STRUCT_TYPE = ("CommonType", "Field")
 _COMMON_TYPE = ("Name", "Id")
 _FIELD_TYPE = ("Name", "Id")
 
-_NEEDED = {("Src", _STRING), ("Payload", _BYTES)}
+_USUAL = (("Src", _STRING), ("Payload", _BYTES))
 
 
 class Decoder:
-    """Reads one gob stream, in pieces of any size.
+    """Reads one gob stream.  See `cotun_trio.protocol.datagram_codec.DatagramDecoder`.
 
     Go decodes the fields that it knows by name and skips the others; so does this, as far as the
-    others are of basic types.  After a `ProtocolError` the stream is lost.
+    others are of basic types.
+
+    Most values begin with the same bytes as the one before: they are of the same source, and of the
+    same size.  Those are not read again.  Of the others, those as Go writes them are read in place.
+    Any other form takes the long way, of messages that are copied and fields that are looked up.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()  # the beginning of a message, never all of it
         self._type_id: int | None = None
         self._fields: list[tuple[str, int]] = []  # the names and type ids of a value's, in order
+        self._usual: bytes | None = None  # the type id in front of a value, where Go's form is
+        self._head = b""  # the last value's bytes in front of its payload
+        self._source = ""  # and what they mean
+        self._size = -1
 
-    def read(self, data: memoryview) -> tuple[Datagram | None, int]:
-        """Take a datagram from the front of `data`; return it, and how many bytes were taken.
+    def read(self, data: memoryview, most: int) -> tuple[Run | None, int]:
+        """See `DatagramDecoder.read`."""
+        pieces: list[memoryview | bytes] = []
+        at = 0
+        if self._buffer:
+            run, at = self._read_message(data)
+            if run is None or run.source != self._source or run.size != self._size:
+                return run, at
+            pieces += run.pieces  # there may be more like it
+        elif not self._know_head(data):
+            return self._read_message(data)
+        head, size = self._head, self._size
+        length, total = len(head), len(data)
+        while len(pieces) < most:
+            start = at + length
+            end = start + size
+            if end >= total or data[end] or data[at:start] != head:
+                break
+            pieces.append(data[start:end])
+            at = end + 1
+        if not pieces:
+            return self._read_message(data)
+        return Run(self._source, size, len(pieces), pieces), at
 
-        All of `data` is taken where the datagram is not complete, and None returned; the next
-        bytes have to follow then.  Raises `ProtocolError` where the stream is malformed, or holds
-        no datagrams.
-        """
+    def _know_head(self, data: memoryview) -> bool:
+        """Know the bytes in front of the first payload; return whether it is of Go's form."""
+        length = len(self._head)
+        if length and data[:length] == self._head:
+            return True
+        if self._usual is None:
+            return False
+        found = usual_head(bytes(data[:MAX_USUAL]), self._usual)
+        if found is None:
+            return False
+        self._head, self._source, self._size = found
+        return True
+
+    def _read_message(self, data: memoryview) -> tuple[Run | None, int]:
+        """Take a datagram of any form; or all of `data`, where none is complete."""
         total = len(data)
         rest = data
         while rest:
@@ -142,8 +121,8 @@ class Decoder:
             else:
                 message, taken = self._split(rest)
             rest = rest[taken:]
-            if message is not None and (datagram := self._decode(message)) is not None:
-                return datagram, total - len(rest)
+            if message is not None and (run := self._decode(message)) is not None:
+                return run, total - len(rest)
         return None, total
 
     def _split(self, data: memoryview) -> tuple[bytes | None, int]:
@@ -176,17 +155,17 @@ class Decoder:
         self._buffer = bytearray()
         return bytes(memoryview(buffer)[start:stop]), taken + len(more)
 
-    def _decode(self, data: bytes) -> Datagram | None:
+    def _decode(self, data: bytes) -> Run | None:
         """Return the datagram in a message; None where it defines the type."""
         message = _Message(data)
         type_id = message.signed()
-        datagram = None
+        run = None
         if type_id < 0:
             self._define(-type_id, message)
         else:
-            datagram = self._value(type_id, message)
+            run = self._value(type_id, message)
         message.finish()
-        return datagram
+        return run
 
     def _define(self, type_id: int, message: "_Message") -> None:
         if self._type_id is not None:
@@ -198,12 +177,14 @@ class Decoder:
                 _refuse("a type that is no struct")
             self._fields = _read_struct_type(message)
         names = [name for name, _ in self._fields]
-        if len(set(names)) < len(names) or not _NEEDED.issubset(self._fields):
+        if len(set(names)) < len(names) or not set(_USUAL).issubset(self._fields):
             shown = ", ".join(escape(name, 20) for name in names[:10])
             _refuse(f"a type that is no UDP packet (its fields: {shown})")
         self._type_id = type_id
+        if self._fields == list(_USUAL):
+            self._usual = signed(type_id)
 
-    def _value(self, type_id: int, message: "_Message") -> Datagram:
+    def _value(self, type_id: int, message: "_Message") -> Run:
         if type_id != self._type_id:
             _refuse(f"a value of type {type_id}, which is not defined")
         source, payload = "", b""
@@ -214,7 +195,7 @@ class Decoder:
                 payload = message.octets(MAX_PAYLOAD)
             else:
                 message.skip(kind)
-        return Datagram(source, payload)
+        return Run(source, len(payload), 1, [payload])
 
 
 def _read_struct_type(message: "_Message") -> list[tuple[str, int]]:

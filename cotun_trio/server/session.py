@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+import attrs
 import trio
 
 from cotun_trio.access.sources import source_of
@@ -13,6 +14,7 @@ from cotun_trio.errors import ConnectionLost, CotunError, NotNow, ProtocolError,
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.dialect import MARK
+from cotun_trio.protocol.extensions import DATAGRAM_RUNS
 from cotun_trio.protocol.refusal import ConfigRefusal
 from cotun_trio.server.client_remotes import ClientRemotes
 from cotun_trio.server.rights import Rights
@@ -181,6 +183,9 @@ class ServerSession(Session):
         if not self.connection.peer_is_ours:
             self.connection.sender.end_reasons(PASSING)
         self._owner.sessions_changed()
+        # From here on, and not before: no channel can be opened before the client is told.
+        self.flows.datagrams_in_runs = DATAGRAM_RUNS in config.extensions
+        reply = attrs.evolve(reply, extensions=config.extensions)
         # A Go client takes any payload for an error; ours is told where the server listens.
         request.reply(reply.encode() if self.identity else b"", success=True)
 

@@ -178,13 +178,16 @@ class Channel:
             sender.send_data(self.peer_number, count)
         return count
 
-    def room(self, size: int) -> bool:
-        """Whether `send_now` would take `size` bytes at this moment."""
-        at_once = SLOTS * MAX_PACKET if self.out_max >= MAX_PACKET else self.out_max
-        return self.sendable and size <= min(self.out_window, at_once)
+    @property
+    def at_once(self) -> int:
+        """Bytes that `send_now` would take at this moment."""
+        if not self.sendable:
+            return 0
+        most = SLOTS * MAX_PACKET if self.out_max >= MAX_PACKET else self.out_max
+        return min(self.out_window, most)
 
-    def send_now(self, data: bytes) -> None:
-        """Send all of `data`, for which there has to be `room`."""
+    def send_now(self, data: bytes | memoryview) -> None:
+        """Send all of `data`: no more than `at_once`."""
         count = self.send_from(copier(memoryview(data)), len(data))
         assert count == len(data)
 

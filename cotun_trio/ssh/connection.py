@@ -246,23 +246,23 @@ class Connection:
 
     # ---- global requests
 
-    async def request(self, kind: str, payload: bytes = b"") -> tuple[bool, bytes]:
+    async def request(
+        self, kind: str, payload: bytes = b"", granted: Callable[[bytes], None] | None = None
+    ) -> tuple[bool, bytes]:
         """Make a global request; return whether it succeeded, and the raw payload of the answer.
 
+        `granted` is called with that of a success before what the peer has sent behind it is read.
         Raises the error that ended the connection.  When cancelled, the answer is awaited silently:
         it must not be taken for that of the next request.
         """
         self._check_alive()
-        pending = self._requests.make(kind, payload)
+        pending = self._requests.make(kind, payload, granted)
         await pending.ended.wait()
         self._check_alive(unless=pending.answered)
         return pending.success, pending.payload
 
     async def ping(self) -> None:
-        """Ask for a sign of life, and wait until it comes.
-
-        Raises the error that ended the connection.
-        """
+        """Ask for a sign of life, and wait for it.  Raises the error that ended the connection."""
         since = trio.current_time()
         await self.request("ping")
         self.round_trip.measured(trio.current_time() - since)

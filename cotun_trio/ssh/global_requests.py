@@ -54,6 +54,8 @@ class GlobalRequest:
 class PendingRequest:
     """Our own global request, until the peer has answered it."""
 
+    granted: Callable[[bytes], None] | None = None
+    """Called with the payload of a success, in the very read that brings it."""
     ended: trio.Event = attrs.field(factory=trio.Event)
     """Set by the answer, and by the end of the connection."""
     answered: bool = False
@@ -65,6 +67,8 @@ class PendingRequest:
         self.success = payload[0] == messages.REQUEST_SUCCESS
         self.payload = bytes(payload[1:])
         self.answered = True
+        if self.success and self.granted is not None:
+            self.granted(self.payload)
         self.ended.set()
 
     def give_up(self) -> None:
@@ -87,9 +91,11 @@ class GlobalRequests:
         self._ours: deque[PendingRequest] = deque()
         self._peers: deque[GlobalRequest] = deque()
 
-    def make(self, kind: str, payload: bytes) -> PendingRequest:
-        """Send a request of ours."""
-        pending = PendingRequest()
+    def make(
+        self, kind: str, payload: bytes, granted: Callable[[bytes], None] | None = None
+    ) -> PendingRequest:
+        """Send a request of ours; `granted` is called with the payload of a success."""
+        pending = PendingRequest(granted)
         self._ours.append(pending)
         self._send(messages.global_request(kind.encode(), payload, want_reply=True))
         return pending

@@ -13,6 +13,7 @@ import trio.testing
 
 from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.forwards import association
+from cotun_trio.forwards.datagrams import Datagrams
 from cotun_trio.ssh import messages
 from tests.support.ends import ask, socks_address, socks_request, udp_echo, udp_socket
 from tests.support.leaks import descriptors, nothing_left
@@ -24,7 +25,7 @@ from tests.support.targets import LOOPBACK, connect, receive_all, reset, split_a
 from tests.support.tunnel import running_client, tunnel
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
 
     from tests.support.peer import Peer
@@ -127,6 +128,56 @@ async def test_a_payload_of_any_size_comes_back(size: int) -> None:
     ):
         datagram = packed(target, bytes(size))
         assert await ask(client, relay, datagram) == datagram
+
+
+@WAYS
+async def test_what_waits_goes_to_each_destination_at_once_and_in_its_order(
+    reverse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[int] = []
+    send_all = Datagrams.send_all
+
+    def recorded(self: Datagrams, datagrams: Sequence[tuple[str, memoryview | bytes]]) -> int:
+        batches.append(len(datagrams))
+        return send_all(self, datagrams)
+
+    async with (
+        udp_socket() as (one, first),
+        udp_socket() as (two, second),
+        proxy(reverse=reverse) as address,
+        associated(address) as (_, relay),
+        udp_socket() as (client, _),
+    ):
+        for target, name in ((one, first), (two, second)):
+            await client.sendto(packed(name, b"opens"), split_address(relay))
+            assert await target.recv(100) == b"opens"
+        await trio.testing.wait_all_tasks_blocked(0.005)
+        monkeypatch.setattr(Datagrams, "send_all", recorded)
+        raw = client._sock  # type: ignore[attr-defined]
+        for number in range(10):
+            for name in (first, second):
+                raw.sendto(packed(name, b"%d" % number), split_address(relay))
+            raw.sendto(packed(first, b"a fragment", fragment=1), split_address(relay))
+        for target in (one, two):
+            assert [await target.recv(100) for _ in range(10)] == [b"%d" % n for n in range(10)]
+        assert batches == [10, 10]
+
+
+async def test_answers_in_a_run_have_each_its_header() -> None:
+    async with (
+        udp_socket() as (target, name),
+        proxy() as address,
+        associated(address) as (_, relay),
+        udp_socket() as (client, _),
+    ):
+        await client.sendto(packed(name, b"hello"), split_address(relay))
+        _, flow = await target.recvfrom(100)
+        raw = target._sock  # type: ignore[attr-defined]
+        sizes = [5, 5, 5, 0, 0, 1200, 1200, 9000]
+        for number, size in enumerate(sizes):
+            raw.sendto(bytes([number]) * size, flow)
+        for number, size in enumerate(sizes):
+            assert await client.recv(70_000) == packed(name, bytes([number]) * size)
 
 
 # ---- who may use it

@@ -10,34 +10,50 @@ import pytest
 import trio
 import trio.testing
 
+from cotun_trio.budget import DATAGRAM
 from cotun_trio.errors import ConnectionLost, ProtocolError
 from cotun_trio.forwards.datagrams import TURN, Datagrams, Turns
-from cotun_trio.protocol.gob import MAX_MESSAGE, Encoder
+from cotun_trio.protocol.datagram_runs import RunEncoder
+from cotun_trio.protocol.gob import MAX_MESSAGE
+from cotun_trio.protocol.gob_encoder import Encoder
+from tests.support.datagrams import Datagram, batch
 from tests.support.sockets import until
 from tests.support.ssh_connection import ConnectionPair, send
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from cotun_trio.protocol.datagram_codec import DatagramEncoder, Run
     from cotun_trio.ssh.channel import Channel
 
 
 class Receiver:
     """Receives the datagrams of a channel, whose other end is `far`."""
 
-    def __init__(self, pair: ConnectionPair, far: Channel, near: Channel, turns: Turns) -> None:
+    def __init__(
+        self,
+        pair: ConnectionPair,
+        far: Channel,
+        near: Channel,
+        turns: Turns,
+        *,
+        in_runs: bool = False,
+    ) -> None:
         self.pair = pair
         self.far = far
         self.got: list[bytes] = []
         self.over = trio.Event()
         """Set when nothing more will come."""
         self.channel = near
-        self.datagrams = Datagrams(near, self._arrived, turns)
-        self._encoder = Encoder()
+        self.datagrams = Datagrams(near, self._arrived, turns, in_runs=in_runs)
+        self.encoder: DatagramEncoder = RunEncoder() if in_runs else Encoder()
+        self.runs = 0
+        """How often it was given something."""
 
-    def _arrived(self, source: str, data: bytes) -> None:
-        assert source == "a:1"
-        self.got.append(data)
+    def _arrived(self, run: Run) -> None:
+        assert run.source == "a:1"
+        self.got += map(bytes, run.each())
+        self.runs += 1
 
     async def run(self) -> None:
         """Receive, up to the end."""
@@ -45,8 +61,8 @@ class Receiver:
         self.over.set()
 
     def encoded(self, count: int, size: int = 0) -> bytes:
-        """Return the gob values of so many datagrams, each with its number."""
-        return b"".join(self._encoder.encode("a:1", b"%d" % n + bytes(size)) for n in range(count))
+        """Return the stream of so many datagrams, each with its number."""
+        return b"".join(self.encoder.encode("a:1", b"%d" % n + bytes(size)) for n in range(count))
 
     def send(self, data: bytes) -> None:
         """Have the other end send all of `data`, in one read."""
@@ -55,15 +71,18 @@ class Receiver:
 
 
 @contextlib.asynccontextmanager
-async def receiving() -> AsyncIterator[Receiver]:
+async def receiving(*, in_runs: bool = False) -> AsyncIterator[Receiver]:
     """Receive datagrams."""
     pair = ConnectionPair()
-    receiver = Receiver(pair, *await pair.open(), Turns())
+    receiver = Receiver(pair, *await pair.open(), Turns(), in_runs=in_runs)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(receiver.run)
         await trio.testing.wait_all_tasks_blocked()
         yield receiver
         nursery.cancel_scope.cancel()
+
+
+FORMS = pytest.mark.parametrize("in_runs", [False, True], ids=["gob", "runs"])
 
 
 def numbers(count: int) -> list[bytes]:
@@ -76,8 +95,11 @@ async def test_a_datagram_is_there_in_the_read_that_brings_it() -> None:
         assert receiver.got == numbers(1)
 
 
-async def test_of_thousands_in_one_read_a_turns_worth_is_passed_on_at_a_time_and_in_order() -> None:
-    async with receiving() as receiver:
+@FORMS
+async def test_of_thousands_in_one_read_a_turns_worth_is_passed_on_at_a_time_and_in_order(
+    in_runs: bool,
+) -> None:
+    async with receiving(in_runs=in_runs) as receiver:
         receiver.send(receiver.encoded(10_000))
         turns = [len(receiver.got)]
         while turns[-1] < 10_000:
@@ -91,9 +113,10 @@ async def test_of_thousands_in_one_read_a_turns_worth_is_passed_on_at_a_time_and
         assert len(receiver.got) == 10_001
 
 
-async def test_many_channels_of_a_session_have_no_more_in_a_turn_than_one() -> None:
+@FORMS
+async def test_many_channels_of_a_session_have_no_more_in_a_turn_than_one(in_runs: bool) -> None:
     pair, turns = ConnectionPair(), Turns()
-    receivers = [Receiver(pair, *await pair.open(), turns) for _ in range(20)]
+    receivers = [Receiver(pair, *await pair.open(), turns, in_runs=in_runs) for _ in range(20)]
     async with trio.open_nursery() as nursery:
         for receiver in receivers:
             nursery.start_soon(receiver.run)
@@ -103,10 +126,64 @@ async def test_many_channels_of_a_session_have_no_more_in_a_turn_than_one() -> N
         while passed_on[-1] < 20 * 200:
             await trio.lowlevel.checkpoint()
             passed_on.append(sum(len(receiver.got) for receiver in receivers))
-        assert passed_on[0] == TURN
+        assert passed_on[0] == TURN - in_runs  # a definition was work as well
         assert max(after - before for before, after in itertools.pairwise(passed_on)) <= 2 * TURN
         assert all(receiver.got == numbers(200) for receiver in receivers)
         nursery.cancel_scope.cancel()
+
+
+async def test_a_run_of_thousands_takes_as_many_turns_as_so_many_datagrams() -> None:
+    async with receiving(in_runs=True) as receiver:
+        datagrams = [Datagram("a:1", b"x")] * 10_000
+        receiver.send(batch(RunEncoder(), datagrams))
+        turns = [len(receiver.got)]
+        while turns[-1] < len(datagrams):
+            await trio.lowlevel.checkpoint()
+            turns.append(len(receiver.got))
+        assert turns[0] == TURN - 1  # the definition was work as well
+        assert max(after - before for before, after in itertools.pairwise(turns)) <= 2 * TURN
+
+
+async def test_definitions_without_a_datagram_are_work_as_well() -> None:
+    pair, turns = ConnectionPair(), Turns()
+    receiver = Receiver(pair, *await pair.open(), turns, in_runs=True)
+    receiver.channel.budget.take()
+    receiver.send(b"\0\0\0\3\0\0a:1" * 200 + b"\0\0\0\1\0\1x")
+    assert receiver.channel.budget.take()[0] == TURN * DATAGRAM
+    assert receiver.got == []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receiver.run)
+        await until(lambda: receiver.got == [b"x"])
+        nursery.cancel_scope.cancel()
+    assert receiver.channel.budget.take()[0] == (201 - TURN) * DATAGRAM
+
+
+@FORMS
+async def test_what_is_alike_is_passed_on_at_once_though_each_came_in_a_packet(
+    in_runs: bool,
+) -> None:
+    async with receiving(in_runs=in_runs) as receiver:
+        for number in range(10):
+            assert send(receiver.far, receiver.encoder.encode("a:1", b"%d" % number))
+        receiver.pair.pump()
+        assert receiver.got == numbers(10)
+        assert receiver.runs == 1
+
+
+async def test_what_came_before_an_error_in_the_same_read_is_passed_on_first() -> None:
+    pair = ConnectionPair()
+    receiver = Receiver(pair, *await pair.open(), Turns())
+    with pytest.raises(ProtocolError):
+        receiver.send(receiver.encoded(5) + b"\0")
+    assert receiver.got == numbers(5)
+
+
+@FORMS
+async def test_no_view_of_a_read_is_kept(in_runs: bool) -> None:
+    async with receiving(in_runs=in_runs) as receiver:
+        read = bytearray(receiver.encoded(20) + receiver.encoded(1)[:-1])
+        receiver.datagrams.write([memoryview(read)])
+        read += b"x"  # an error where there is a view
 
 
 async def test_what_comes_while_others_wait_comes_after_them() -> None:
@@ -184,9 +261,9 @@ async def test_no_more_than_one_message_is_kept_beside_the_backlog() -> None:
 
 async def test_a_datagram_without_room_in_the_window_is_not_sent_and_that_is_said() -> None:
     async with receiving() as end:
-        end.datagrams.send("a:1", b"")  # the first one has the type in front
+        assert end.datagrams.send_all([("a:1", b"")]) == 0
         count = 0
-        while end.datagrams.send("a:1", bytes(60_000)):
+        while not end.datagrams.send_all([("a:1", bytes(60_000))]):
             count += 1
         assert count > 0
-        assert not end.datagrams.send("a:1", bytes(60_000))
+        assert end.datagrams.send_all([("a:1", bytes(60_000))] * 3) == 3

@@ -12,14 +12,15 @@ import trio
 import trio.testing
 
 from cotun_trio.access.host_keys import generate_host_key
-from cotun_trio.forwards.udp_exit import KEPT_FOR
+from cotun_trio.forwards.udp_flow import KEPT_FOR
 from cotun_trio.forwards.udp_flows import MAX_WAITING
-from cotun_trio.protocol.gob import Decoder, Encoder
+from cotun_trio.protocol.gob import Decoder
+from cotun_trio.protocol.gob_encoder import Encoder
 from cotun_trio.settings import Timings
 from cotun_trio.ssh import messages
 from tests.support.bystander import bystander
+from tests.support.datagrams import datagrams_in
 from tests.support.ends import ask, udp_echo, udp_socket
-from tests.support.gob import datagrams_in
 from tests.support.leaks import descriptors, nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.names import know

@@ -302,10 +302,8 @@ async def test_keepalives_of_both_ends_are_answered(
     send, receive = trio.open_memory_channel[str](1000)
     request, answer = Connection.request, Session.request_received
 
-    async def watched_request(
-        connection: Connection, kind: str, payload: bytes = b""
-    ) -> tuple[bool, bytes]:
-        result = await request(connection, kind, payload)
+    async def watched_request(connection: Connection, kind: str, *rest: Any) -> tuple[bool, bytes]:
+        result = await request(connection, kind, *rest)
         if kind == "ping":
             assert result == (True, b"pong")
             send.send_nowait("ours")

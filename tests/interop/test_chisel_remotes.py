@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -126,6 +127,32 @@ async def test_datagrams_of_several_sources_come_back(ours: str, reverse: bool) 
         for data in (b"1", bytes(1400), bytes(9000)):
             assert await ask(one, address, data) == data
             assert await ask(two, address, data[::-1]) == data[::-1]
+
+
+@OURS
+@WAYS
+async def test_bursts_of_datagrams_arrive_whole_and_in_order_both_ways(
+    ours: str, reverse: bool
+) -> None:
+    sizes = [64] * 30 + [0, 1, 127, 128, 255, 256, 1400, 1400, 1400, 9000, 64, 64]
+    burst = [bytes([number]) * size for number, size in enumerate(sizes)]
+    async with (
+        udp_socket() as (target, far),
+        tunnel_with_chisel(ours, f"{far}/udp", reverse=reverse) as address,
+        udp_socket() as (source, _),
+    ):
+        for sock in (target, source):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        with trio.fail_after(PATIENCE):
+            for _ in range(3):
+                # All at once: nothing is awaited, so that they wait at the entry together.
+                for data in burst:
+                    source._sock.sendto(data, split_address(address))  # type: ignore[attr-defined]
+                got = [await target.recvfrom(70_000) for _ in burst]
+                assert [data for data, _ in got] == burst
+                for data in burst:
+                    target._sock.sendto(data, got[0][1])  # type: ignore[attr-defined]
+                assert [await source.recv(70_000) for _ in burst] == burst
 
 
 @OURS

@@ -165,20 +165,20 @@ def test_where_there_is_room_all_of_it_is_sent_at_once(max_packet: int, size: in
     at_once = 524_288 if max_packet >= 32_768 else max_packet
     for window in {size, max(size - 1, 0), 2**21}:
         dialogue, channel, _ = accepted(max_packet=max_packet, window=window)
-        assert channel.room(size) == (size <= min(window, at_once) and window > 0)
-        if channel.room(size):
+        assert channel.at_once == min(window, at_once)
+        if size <= channel.at_once:
             channel.send_now(bytes(size))
             assert sum(map(len, data_in(dialogue.heard()))) == size
 
 
 def test_there_is_no_room_while_the_carrier_is_busy_or_the_channel_closed() -> None:
     dialogue, channel, _ = accepted()
-    assert channel.room(1)
+    assert channel.at_once
     dialogue.carrier.clogged = True
-    assert not channel.room(1)
+    assert not channel.at_once
     dialogue.carrier.unclog()
     channel.close()
-    assert not channel.room(1)
+    assert not channel.at_once
 
 
 # ---- waiting to send

@@ -92,7 +92,7 @@ def test_data_waits_for_the_new_keys(side: Side) -> None:
     begin(dialogue)
     assert not dialogue.connection.sender.can_send
     assert not channel.sendable
-    assert not channel.room(1)
+    assert not channel.at_once
     finish(dialogue)
     assert channel.sendable
     assert send(channel, b"data") == 4

@@ -50,6 +50,23 @@ async def test_a_request_gets_its_answer_with_the_raw_payload(
     assert results == [result]
 
 
+@pytest.mark.parametrize("answer", [SUCCESS, FAILURE])
+async def test_what_is_granted_is_told_before_what_comes_behind_it(answer: bytes) -> None:
+    dialogue = Dialogue()
+    told: list[tuple[bytes, int]] = []
+
+    def granted(payload: bytes) -> None:
+        told.append((payload, len(dialogue.handler.openings)))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(dialogue.connection.request, "config", b"", granted)
+        await trio.testing.wait_all_tasks_blocked()
+        opening = messages.channel_open(b"chisel", 7, 2**21, 2**15, b"target")
+        dialogue.say(answer + b"yes", opening)
+        assert told == ([(b"yes", 0)] if answer == SUCCESS else [])
+        assert len(dialogue.handler.openings) == 1
+
+
 async def test_answers_belong_to_requests_in_order() -> None:
     dialogue = Dialogue()
     results: dict[str, bytes] = {}

@@ -16,7 +16,7 @@ import trio
 
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.protocol.config import Config
-from cotun_trio.protocol.dialect import CHISEL
+from cotun_trio.protocol.dialect import CHISEL, MARK
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import Engine, KeysAgreed, LoggedIn, LoginRequested
@@ -79,9 +79,18 @@ class Gone(Exception):
 
 
 class Peer:
-    """One end of a connection; with a `host_key`, the server's."""
+    """One end of a connection; with a `host_key`, the server's.
 
-    def __init__(self, stream: trio.SocketStream, host_key: paramiko.PKey | None = None) -> None:
+    It passes for a Go program, or with `ours`, for one of our kind.
+    """
+
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        host_key: paramiko.PKey | None = None,
+        *,
+        ours: bool = False,
+    ) -> None:
         self.stream = stream
         self.server = host_key is not None
         self.request = b""
@@ -89,6 +98,7 @@ class Peer:
         self.logins: list[tuple[str, str]] = []
         """Of a server: users and passwords that came."""
         version = CHISEL.server_version if self.server else CHISEL.client_version
+        version += MARK if ours else ""
         self.engine = Engine(version, Scratch(), host_key=host_key)
         self._frames = FrameFilter(from_client=self.server)
         self._frames.trust_peer()
@@ -214,10 +224,13 @@ class Peer:
         await self.send(messages.global_request(b"config", payload, want_reply=True))
         return await self.receive()
 
-    async def accept_config(self) -> bytes:
-        """Wait for a config request, as a server, and accept it; return its payload."""
+    async def accept_config(self, reply: bytes = b"", *behind: bytes) -> bytes:
+        """Wait for a config request, as a server, and accept it; return its payload.
+
+        The messages `behind` come in the same read as the reply.
+        """
         request = await self.receive_type(messages.GLOBAL_REQUEST)
-        await self.send(bytes([messages.REQUEST_SUCCESS]))
+        await self.send(bytes([messages.REQUEST_SUCCESS]) + reply, *behind)
         return request
 
     async def open_channel(self, target: str) -> int:
@@ -235,12 +248,15 @@ class Peer:
         code: int = struct.unpack_from(">I", answer, 5)[0]
         return code
 
-    async def let_client_in(self) -> bytes:
-        """Do all that a Go server does before the session is open; return the config request."""
+    async def let_client_in(self, reply: bytes = b"", *behind: bytes) -> bytes:
+        """Do all that a server does before the session is open; return the config request.
+
+        `reply` and `behind` are for `accept_config`.
+        """
         await self.upgrade()
         await self.agree_keys()
         await self.let_in()
-        return await self.accept_config()
+        return await self.accept_config(reply, *behind)
 
     async def gone(self) -> bool:
         """Read and drop everything up to the end, which has to come; return true."""
@@ -276,13 +292,13 @@ async def peer_of(address: str, stage: str = "connected") -> AsyncIterator[Peer]
 
 @contextlib.asynccontextmanager
 async def scripted_server(
-    script: Callable[[Peer], Awaitable[object]], host_key: paramiko.PKey
+    script: Callable[[Peer], Awaitable[object]], host_key: paramiko.PKey, *, ours: bool = False
 ) -> AsyncIterator[str]:
     """Run `script` for every client that comes; give the address.  `Gone` ends a script."""
 
     async def handle(stream: trio.SocketStream) -> None:
         with contextlib.suppress(Gone):
-            await script(Peer(stream, host_key))
+            await script(Peer(stream, host_key, ours=ours))
 
     async with listening(handle) as address:
         yield address

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cotun_trio.protocol import gob
-from cotun_trio.protocol.gob import Datagram, Decoder, Encoder
+from cotun_trio.protocol.gob import Decoder
+from cotun_trio.protocol.gob_encoder import DEFINITION, Encoder
 from tests.fuzz.oracle import Work, same_however_cut
-from tests.support.gob import datagrams_in
+from tests.support.datagrams import Datagram, datagrams_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +21,7 @@ _SMALLEST = 3
 
 def run(data: bytes) -> None:
     """Decode `data`; an odd first byte says that Go's definition of the type is in front."""
-    stream = (gob._DEFINITION if data[:1] and data[0] & 1 else b"") + data[1:]
+    stream = (DEFINITION if data[:1] and data[0] & 1 else b"") + data[1:]
     with Work(at_most=1000 + 100 * len(stream)):
         found = same_however_cut(_decoder, stream)
     datagrams = [thing for thing in found if isinstance(thing, Datagram)]
