@@ -14,7 +14,6 @@ import socket
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import wait_readable
 
 from cotun_trio.errors import CotunError, ProtocolError, Shortage
 from cotun_trio.forwards.datagrams import BATCH, MAX_DATAGRAM, Datagrams
@@ -30,6 +29,7 @@ from cotun_trio.forwards.drops import (
 from cotun_trio.forwards.segments import Segments
 from cotun_trio.forwards.udp_flows import Waiting
 from cotun_trio.net.descriptors import refuse_reserved
+from cotun_trio.net.poller import while_readable
 from cotun_trio.net.sockets import close
 from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.datagram_codec import Run
@@ -116,9 +116,7 @@ class _Association:
     async def run(self, host: str, port: int) -> None:
         """Pass on datagrams of the client at `host`; `port` is 0 as long as it is unknown."""
         self._only = (host, port)
-        while True:
-            await wait_readable(self._udp)
-            self._step()
+        await while_readable(self._udp, self._step, self._session.flows)
 
     def _step(self) -> None:
         """Pass on what waits on the socket.

@@ -12,13 +12,14 @@ at the first: ``localhost`` is ``::1`` as well, and most programs listen on 127.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from collections import OrderedDict
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import wait_readable
 
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.escape import escape
@@ -36,6 +37,7 @@ from cotun_trio.forwards.udp_addresses import TargetAddresses
 from cotun_trio.forwards.udp_flow import Flow, open_socket
 from cotun_trio.forwards.udp_flows import Waiting
 from cotun_trio.net.dial import OUT_OF_DESCRIPTORS
+from cotun_trio.net.poller import while_readable
 
 if TYPE_CHECKING:
     import socket
@@ -264,15 +266,13 @@ class _Exit:
 
     async def _carry_answers(self, flow: Flow) -> None:
         while (sock := flow.sock) is not None and not flow.ended:
-            try:
-                await wait_readable(sock)
-            except trio.ClosedResourceError:
-                continue  # ended, or another socket is in its place
-            if self._step(flow, sock):
+            # A closed one has ended, or another one is in its place.
+            with contextlib.suppress(trio.ClosedResourceError):
+                await while_readable(sock, partial(self._step, flow, sock), self._session.flows)
                 return
 
-    def _step(self, flow: Flow, sock: socket.socket) -> bool:
-        """Send the answers that wait on the socket; return whether the flow has come to its end.
+    def _step(self, flow: Flow, sock: socket.socket) -> bool | None:
+        """Send the answers that wait on the socket; return True where the flow is at its end.
 
         It does not await anything, and can be called outside of a task.
         """
@@ -299,7 +299,7 @@ class _Exit:
             self._used(flow)
             self._drops.add(NO_ROOM, lost)
         # If it does, the next datagram begins with all addresses again.
-        return failure is not None and self._leads_nowhere(flow, failure)
+        return (failure is not None and self._leads_nowhere(flow, failure)) or None
 
     def _leads_nowhere(self, flow: Flow, number: int) -> bool:
         """Return whether a flow without an answer has tried all of several addresses in vain.

@@ -17,7 +17,6 @@ import itertools
 from typing import TYPE_CHECKING
 
 import trio
-from trio.lowlevel import wait_readable
 
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.forwards.counted import Counted
@@ -33,6 +32,7 @@ from cotun_trio.forwards.drops import (
 from cotun_trio.forwards.segments import Segments
 from cotun_trio.forwards.udp_flows import Waiting
 from cotun_trio.net.local_address import SPACE, report_local_address, same_address
+from cotun_trio.net.poller import while_readable
 from cotun_trio.protocol.addresses import is_wildcard, join_host_port
 
 if TYPE_CHECKING:
@@ -82,12 +82,8 @@ class UdpListener:
         Ends when it is cancelled, and when somebody closes the socket.
         """
         sock, self._current = self._sock, current
-        while sock.fileno() >= 0:
-            try:
-                await wait_readable(sock)
-            except trio.ClosedResourceError:
-                return
-            self._step()
+        with contextlib.suppress(trio.ClosedResourceError):
+            await while_readable(sock, self._step)
 
     def _step(self) -> None:
         """Send the datagrams that wait on the socket.

@@ -9,8 +9,9 @@ task of the socket sleeps until its step has something to say to it.
 Nobody above sees any of this: `while_readable` waits in Trio's own way where there is no poller,
 because nobody holds one (`hold`), or because the platform has no epoll.
 
-A round is shared by *groups*, which are sessions: each has one step before any has its second one.
-It ends after `ROUND` seconds.  The rest has its turn in the next round, before others.
+A round is shared by *groups*: the streams of a session with its wire, its datagrams, a listener.
+Each has one step before any has its second one.  A round ends after `ROUND` seconds; the rest has
+its turn in the next one, before others.
 
 What the steps of a round send is held back until its end, so that it goes out in one piece
 (`Cork`).  Where a single socket is readable, nothing is held back.
@@ -92,7 +93,7 @@ class _Reader:
     def __init__(self, descriptor: int, step: Callable[[], object], group: object) -> None:
         self.descriptor = descriptor
         self.step = step
-        self.group = group
+        self.group = self if group is None else group
         self.task = current_task()
         self.context_run = self.task.context.run
 
@@ -277,8 +278,8 @@ async def while_readable(
 
     A step reads without blocking, and takes a bounded time.  It may be called for nothing.  It is
     called in the context of this task, but perhaps outside of all tasks: it must not enter a
-    `trio.CancelScope`.  It has to leave, by a result, where it has not read.  `group` is whom it
-    works for: groups have equal shares.
+    `trio.CancelScope`.  It has to leave, by a result, where it has not read.  Groups have equal
+    shares of a round; without a `group`, it is one by itself.
 
     Raises what `step` raises, and `trio.ClosedResourceError` where the socket is closed, or is
     being closed (`notify_closing`).  When cancelled, `step` is not called any more.
