@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
+import attrs
 import trio
 
 from cotun_trio import logs
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Handlers = dict[signal.Signals, Callable[[], None]]
     """The function that each signal calls."""
 
+Settings = TypeVar("Settings", "ClientSettings", "ServerSettings")
 STATUSES = {
     FingerprintMismatch: 3,
     AuthenticationFailed: 4,
@@ -61,6 +63,7 @@ class Role(Protocol):
 
 def run_server(settings: ServerSettings, process: ProcessSettings) -> int:
     """Run a server until a signal ends it; return the exit status.  Raises `UsageError`."""
+    settings = _quick(settings)
     if process.workers > 1:
         return _run_supervisor(settings, process)
     from cotun_trio.server.server import Server  # a client does not wait for it to be imported
@@ -101,7 +104,8 @@ def run_client(
     """
     from cotun_trio.client.client import Client
 
-    client = Client(settings, reread, Notifier(os.environ))
+    read_again = None if reread is None else lambda: _quick(reread())
+    client = Client(_quick(settings), read_again, Notifier(os.environ))
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     ends_with_terminal = has_terminal() and not nohup
 
@@ -113,6 +117,11 @@ def run_client(
 
     handlers = {signal.SIGHUP: hang_up, signal.SIGUSR2: client.log_snapshot}
     return _run(client, handlers, process)
+
+
+def _quick(settings: Settings) -> Settings:
+    """Return the settings for a Trio run that is ours alone."""
+    return attrs.evolve(settings, fast_loop=True)
 
 
 def _run(role: Role, handlers: Handlers, process: ProcessSettings) -> int:

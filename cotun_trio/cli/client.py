@@ -320,7 +320,6 @@ def client(
         max_connections=max_connections,
         protocol=protocol,
         timings=Timings.from_environment(os.environ),
-        fast_loop=True,
     )
     quiet = quiet or any(each.stdio for each in settings.remotes)  # it is on ssh's terminal
     unverified = tls_skip_verify and any(route.server.tls for route in settings.routes)

@@ -398,7 +398,6 @@ def server(
         unix=unix,
         keepalive=parse_duration(keepalive),
         timings=Timings.from_environment(os.environ),
-        fast_loop=True,
     )
     return Plan(
         settings,
