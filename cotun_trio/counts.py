@@ -1,8 +1,12 @@
-"""Counts of open connections: of this process alone, or shared with other processes."""
+"""Counts: of open connections, perhaps shared with other processes; of outcomes and durations."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from itertools import accumulate
 from typing import Protocol
+
+import trio
 
 
 class Count(Protocol):
@@ -36,3 +40,73 @@ class OwnCount:
     def add(self, number: int) -> None:
         """See `Count`."""
         self.own += number
+
+
+class Tally:
+    """How often each of some outcomes was: the names are ours, and few."""
+
+    __slots__ = ("counts",)
+
+    def __init__(self, *outcomes: str) -> None:
+        self.counts = dict.fromkeys(outcomes, 0)
+        """The number for each."""
+
+    def add(self, outcome: str) -> None:
+        """Count one more."""
+        self.counts[outcome] += 1
+
+
+class Durations:
+    """How long things took: a histogram, and the sum.  Times are in seconds."""
+
+    __slots__ = ("_counts", "total")
+
+    BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+    """The upper bounds of its buckets; a last one is for all that is longer."""
+
+    def __init__(self) -> None:
+        self.total = 0.0
+        """The sum of all durations."""
+        self._counts = [0] * (len(self.BOUNDS) + 1)
+
+    def add(self, seconds: float) -> None:
+        """Note one more."""
+        self.total += seconds
+        self._counts[bisect_left(self.BOUNDS, seconds)] += 1
+
+    def cumulative(self) -> list[int]:
+        """Return for each bound how many were not longer, and then how many there were."""
+        return list(accumulate(self._counts))
+
+
+class Meters:
+    """The tallies and durations of a process, of both roles and all sessions."""
+
+    __slots__ = ("channels", "dials", "handshakes", "logins", "pings")
+
+    def __init__(self) -> None:
+        self.logins = Tally("accepted", "failed", "barred")
+        """Logins at this server."""
+        self.channels = Tally("opened", "denied", "unreachable", "too_many", "refused_by_peer")
+        """Channels that either end asked for, by their outcome."""
+        self.handshakes = Durations()
+        """From the beginning of a session to its open remotes."""
+        self.dials = Durations()
+        """From the wish for a target to its connection."""
+        self.pings = Durations()
+        """Round trips of pings."""
+
+
+_meters: trio.lowlevel.RunVar[Meters] = trio.lowlevel.RunVar("meters")
+
+
+def meters() -> Meters:
+    """Return the meters of this Trio run; outside of one, some that nobody reads."""
+    try:
+        return _meters.get()
+    except LookupError:
+        made = Meters()
+        _meters.set(made)
+        return made
+    except RuntimeError:
+        return Meters()

@@ -21,6 +21,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING, Any
 
+import attrs
 import trio
 
 from cotun_trio.errors import ConnectionLost, CotunError
@@ -30,7 +31,7 @@ from cotun_trio.forwards.forwarder import Forwarder
 from cotun_trio.net.names import share_of
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
-from cotun_trio.units import format_duration
+from cotun_trio.ssh.keepalive import keep_alive
 
 if TYPE_CHECKING:
     import socket
@@ -64,6 +65,22 @@ PARTING = 1.0
 to take those that came before the end."""
 
 
+@attrs.frozen
+class About:
+    """The peer of an open session, and what it is open for."""
+
+    peer: str
+    """The address that a client comes from, or the URL of the server."""
+    user: str
+    """The user that has logged in; empty where there are no users."""
+    version: str
+    """The version that the peer gives, as it came."""
+    remotes: tuple[str, ...]
+    """Each in full."""
+    seconds: float
+    """For how long it has been open."""
+
+
 class Session(abc.ABC):
     """A session on `wire`, which it owns, with a peer that has these `rights`.
 
@@ -78,6 +95,7 @@ class Session(abc.ABC):
         dialect: Dialect,
         rights: Rights,
         *,
+        number: int,
         keepalive: float,
         timings: Timings,
         max_connections: int,
@@ -94,6 +112,8 @@ class Session(abc.ABC):
         )
         self.failure: CotunError | None = None
         """Why the session ended, once it has."""
+        self.number = number
+        """Its number in this process, as in the log."""
         self.flows = Flows(quota, traffic_of, limit=max_connections)
         self.log = log
         self.rights = rights
@@ -119,6 +139,11 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def was_open(self) -> bool:
         """Whether the remotes have ever been accepted."""
+
+    @property
+    @abc.abstractmethod
+    def about(self) -> About:
+        """The peer, and what it is open for; only once it `was_open`."""
 
     @abc.abstractmethod
     async def verify_login(self, user: str, password: str) -> bool:
@@ -159,7 +184,11 @@ class Session(abc.ABC):
                 try:
                     with trio.fail_at(deadline):
                         await self.establish(nursery)
-                    nursery.start_soon(self._keep_alive)
+                    interval = self._keepalive
+                    timeout = self.timings.ping_timeout or interval
+                    nursery.start_soon(
+                        keep_alive, self.connection, interval, timeout, self.wire.fail
+                    )
                     await self._drain_asked.wait()
                     await self._drain()
                     self.fail(ConnectionLost(self._farewell))
@@ -186,6 +215,11 @@ class Session(abc.ABC):
         self.leave(str(failure))
         if self._nursery is not None:
             self._nursery.cancel_scope.cancel()
+
+    def kick(self, reason: str) -> None:
+        """End the session at once; the peer is told why."""
+        self.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, reason)
+        self.fail(ConnectionLost(reason))
 
     async def _watch_wire(self) -> None:
         await self.wire.ended.wait()
@@ -244,22 +278,6 @@ class Session(abc.ABC):
     def trust_peer(self) -> None:
         """Raise the limits: the peer has logged in."""
         self.wire.trust_peer(is_go=not self.connection.peer_is_ours)
-
-    async def _keep_alive(self) -> None:
-        """Ping the peer until it does not answer in time; that ends the wire."""
-        if not self._keepalive:
-            return
-        timeout = self.timings.ping_timeout or self._keepalive
-        try:
-            while True:
-                await trio.sleep(self._keepalive)
-                with trio.fail_after(timeout):
-                    await self.connection.ping()
-        except trio.TooSlowError:
-            reason = f"no answer to a ping in {format_duration(timeout)}"
-            self.wire.fail(ConnectionLost(reason))
-        except CotunError:
-            pass  # the connection has ended, and the session knows why
 
     # ---- forwards
 

@@ -78,6 +78,45 @@ class Figures:
         return ", ".join(words)
 
 
+@attrs.frozen(kw_only=True)
+class SessionFigures:
+    """The figures of one open session."""
+
+    number: int
+    """As in the log: ``session=``."""
+    peer: str
+    """The address that the client comes from; or the URL of the server."""
+    user: str
+    """The user that has logged in; empty where there are no users."""
+    version: str
+    """The version that the peer gives, as it came: to be escaped."""
+    remotes: tuple[str, ...]
+    seconds: float
+    """For how long it has been open."""
+    channels: int
+    bytes_out: int
+    bytes_in: int
+    round_trip: float | None
+    """Seconds: the shortest that was measured; None where none was."""
+
+
+def session_figures(session: Session) -> SessionFigures:
+    """Return the figures of an open session."""
+    about = session.about
+    return SessionFigures(
+        number=session.number,
+        peer=about.peer,
+        user=about.user,
+        version=about.version,
+        remotes=about.remotes,
+        seconds=round(about.seconds, 3),
+        channels=len(session.connection.channels),
+        bytes_out=session.wire.bytes_out,
+        bytes_in=session.wire.bytes_in,
+        round_trip=session.connection.round_trip.shortest,
+    )
+
+
 def figures(ended: EndedTotals, present: Collection[Session]) -> Figures:
     """Return the figures of this process, with its ended and its current sessions."""
     descriptors, memory = _resources()

@@ -71,12 +71,12 @@ class TunnelServer:
 
 
 def _info(session: ServerSession) -> SessionInfo:
-    open_for = timedelta(seconds=trio.current_time() - session.open_since)
+    about = session.about
     return SessionInfo(
-        user=session.login,
-        peer=session.host,
-        since=datetime.now(UTC) - open_for,
-        remotes=tuple(remote.encode() for remote in session.client_remotes.accepted),
+        user=about.user,
+        peer=about.peer,
+        since=datetime.now(UTC) - timedelta(seconds=about.seconds),
+        remotes=about.remotes,
         channels=len(session.connection.channels),
         bytes_in=session.wire.bytes_in,
         bytes_out=session.wire.bytes_out,

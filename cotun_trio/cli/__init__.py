@@ -5,7 +5,8 @@ with a line that names the mistake, and status 2, before anything is opened.
 
 * `app`: the program, and the options that several commands have.
 * `client`, `server`, `check_auth`, `hash_password`, `forget`, `config`: one command each.
-* `keygen`: ``server --keygen``.
+* `status`: the commands that look into a running program; `admin_client`: how they ask it.
+* `keygen`: ``server --keygen``.  `server_tls`: its TLS options together.
 * `groups`: the groups of options in the help.
 * `config_file`: options from a file; `config_errors`: all that is wrong with it.
 * `plan`: settings, and the program to run with them.
@@ -24,6 +25,7 @@ from cotun_trio.cli import (  # they register their commands
     forget,  # noqa: F401
     hash_password,  # noqa: F401
     server,  # noqa: F401
+    status,  # noqa: F401
 )
 from cotun_trio.cli.app import hint, parse, warn
 from cotun_trio.cli.plan import Plan

@@ -18,7 +18,7 @@ from cotun_trio.cli.config_file import TABLES, fill_in
 from cotun_trio.cli.groups import CONNECTION, LOG, PROCESS
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
-from cotun_trio.settings import DEFAULT_KEEPALIVE, ProcessSettings
+from cotun_trio.settings import DEFAULT_KEEPALIVE, AdminAddress, ProcessSettings
 from cotun_trio.system import pidfile
 
 if TYPE_CHECKING:
@@ -103,6 +103,26 @@ Pid = Annotated[
         show_default=False,
         help="Keep the process's number in this file while it runs; --pid alone is "
         "--pid=cotun.pid.",
+    ),
+]
+AdminListen = Annotated[
+    str | None,
+    Parameter(
+        group=PROCESS,
+        metavar="ADDRESS",
+        show_default=False,
+        help="Answer administrators here: unix:/PATH, for our own user, or [ADDRESS:]PORT, for "
+        "everybody with the token.  Paths: /health, /ready, /metrics, /api/v1/...",
+    ),
+]
+AdminTokenFile = Annotated[
+    str | None,
+    Parameter(
+        group=PROCESS,
+        metavar="PATH",
+        show_default=False,
+        help="The token for --admin-listen with a port; made if it is missing.  Without it, each "
+        "start has a new one.",
     ),
 ]
 Config = Annotated[
@@ -260,6 +280,13 @@ def known_hosts_path(text: str | None) -> str | None:
     if text is None or text.lower() == "false":
         return None
     return known_hosts.default_path(os.environ) if text.lower() == "true" else text
+
+
+def admin_address(text: str | None, workers: int) -> AdminAddress | None:
+    """Return the address of ``--admin-listen``.  Raises `UsageError`."""
+    if text is not None and workers > 1:
+        raise UsageError("--admin-listen answers for one process: leave out --workers")
+    return None if text is None else AdminAddress.parse(text)
 
 
 def credentials(text: str | None) -> Credentials | None:

@@ -11,6 +11,8 @@ from cotun_trio.cli.app import (
     CONFIG_NOTES,
     ENVIRONMENT,
     KEEPALIVE,
+    AdminListen,
+    AdminTokenFile,
     Config,
     Keepalive,
     LogFormat,
@@ -284,6 +286,8 @@ def client(
         Parameter(group=CONNECTION, help="The dialect of the server; auto finds out."),
     ] = "auto",
     config: Config = None,
+    admin_listen: AdminListen = None,
+    admin_token_file: AdminTokenFile = None,
     pid: Pid = None,
     log_format: LogFormat = "text",
     verbose: Verbose = False,
@@ -320,6 +324,8 @@ def client(
         max_connections=max_connections,
         protocol=protocol,
         timings=Timings.from_environment(os.environ),
+        admin_listen=admin_listen,
+        admin_token_file=admin_token_file,
     )
     quiet = quiet or any(each.stdio for each in settings.remotes)  # it is on ssh's terminal
     unverified = tls_skip_verify and any(route.server.tls for route in settings.routes)

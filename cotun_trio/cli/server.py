@@ -12,6 +12,8 @@ from cotun_trio.cli.app import (
     CONFIG_NOTES,
     ENVIRONMENT,
     KEEPALIVE,
+    AdminListen,
+    AdminTokenFile,
     Config,
     Keepalive,
     LogFormat,
@@ -19,6 +21,7 @@ from cotun_trio.cli.app import (
     Quiet,
     Trace,
     Verbose,
+    admin_address,
     app,
     credentials,
     process_settings,
@@ -27,6 +30,7 @@ from cotun_trio.cli.config_file import warnings_about
 from cotun_trio.cli.groups import CONNECTION, HOST_KEY, HTTP, LIMITS, PROCESS, RIGHTS, TLS, USERS
 from cotun_trio.cli.keygen import generate_key
 from cotun_trio.cli.plan import Plan
+from cotun_trio.cli.server_tls import choose_tls, tls_warnings
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.settings import (
@@ -36,9 +40,7 @@ from cotun_trio.settings import (
     MAX_STARTUPS,
     MAX_STARTUPS_PER_SOURCE,
     MAX_USER_SESSIONS,
-    ServerAcme,
     ServerSettings,
-    ServerTls,
     ServerUrl,
     Timings,
     parse_listen,
@@ -355,6 +357,8 @@ def server(
     ] = 1,
     keepalive: Keepalive = KEEPALIVE,
     config: Config = None,
+    admin_listen: AdminListen = None,
+    admin_token_file: AdminTokenFile = None,
     pid: Pid = None,
     log_format: LogFormat = "text",
     verbose: Verbose = False,
@@ -378,7 +382,7 @@ def server(
         host_key=choose_host_key(
             seed=key, keyfile=keyfile, environment=os.environ, warn=warnings.append
         ),
-        tls=_tls(tls_domain or [], workers, cert=tls_cert, key=tls_key, ca=tls_ca),
+        tls=choose_tls(tls_domain or [], workers, cert=tls_cert, key=tls_key, ca=tls_ca),
         backend=None if backend is None else ServerUrl.parse(backend),
         backend_upgrades=tuple(backend_upgrade or ()),
         trusted_proxies=tuple(map(parse_network, trusted_proxy or ())),
@@ -398,25 +402,17 @@ def server(
         unix=unix,
         keepalive=parse_duration(keepalive),
         timings=Timings.from_environment(os.environ),
+        admin_listen=admin_address(admin_listen, workers),
+        admin_token_file=admin_token_file,
     )
     return Plan(
         settings,
         process_settings(
             verbose=verbose, trace=trace, quiet=quiet, form=log_format, pid=pid, workers=workers
         ),
-        warnings=(*warnings, *_warnings(tls_domain, port)),
+        warnings=(*warnings, *tls_warnings(tls_domain, port)),
         from_file=config is not None,
     )
-
-
-_NOT_443 = "the authority will look for this server on port 443, and it listens on {}"
-
-
-def _warnings(domains: list[str] | None, port: int) -> list[str]:
-    """Return advice about names for certificates and the port of a server."""
-    if not domains or port == 443:
-        return []
-    return [_NOT_443.format(port)]
 
 
 def _user(auth: str | None, path: str | None) -> Credentials | None:
@@ -427,20 +423,3 @@ def _user(auth: str | None, path: str | None) -> Credentials | None:
     if user is None:  # or everybody would come in
         raise UsageError(f"the password file {escape(path)} has nothing on its first line")
     return user
-
-
-def _tls(
-    domains: list[str], workers: int, *, cert: str | None, key: str | None, ca: str | None
-) -> ServerTls | ServerAcme | None:
-    if not domains:
-        return ServerTls.choose(cert=cert, key=key, ca=ca)
-    if workers > 1:
-        raise UsageError(
-            "--tls-domain answers an authority's challenges in one process: leave out --workers, "
-            "or give --tls-cert"
-        )
-    if cert or key:
-        raise UsageError(
-            "--tls-domain gets a certificate, and --tls-cert has one: give one of them"
-        )
-    return ServerAcme.choose(domains, os.environ, clients=ca)

@@ -13,4 +13,5 @@
 * `current_session`: the session that is open at present.
 * `met_servers`: the keys of servers that were met before.
 * `rights`: what a server may have of a client.
+* `shown`: the client as its administrators see it.
 """

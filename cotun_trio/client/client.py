@@ -12,24 +12,24 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import trio
 
+from cotun_trio.admin.choice import interface_for
 from cotun_trio.client.connector import Connector
 from cotun_trio.client.current_session import CurrentSession
 from cotun_trio.client.managed_remote import ManagedRemote
 from cotun_trio.client.met_servers import MetServers
 from cotun_trio.client.remotes import Remotes
+from cotun_trio.client.shown import ShownClient
 from cotun_trio.client.stdio_forward import StdioForward
 from cotun_trio.errors import ConnectionLost, CotunError
 from cotun_trio.forwards.places import SystemPlaces
 from cotun_trio.logs import Limits, get_logger
 from cotun_trio.net.poller import poller
 from cotun_trio.net.sockets import close
-from cotun_trio.snapshot import snapshot
 from cotun_trio.ssh.scratch import Scratch
 from cotun_trio.system.systemd import Notifier
 from cotun_trio.system.task_tree import log_task_tree
@@ -119,6 +119,7 @@ class Client:
         ]
         self._failure: CotunError | None = None  # the reason to end
         self._connector = Connector(self, uplink)
+        self.shown = ShownClient(self._connector, self.current)
         self._shutdown = trio.Event()
         self._reload = trio.Event()
 
@@ -131,14 +132,15 @@ class Client:
         """
         for warning in self.warnings:
             self.log.warning("%s", warning)
-        with poller().hold(fast=self.settings.fast_loop):
-            try:
-                await self.remotes.listen()
-                async with trio.open_nursery() as process:
-                    await self._serve(process, task_status)
-                    process.cancel_scope.cancel()
-            finally:
-                self.remotes.close()
+        admin = interface_for(self.shown, self.settings, self.log)
+        fast, closing = self.settings.fast_loop, contextlib.closing
+        with poller().hold(fast=fast), closing(admin), closing(self.remotes):
+            await admin.open()
+            await self.remotes.listen()
+            async with trio.open_nursery() as process:
+                process.start_soon(admin.run)
+                await self._serve(process, task_status)
+                process.cancel_scope.cancel()
         if self._failure is not None:
             raise self._failure
 
@@ -172,7 +174,9 @@ class Client:
             process.start_soon(connect)
             process.start_soon(self.log_limits.run)
             async with trio.open_nursery() as accepting:
-                self.remotes.accept(partial(self._serve_listener_soon, accepting))
+                self.remotes.accept(
+                    lambda listener: accepting.start_soon(self._serve_listener, accepting, listener)
+                )
                 for forward in self._stdio:
                     accepting.start_soon(forward.run)
                 accepting.start_soon(self._reload_when_asked)
@@ -214,8 +218,7 @@ class Client:
 
     def log_snapshot(self) -> None:
         """Log a line with the present figures, and with ``-v`` the tasks."""
-        present = [session for session in self._connector.sessions if session.was_open]
-        self.log.info("%s", snapshot(self._connector.ended_totals, present))
+        self.log.info("%s", self.shown.figures().show(self.shown.uptime))
         log_task_tree(self.log)
 
     @property
@@ -249,9 +252,6 @@ class Client:
             session.flows.cut(session.rights.still_allows)
 
     # ---- connections to the listeners
-
-    def _serve_listener_soon(self, nursery: trio.Nursery, listener: Listener) -> None:
-        nursery.start_soon(self._serve_listener, nursery, listener)
 
     async def _serve_listener(self, nursery: trio.Nursery, listener: Listener) -> None:
         def accepted(remote: Remote, sock: socket.socket, peer: str) -> None:
@@ -313,6 +313,7 @@ class Client:
         facts = {"seconds": round(seconds, 3), "reason": str(failure)}
         self.log.info("Retrying in %s...", waiting, extra={"facts": facts})
         self.notifier.status(f"Retrying in {waiting}: {failure}")
+        self.shown.failed(str(failure))
         self._watcher.lost(failure, seconds)
         for forward in self._stdio:
             forward.retrying()

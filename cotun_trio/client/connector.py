@@ -12,6 +12,7 @@ to end says so, and then the next session is looked for while the streams of thi
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 from functools import partial
@@ -73,6 +74,7 @@ class Connector:
             self.warnings = (*owner.settings.warnings, *own.warnings)
         self._uplink: AnyUplink = uplink
         self._dialects = owner.settings.dialects
+        self._numbers = itertools.count(1)  # of sessions
         self._retry = trio.Event()
         self._waiting = trio.CancelScope()
         self._dialled = 0.0  # when the latest attempt began
@@ -233,7 +235,8 @@ class Connector:
         reached: Callable[[Stage], None],
     ) -> ClientSession:
         log = log.limited(self._owner.log_limits.of(str(url)))
-        session = ClientSession(self._owner, url, wire, dialect, log, reached)
+        number = next(self._numbers)
+        session = ClientSession(self._owner, url, wire, dialect, log, reached, number=number)
         self.sessions.add(session)
         nursery.start_soon(self._run_session, session, deadline)
         return session

@@ -12,6 +12,7 @@ import trio
 from cotun_trio._version import __version__
 from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
 from cotun_trio.client.rights import Declared, DeclaredOnly
+from cotun_trio.counts import meters
 from cotun_trio.errors import (
     AuthenticationFailed,
     ConfigRefused,
@@ -27,7 +28,7 @@ from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
 from cotun_trio.protocol.extensions import DATAGRAM_RUNS, OURS
 from cotun_trio.protocol.refusal import ConfigRefusal
-from cotun_trio.session import CHANGE, Session
+from cotun_trio.session import CHANGE, About, Session
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
 from cotun_trio.ssh.trace import packetizer_for
@@ -126,6 +127,8 @@ class ClientSession(Session):
         dialect: Dialect,
         log: Context,
         reached: Callable[[Stage], None] = lambda _stage: None,
+        *,
+        number: int = 1,
     ) -> None:
         settings = owner.settings
         engine = Engine(
@@ -139,6 +142,7 @@ class ClientSession(Session):
             engine,
             dialect,
             DeclaredOnly(owner.remotes),
+            number=number,
             keepalive=settings.keepalive,
             timings=settings.timings,
             max_connections=settings.max_connections,
@@ -152,6 +156,7 @@ class ClientSession(Session):
         self._left_because = ""
         self.dialect = dialect
         self._reached = reached
+        self._began = trio.current_time()
         self._open_since: float | None = None
         self.remotes: tuple[Remote, ...] = ()
         """Remotes that the server has been told."""
@@ -169,6 +174,18 @@ class ClientSession(Session):
     def lasted(self) -> float:
         """For how many seconds it has been open; 0 if it never was."""
         return 0.0 if self._open_since is None else trio.current_time() - self._open_since
+
+    @property
+    def about(self) -> About:
+        """See `Session.about`."""
+        auth = self._owner.settings.auth
+        return About(
+            str(self.url),
+            auth.user if auth else "",
+            self.connection.engine.peer_version,
+            tuple(remote.encode() for remote in self.remotes),
+            self.lasted,
+        )
 
     async def establish(self, nursery: trio.Nursery) -> None:
         """Upgrade, look at the host key, log in, and have the remotes accepted."""
@@ -203,6 +220,7 @@ class ClientSession(Session):
         if not success or (payload and not self.connection.peer_is_ours):
             raise _refused(payload)
         self._open_since = trio.current_time()
+        meters().handshakes.add(self._open_since - self._began)
         facts = {"server": self.url, "seconds": round(self.latency, 6)}
         self.log.info(
             "Connected (Latency %s)", format_duration(self.latency), extra={"facts": facts}

@@ -11,6 +11,9 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
+import trio
+
+from cotun_trio.counts import meters
 from cotun_trio.errors import CotunError, DialFailed, Shortage
 from cotun_trio.forwards.relay import Relay
 from cotun_trio.net.dial import dial_at_once, dial_tcp
@@ -84,8 +87,9 @@ class Incoming:
         self._timeout = timeout
         self._log = log
         self._relay: Relay | None = None
+        self._began = trio.current_time()
         if not target.path and (sock := dial_at_once(target.host, target.port)) is not None:
-            self._relay = Relay(opening.confirm(), sock)
+            self._relay = self._connected(sock)
 
     async def run(self) -> None:
         """Dial, unless that is done, and carry it."""
@@ -106,8 +110,12 @@ class Incoming:
                 self._log.warning("%s", error, extra={"facts": {"reason": str(error)}})
                 self._opening.refuse(refusal_code(error), str(error))
                 return
-            self._relay = Relay(self._opening.confirm(), sock)
+            self._relay = self._connected(sock)
         await carry(self._relay, self._log)
+
+    def _connected(self, sock: socket.socket) -> Relay:
+        meters().dials.add(trio.current_time() - self._began)
+        return Relay(self._opening.confirm(), sock)
 
 
 def refusal_code(error: DialFailed) -> int:

@@ -332,21 +332,21 @@ async def respond(transport: Transport, request: Request, version: str) -> HTTPS
         status, body = HTTPStatus.OK, version.encode()
     else:
         status, body = HTTPStatus.NOT_FOUND, b"Not found"
-    await _send_response(transport, status, body, with_body=request.method != b"HEAD")
+    await send_response(transport, status, body, with_body=request.method != b"HEAD")
     return status
 
 
 async def respond_page(transport: Transport, request: Request, text: str) -> None:
     """Answer a request with a text."""
     with_body = request.method != b"HEAD"
-    await _send_response(transport, HTTPStatus.OK, text.encode(), with_body=with_body)
+    await send_response(transport, HTTPStatus.OK, text.encode(), with_body=with_body)
 
 
 async def respond_moved(transport: Transport, request: Request, host: str) -> None:
     """Send a client to the same place at `host`, by HTTPS."""
     path = request.origin_form.decode("ascii")
     where = f"https://{host}{'/' if path == '*' else path}"
-    await _send_response(
+    await send_response(
         transport,
         HTTPStatus.PERMANENT_REDIRECT,
         b"",
@@ -370,15 +370,16 @@ async def respond_error(
     """
     more = "" if retry_after is None else f"Retry-After: {retry_after}\r\n"
     body = (text or status.phrase).encode() + b"\n"
-    await _send_response(transport, status, body, with_body=True, more=more, drained=drained)
+    await send_response(transport, status, body, with_body=True, more=more, drained=drained)
 
 
-async def _send_response(
+async def send_response(
     transport: Transport,
     status: HTTPStatus,
     body: bytes,
     *,
     with_body: bool,
+    content_type: str = "text/plain; charset=utf-8",
     more: str = "",
     drained: int = MAX_DRAINED,
 ) -> None:
@@ -389,7 +390,7 @@ async def _send_response(
     head = (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         f"Date: {formatdate(usegmt=True)}\r\n"
-        "Content-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Type: {content_type}\r\n"
         f"Content-Length: {len(body)}\r\n{more}"
         "Connection: close\r\n\r\n"
     )

@@ -13,6 +13,7 @@
 * `shared`: what several server processes share: limits, failed logins, reverse listeners.
 * `accounts`: the users, from a file that is read again when it changes.
 * `logins`, `login_threads`: passwords, checked in turn and in threads; wrong ones are punished.
+* `shown`: the server as its administrators see it.
 * `open_doors`: a warning about a server that lets everybody in.
 * `authorisation`: the function of an embedding program that is asked for each connection.
 * `certificates`, `acme_certificates`: TLS from files, or from an authority.

@@ -15,6 +15,7 @@ import trio
 
 from cotun_trio.access.penalties import Penalties
 from cotun_trio.access.sources import source_of
+from cotun_trio.counts import meters
 from cotun_trio.errors import Refused
 from cotun_trio.escape import escape
 from cotun_trio.server.login_threads import LoginThreads
@@ -80,13 +81,17 @@ class Logins:
 
         Raises `Refused` where the source was barred while this one waited for its turn.
         """
+        logins = meters().logins
         if self.everybody:
+            logins.add("accepted")
             return self._accounts.users.find(name)
         source = source_of(host)
         async with self._turn(source):
             if seconds := self.barred(host):
+                logins.add("barred")
                 raise Refused(f"barred for {format_duration(round(seconds, 3))} more")
             user = await self._verify(source, name, password)
+            logins.add("failed" if user is None else "accepted")
             if user is None:
                 # In the form that the README gives to fail2ban: text of a client comes last.
                 log = log.apart("logins")  # or a source could hide them behind other lines

@@ -219,8 +219,11 @@ class Reception:
         began: float,
     ) -> None:
         """See `cotun_trio.server.arrival.Place`."""
-        log = log.within(session=next(self._numbers))
-        session = ServerSession(self._owner, wire, dialect, log, host=client, startup=startup)
+        number = next(self._numbers)
+        log = log.within(session=number)
+        session = ServerSession(
+            self._owner, wire, dialect, log, number=number, host=client, startup=startup
+        )
         self.sessions.add(session)
         if self._closing is not None:
             session.drain(self._closing)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.access.user_sessions import UserSessions
+from cotun_trio.admin.choice import interface_for
 from cotun_trio.errors import CotunError
 from cotun_trio.forwards.places import SystemPlaces
 from cotun_trio.forwards.quota import Quota
@@ -27,6 +28,7 @@ from cotun_trio.server.logins import Logins
 from cotun_trio.server.reception import Reception
 from cotun_trio.server.reverse_listeners import Listeners
 from cotun_trio.server.shared import SharedState
+from cotun_trio.server.shown import ShownServer
 from cotun_trio.snapshot import snapshot
 from cotun_trio.ssh.scratch import Scratch
 from cotun_trio.system.systemd import Notifier
@@ -81,6 +83,8 @@ class Server:
         self.user_sessions = UserSessions(settings.max_user_sessions, shared.user_sessions)
         certificates = self.files.certificates
         self.reception = Reception(self, certificates, self.log, shared)
+        self.shown = ShownServer(self.reception)
+        """Itself, as an administrator sees it."""
         self._listening = listening or SocketListening(
             settings, self.log, passed, challenges=isinstance(certificates, AcmeCertificates)
         )
@@ -118,7 +122,9 @@ class Server:
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         failure: CotunError | None = None
+        admin = interface_for(self.shown, self.settings, self.log)
         try:
+            await admin.open()
             await self._listening.open()
             if self._listening.announces:
                 # A hook may well ask for more than users.
@@ -129,12 +135,14 @@ class Server:
                 except CotunError as error:
                     failure = error
                 else:
+                    process.start_soon(admin.run)
                     process.start_soon(self._reload_when_asked)
                     process.start_soon(self.reception.log_limits.run)
                     await self._serve(task_status)
                 process.cancel_scope.cancel()
         finally:
             self._listening.close()
+            admin.close()
         if failure is not None:
             raise failure
 
@@ -150,10 +158,12 @@ class Server:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 self._listening.accept(accepting, connections, self.reception)
+                self.shown.listens()
                 self.notifier.ready(self._status())
                 task_status.started()
                 await self._shutdown.wait()
                 accepting.cancel_scope.cancel()
+            self.shown.drains()
             self._listening.close()
             self.notifier.stopping(self.settings.timings.shutdown_grace)
             grace = self.settings.timings.shutdown_grace

@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from cotun_trio.access.sources import source_of
+from cotun_trio.counts import meters
 from cotun_trio.errors import ConnectionLost, CotunError, NotNow, ProtocolError, Refused
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
@@ -18,7 +19,7 @@ from cotun_trio.protocol.extensions import DATAGRAM_RUNS
 from cotun_trio.protocol.refusal import ConfigRefusal
 from cotun_trio.server.client_remotes import ClientRemotes
 from cotun_trio.server.rights import Rights
-from cotun_trio.session import CHANGE, Session
+from cotun_trio.session import CHANGE, About, Session
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
@@ -89,6 +90,7 @@ class ServerSession(Session):
         dialect: Dialect,
         log: Context,
         *,
+        number: int,
         host: str,
         startup: Startup,
     ) -> None:
@@ -106,6 +108,7 @@ class ServerSession(Session):
             engine,
             dialect,
             rights,
+            number=number,
             keepalive=settings.keepalive,
             timings=settings.timings,
             max_connections=settings.max_session_connections,
@@ -117,11 +120,13 @@ class ServerSession(Session):
         self._dialect = dialect
         self._config: GlobalRequest | None = None
         self._config_came = trio.Event()
+        self._began = trio.current_time()
         self._open_since: float | None = None
         self.client_remotes = ClientRemotes(self, self.rights, owner.listeners)
         self.host = host
         self._startup = startup
         self._user_session: UserSession | None = None  # its place among the user's sessions
+        self._version = ""  # of the client, as it came
         self.identity = ""
         """The client's own, that it said with its config request."""
 
@@ -151,15 +156,18 @@ class ServerSession(Session):
         return self._open_since is not None
 
     @property
+    def about(self) -> About:
+        """See `Session.about`."""
+        user = "" if self.rights.user is None else self.rights.user.name
+        remotes = tuple(remote.encode() for remote in self.client_remotes.accepted)
+        lasted = trio.current_time() - self.open_since
+        return About(self.host, user, self._version, remotes, lasted)
+
+    @property
     def open_since(self) -> float:
         """When the remotes were accepted, by Trio's clock."""
         assert self._open_since is not None
         return self._open_since
-
-    @property
-    def login(self) -> str:
-        """The name of the user that has logged in; empty before that."""
-        return "" if self.rights.user is None else self.rights.user.name
 
     def _log_end(self, reason: str) -> None:
         _log_closed(self.log, self.wire, trio.current_time() - self.open_since, reason)
@@ -172,14 +180,14 @@ class ServerSession(Session):
         self.start_ssh()
         await self.connection.logged_in.wait()
         request, config = await self._receive_config()
-        self.identity = config.identity
+        self.identity, self._version = config.identity, config.version
         try:
             reply = await self.client_remotes.open(config)
         except CotunError as error:
-            refusal = ConfigRefusal(str(error).encode(), passing=isinstance(error, NotNow))
-            request.reply(refusal.encode(marked=bool(self.identity)), success=False)
+            _refuse(request, error, marked=bool(self.identity))
             raise
         self._open_since = trio.current_time()
+        meters().handshakes.add(self._open_since - self._began)
         if not self.connection.peer_is_ours:
             self.connection.sender.end_reasons(PASSING)
         self._owner.sessions_changed()
@@ -206,9 +214,7 @@ class ServerSession(Session):
         try:
             reply = await self.client_remotes.change(Config.decode(request.payload))
         except CotunError as error:
-            # Only clients of our kind make this request.
-            refusal = ConfigRefusal(str(error).encode(), passing=isinstance(error, NotNow))
-            request.reply(refusal.encode(marked=True), success=False)
+            _refuse(request, error, marked=True)  # only clients of our kind make this request
         else:
             request.reply(reply.encode(), success=True)
 
@@ -240,10 +246,9 @@ class ServerSession(Session):
 
     async def is_alive(self, timeout: float) -> bool:
         """Return whether the client answers a ping in `timeout` seconds."""
-        with trio.move_on_after(timeout):
-            with contextlib.suppress(CotunError):
-                await self.connection.ping()
-                return True
+        with trio.move_on_after(timeout), contextlib.suppress(CotunError):
+            await self.connection.ping()
+            return True
         return False
 
     def replace(self) -> None:
@@ -317,11 +322,16 @@ class ServerSession(Session):
         if user is None or user.secret != before.secret:
             what = "has been removed" if user is None else "has a new password"
             reason = f"the user '{escape(before.name)}' {what}"
-            self.connection.disconnect(messages.DISCONNECT_BY_APPLICATION, reason)
-            self.fail(ConnectionLost(reason))
+            self.kick(reason)
             return
         self.rights.log_in(user)
         self.client_remotes.narrow()
+
+
+def _refuse(request: GlobalRequest, error: CotunError, *, marked: bool) -> None:
+    """Answer a config request by an error; `marked` is for clients of our kind."""
+    refusal = ConfigRefusal(str(error).encode(), passing=isinstance(error, NotNow))
+    request.reply(refusal.encode(marked=marked), success=False)
 
 
 def _log_closed(log: Context, wire: WireProtocol, seconds: float, reason: str) -> None:

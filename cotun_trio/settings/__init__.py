@@ -7,9 +7,10 @@ names the mistake.  Behind the edge nothing is checked again.  Times are in seco
 * `client_options`: the options of a client, from a program or the command line.  `values`: their
   values, where a program gives them as strings.
 * `tls`: TLS, at either end.  `timings`: how long things may take, from the environment.
-* `process`: how the process runs.
+* `process`: how the process runs.  `admin`: where its administrators are answered.
 """
 
+from cotun_trio.settings.admin import AdminAddress
 from cotun_trio.settings.client import ClientSettings, Route, parse_header
 from cotun_trio.settings.client_options import ClientOptions
 from cotun_trio.settings.process import ProcessSettings
@@ -36,6 +37,7 @@ __all__ = [
     "MAX_STARTUPS",
     "MAX_STARTUPS_PER_SOURCE",
     "MAX_USER_SESSIONS",
+    "AdminAddress",
     "ClientOptions",
     "ClientSettings",
     "ClientTls",

@@ -19,6 +19,7 @@ from cotun_trio.protocol.dialect import CHISEL, COTUN
 from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import values
+from cotun_trio.settings.admin import to_admin_address
 from cotun_trio.settings.server import MAX_SESSION_CONNECTIONS
 from cotun_trio.settings.server_url import ServerUrl
 from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.access.credentials import Credentials
     from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.settings.admin import AdminAddress
     from cotun_trio.settings.client_options import ClientOptions
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -120,6 +122,10 @@ class ClientSettings:
     max_connections: int = attrs.field(default=MAX_SESSION_CONNECTIONS)
     """Forwarded connections at a time; 0: no limit."""
     protocol: Literal["auto", "chisel", "cotun"] = attrs.field(default="auto")
+    admin_listen: AdminAddress | None = None
+    """See `ServerSettings.admin_listen`."""
+    admin_token_file: str | None = None
+    """See `ServerSettings.admin_token_file`."""
     fast_loop: bool = False
     """See `ServerSettings.fast_loop`."""
     timings: Timings = attrs.field(factory=Timings)
@@ -244,6 +250,8 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "max_retry_count": values.to_optional_count,
     "max_connections": values.to_count,
     "fast_loop": values.to_flag,
+    "admin_listen": to_admin_address,
+    "admin_token_file": values.to_path,
 }
 """Options that a program may give in other types; the rest is checked by the fields."""
 

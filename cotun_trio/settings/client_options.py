@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from os import PathLike
 
+    from cotun_trio.settings.admin import AdminAddress
     from cotun_trio.settings.timings import Timings
 
 
@@ -51,6 +52,10 @@ class ClientOptions(TypedDict, total=False):
     max_connections: int | str
     """Forwarded connections at a time; 0: no limit."""
     protocol: Literal["auto", "chisel", "cotun"]
+    admin_listen: str | AdminAddress | None
+    """Where administrators are answered; see `ServerSettings.admin_listen`."""
+    admin_token_file: str | PathLike[str] | None
+    """The file with their token, for TCP."""
     fast_loop: bool
     """Whether sockets are served in front of Trio's own wait; see `ServerSettings.fast_loop`."""
     timings: Timings | None

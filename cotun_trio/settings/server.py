@@ -15,6 +15,7 @@ from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError, clean_host, parse_port
 from cotun_trio.protocol.remote import ANY_INTERFACE
 from cotun_trio.settings import values
+from cotun_trio.settings.admin import to_admin_address
 from cotun_trio.settings.server_url import ServerUrl
 from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
 from cotun_trio.settings.tls import ServerAcme, ServerTls
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.access.credentials import Credentials
     from cotun_trio.access.host_keys import HostKey
+    from cotun_trio.settings.admin import AdminAddress
 
 MAX_AUTH_FAILURES = 10
 """More than anybody mistypes in a minute."""
@@ -140,6 +142,8 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "unix": values.to_flag,
     "check_addresses": values.to_flag,
     "fast_loop": values.to_flag,
+    "admin_listen": to_admin_address,
+    "admin_token_file": values.to_path,
     "timings": _to_timings,
 }
 """Settings that a program may give in other types, or wrong; the others have converters of their
@@ -212,6 +216,11 @@ class ServerSettings:
     access to them, and the server's user may have much."""
     check_addresses: bool = False
     """Whether access lists have to allow the addresses, too, that the name of a target leads to."""
+    admin_listen: AdminAddress | None = None
+    """Where administrators are answered, on an address of their own (`cotun_trio.admin`)."""
+    admin_token_file: str | None = None
+    """The path of the file with their token, for TCP; made if it is missing.  Without it, there is
+    a new token for the run."""
     fast_loop: bool = False
     """Whether sockets are served in front of Trio's own wait, which makes small messages quicker,
     where this version of Trio allows it (`cotun_trio.net.fast_wait`).  It is for the whole Trio

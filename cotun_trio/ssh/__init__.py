@@ -16,6 +16,6 @@ From the bottom up:
 * `openings`: channels that one end asks for, until the other has answered.
 * `channel_table`: the channels of a connection: their numbers, their opening, their messages.
 * `global_requests`: the requests that the two ends make of each other beside channels.
-* `trace`: messages in the log, for -vv.
+* `keepalive`: pings at intervals.  `trace`: messages in the log, for -vv.
 * `connection`: joins them all: engine, sender, channels, requests, and the carrier underneath.
 """

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.budget import DIAL, OPEN, PACKET, REFUSAL, REQUEST, TINY
+from cotun_trio.counts import meters
 from cotun_trio.errors import OpenRefused, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.ssh import messages
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
     from cotun_trio.ssh.sender import Sender
     from cotun_trio.ssh.window import RoundTrip
 
+OUTCOMES = {
+    messages.OPEN_CONNECT_FAILED: "unreachable",
+    messages.OPEN_RESOURCE_SHORTAGE: "too_many",
+}
+"""What a refusal of ours counts as (`cotun_trio.counts.Meters`); all others are denials."""
 DATA_HEAD = struct.Struct(">BII")
 """Message type, channel and length of the data."""
 
@@ -69,6 +75,7 @@ class ChannelTable:
         self._rests: set[Channel] = set()  # closed channels with bytes that are not taken yet
         self._touched: list[Channel] = []  # channels that have to `deliver` at the end of the turn
         self._failure: CotunError | None = None
+        self._outcomes = meters().channels
         self._no_channels = trio.lowlevel.ParkingLot()
 
     # ---- opening, by us
@@ -127,6 +134,7 @@ class ChannelTable:
         channel.set_peer(reader.u32(), reader.u32(), reader.u32())
         del self._opens[channel.number]
         self.channels[channel.number] = channel
+        self._outcomes.add("opened")
         opening.succeed()
 
     def on_open_failure(self, payload: memoryview) -> None:
@@ -137,6 +145,7 @@ class ChannelTable:
         reader.string()  # the language of the reason
         reader.end()
         del self._opens[opening.channel.number]
+        self._outcomes.add("refused_by_peer")
         opening.fail(OpenRefused(code, escape(reason)))
 
     # ---- opening, by the peer
@@ -162,6 +171,7 @@ class ChannelTable:
             channel.on_lost()
             return channel
         self.channels[channel.number] = channel
+        self._outcomes.add("opened")
         self._sender.send_control(
             messages.open_confirmation(opening.peer_number, channel.number, WINDOW, MAX_PACKET)
         )
@@ -170,6 +180,7 @@ class ChannelTable:
     def refuse(self, opening: IncomingOpen, code: int, reason: str) -> None:
         """See `IncomingOpen.refuse`."""
         self._incoming -= 1
+        self._outcomes.add(OUTCOMES.get(code, "denied"))
         self._budget.note_waste(REFUSAL)
         self._sender.send_control(messages.open_failure(opening.peer_number, code, reason))
 

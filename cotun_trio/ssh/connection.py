@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
+from cotun_trio.counts import meters
 from cotun_trio.errors import AuthenticationFailed, ConnectionLost, ProtocolError
 from cotun_trio.protocol.dialect import is_cotun_trio
 from cotun_trio.ssh import messages
@@ -265,7 +266,9 @@ class Connection:
         """Ask for a sign of life, and wait for it.  Raises the error that ended the connection."""
         since = trio.current_time()
         await self.request("ping")
-        self.round_trip.measured(trio.current_time() - since)
+        seconds = trio.current_time() - since
+        self.round_trip.measured(seconds)
+        meters().pings.add(seconds)
 
     # ---- channels
 

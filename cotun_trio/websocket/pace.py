@@ -13,6 +13,9 @@ from __future__ import annotations
 
 DELAY = 0.05
 """Seconds for which a turn keeps the link busy."""
+BURST = 0.01
+"""Seconds.  In less than this, a slow link takes a burst, for which its far end has made room at
+last: that lets a turn be twice as long, and not more."""
 MIN_TURN = 4 * 1024
 START_TURN = 16 * 1024
 MAX_TURN = 512 * 1024
@@ -39,6 +42,7 @@ class Pace:
         """Note that the network took `size` bytes in so many seconds; return as above."""
         room = max(size, 0) * DELAY / seconds if seconds > 0 else MAX_TURN
         before, self.turn = self.turn, MIN_TURN
-        while 2 * self.turn <= min(room, MAX_TURN):
+        most = MAX_TURN if seconds >= BURST else min(2 * before, MAX_TURN)
+        while 2 * self.turn <= min(room, most):
             self.turn *= 2
         return self.turn != before

@@ -10,7 +10,7 @@ import pytest
 import trio
 import trio.testing
 
-from cotun_trio.websocket.pace import DELAY, MAX_TURN, MIN_TURN, START_TURN, Pace
+from cotun_trio.websocket.pace import BURST, DELAY, MAX_TURN, MIN_TURN, START_TURN, Pace
 from tests.support.sockets import receive_exactly, tcp_pair
 from tests.support.wires import wire_on
 
@@ -46,9 +46,19 @@ def test_there_is_a_least_and_a_longest_turn() -> None:
     assert pace.taken_in(1000.0, 1)
     assert pace.turn == MIN_TURN
     assert not pace.taken_in(1000.0, -1)
-    assert pace.taken_in(0.0, 1)
+    assert pace.taken_in(BURST, 2**30)
     assert pace.turn == MAX_TURN
     assert not pace.taken_in(0.001, 2**30)
+
+
+def test_a_burst_makes_a_turn_twice_as_long_and_not_more() -> None:
+    pace = Pace()
+    pace.taken_in(1.0, MBIT)
+    before = pace.turn
+    assert pace.taken_in(0.001, 65_536)  # 500 times as fast, for a moment
+    assert pace.turn == 2 * before
+    assert pace.taken_in(0.0, 1)
+    assert pace.turn == 4 * before
 
 
 # ---- on a wire

@@ -1,0 +1,152 @@
+"""The admin interface's listener and connections: one request each.
+
+Its limits are small, and its own: neither the tunnel's crowd nor its own can close it for the
+other.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+import trio
+
+from cotun_trio.admin import token_file
+from cotun_trio.admin.access import COOKIE, Gate, token_of_query
+from cotun_trio.admin.answers import text
+from cotun_trio.admin.resources import Resources
+from cotun_trio.errors import CotunError
+from cotun_trio.escape import escape
+from cotun_trio.http.front import Front, HeadError, respond_error, send_response
+from cotun_trio.net.accept import accept_forever
+from cotun_trio.net.dial import open_listeners, show_addresses
+from cotun_trio.net.sockets import close
+from cotun_trio.net.transport import Transport
+from cotun_trio.net.unix import listen_unix, remove_socket_file
+from cotun_trio.protocol.addresses import join_host_port
+
+if TYPE_CHECKING:
+    import socket
+
+    from cotun_trio.admin.answers import Answer
+    from cotun_trio.admin.watched import Watched
+    from cotun_trio.http.front import Request
+    from cotun_trio.logs import Context
+    from cotun_trio.settings.admin import AdminAddress
+
+MAX_CONNECTIONS = 64
+"""Connections at a time; more are closed at once.  A request is answered in milliseconds."""
+MAX_HEAD = 4 * 1024
+"""Bytes of a request's head."""
+
+
+class AdminInterface:
+    """Answers about `watched` at `address`.  `open` it, `run` it, and `close` it.
+
+    On TCP, a token is needed: that of the file at `token_path`, which is made if it is missing, or
+    without a path one that is valid as long as this.
+    """
+
+    def __init__(
+        self, watched: Watched, address: AdminAddress, token_path: str | None, log: Context
+    ) -> None:
+        self._resources = Resources(watched)
+        self._address = address
+        self._token_path = token_path
+        self._log = log
+        self._sockets: list[socket.socket] = []
+        self._gate = Gate(None, None)
+        self._open = 0
+        self.addresses: list[str] = []
+        """Where it listens: ``unix:/path``, or ``host:port`` with the real port; once it is open.
+        """
+
+    async def open(self) -> None:
+        """Listen, and log where.  Raises `UsageError`."""
+        address = self._address
+        if address.path:
+            self._sockets = [listen_unix(address.path)]
+            self.addresses = [str(address)]
+            self._log.info("Answering administrators on %s", escape(str(address)))
+            return
+        token, made = token_file.new_token(), True
+        if self._token_path is not None:
+            token, made = token_file.read_or_make(self._token_path)
+        self._sockets = await open_listeners(address.host, address.port)
+        self.addresses = show_addresses(self._sockets)
+        port = self._sockets[0].getsockname()[1]
+        self._gate = Gate(token, join_host_port(address.host, port).lower())
+        for each in self.addresses:
+            if made:  # as Jupyter does; of a file that was there, its owner knows the token
+                self._log.info("Answering administrators on http://%s/?token=%s", each, token)
+            else:
+                self._log.info("Answering administrators on http://%s", each)
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        async with trio.open_nursery() as nursery:
+
+            def accepted(sock: socket.socket, _peer: object) -> None:
+                if self._open >= MAX_CONNECTIONS:
+                    close(sock)
+                    return
+                self._open += 1
+                nursery.start_soon(self._serve, sock)
+
+            for sock in self._sockets:
+                nursery.start_soon(accept_forever, sock, accepted)
+
+    def close(self) -> None:
+        """Listen no more.  Can be called again."""
+        for sock in self._sockets:
+            close(sock)
+        if self._address.path and self._sockets:
+            remove_socket_file(self._address.path)
+        self._sockets = []
+
+    async def _serve(self, sock: socket.socket) -> None:
+        """Answer one connection; its errors are its own."""
+        log = self._log
+        try:
+            await self._answer(Transport(sock))
+        except CotunError as error:
+            log.debug("admin: %s", error)
+        except Exception:
+            log.exception("internal error, the admin connection is closed")
+        finally:
+            self._open -= 1
+            close(sock)
+
+    async def _answer(self, transport: Transport) -> None:
+        """Answer one request.  Raises `CotunError`."""
+        try:
+            request = await Front(transport, max_head=MAX_HEAD).next_request()
+        except HeadError as error:
+            self._log.log(error.level, "%s", error)
+            await respond_error(transport, error.status)
+            return
+        answer = (
+            self._gate.refusal(request)
+            or self._with_cookie(request)
+            or self._resources.answer(request)
+        )
+        await send_response(
+            transport,
+            answer.status,
+            answer.body,
+            with_body=request.method != b"HEAD",
+            content_type=answer.content_type,
+            more=answer.lines,
+        )
+
+    def _with_cookie(self, request: Request) -> Answer | None:
+        """Return the answer that keeps the token of an address as a cookie, if there is one.
+
+        The next address has none then: it would be in the history of the browser, and on screens.
+        """
+        given = token_of_query(request)
+        if given is None or request.method != b"GET" or not self._gate.is_token(given):
+            return None
+        path = request.path.decode("ascii", "replace")
+        cookie = f"Set-Cookie: {COOKIE}={given}; HttpOnly; SameSite=Strict; Path=/"
+        return text("see there", HTTPStatus.SEE_OTHER, f"Location: {path}", cookie)

@@ -1,0 +1,102 @@
+"""The figures of a server or a client for Prometheus, in the OpenMetrics format.
+
+There is no second bookkeeping: each scrape reads the figures that are there anyway.  The names
+follow the conventions of Prometheus (https://prometheus.io/docs/practices/naming/).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cotun_trio._version import __version__
+from cotun_trio.errors import UsageError
+
+try:
+    from prometheus_client.core import (
+        CounterMetricFamily,
+        GaugeMetricFamily,
+        HistogramMetricFamily,
+        InfoMetricFamily,
+    )
+    from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+    from prometheus_client.registry import Collector, CollectorRegistry
+except ImportError:
+    raise UsageError(
+        "/metrics takes prometheus-client: pip install 'cotun-trio[metrics]'"
+    ) from None
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prometheus_client import Metric
+
+    from cotun_trio.admin.watched import Watched
+    from cotun_trio.counts import Durations, Tally
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+class _Figures(Collector):
+    """Collects the figures of `watched` for one scrape."""
+
+    def __init__(self, watched: Watched) -> None:
+        self._watched = watched
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield a family for each figure."""
+        watched, figures = self._watched, self._watched.figures()
+        about = {"version": __version__, "role": watched.role}
+        yield InfoMetricFamily("cotun_trio_build", "The program and its role", value=about)
+        yield _gauge("ready", "Whether it carries new connections", watched.not_ready is None)
+        yield _gauge("uptime_seconds", "Time since it began", watched.uptime)
+        yield _gauge("sessions", "Open sessions", figures.sessions)
+        yield _counter("sessions_opened", "Sessions so far", figures.sessions + figures.ended)
+        yield _gauge("channels", "Open channels of all sessions", figures.channels)
+        both = CounterMetricFamily(
+            "cotun_trio_bytes", "Bytes of the sessions, as the network has them", labels=["way"]
+        )
+        both.add_metric(["in"], figures.bytes_in)
+        both.add_metric(["out"], figures.bytes_out)
+        yield both
+        meters = watched.meters
+        yield _tally("logins", "Logins at this server", meters.logins)
+        yield _tally("channel_openings", "Channels that either end asked for", meters.channels)
+        yield _histogram("handshake", "From a connection to its open session", meters.handshakes)
+        yield _histogram("dial", "From the wish for a target to its connection", meters.dials)
+        yield _histogram("ping", "Round trips of pings", meters.pings)
+        yield _counter("datagrams_dropped", "Datagrams that had to be dropped", figures.dropped)
+        yield _gauge("tasks", "Tasks of the event loop", figures.tasks)
+        if figures.memory:  # or the system does not say
+            yield _gauge("open_descriptors", "File descriptors in use", figures.descriptors)
+            yield _gauge("resident_memory_bytes", "Memory in use", figures.memory)
+
+
+def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"cotun_trio_{name}", text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(f"cotun_trio_{name}", text, value=value)
+
+
+def _tally(name: str, text: str, tally: Tally) -> CounterMetricFamily:
+    family = CounterMetricFamily(f"cotun_trio_{name}", text, labels=["outcome"])
+    for outcome, count in tally.counts.items():
+        family.add_metric([outcome], count)
+    return family
+
+
+def _histogram(name: str, text: str, durations: Durations) -> HistogramMetricFamily:
+    bounds = [*map(str, durations.BOUNDS), "+Inf"]
+    buckets = list(zip(bounds, durations.cumulative(), strict=True))
+    return HistogramMetricFamily(
+        f"cotun_trio_{name}_duration_seconds", text, buckets=buckets, sum_value=durations.total
+    )
+
+
+def exposition(watched: Watched) -> bytes:
+    """Return the text of one scrape."""
+    registry = CollectorRegistry()
+    registry.register(_Figures(watched))
+    text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
+    return text

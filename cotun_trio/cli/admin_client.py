@@ -1,0 +1,97 @@
+"""The commands' side of the admin interface: one request after the other, without an event loop."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from http import HTTPStatus
+from typing import Any
+
+from cotun_trio.access.files import read_named
+from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
+from cotun_trio.settings import AdminAddress
+
+TIMEOUT = 10.0
+"""Seconds for an answer."""
+MAX_ANSWER = 16 * 1024 * 1024
+"""Bytes of an answer: a thousand sessions with all of their remotes."""
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP on a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        """See `http.client.HTTPConnection`."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(TIMEOUT)
+        self.sock.connect(self._path)
+
+
+class AdminClient:
+    """Asks the interface at `address`, with the token of a file where that is needed."""
+
+    def __init__(self, address: str, token_file: str | None) -> None:
+        self._address = AdminAddress.parse(address)
+        self._headers = {}
+        if token_file is not None:
+            found = read_named("the admin token's file", token_file, most=1024, first_line=True)
+            token = found.data.strip().decode("latin-1")
+            self._headers["Authorization"] = f"Bearer {token}"
+
+    def get(self, path: str) -> Any:
+        """Return the JSON at a path.
+
+        Raises `UsageError` where nobody answers, or with an error.
+        """
+        status, value = self._ask("GET", path)
+        if status != HTTPStatus.OK:
+            detail = value.get("detail") if isinstance(value, dict) else None
+            raise UsageError(f"{escape(str(self._address))}: {escape(str(detail or status))}")
+        return value
+
+    def delete(self, path: str) -> Any | None:
+        """Delete the thing at a path, and return the answer; None where there is none.
+
+        Raises `UsageError` as `get`.
+        """
+        status, value = self._ask("DELETE", path)
+        return value if status == HTTPStatus.OK else None
+
+    def _ask(self, method: str, path: str) -> tuple[int, Any]:
+        """Make a request; return the status and the JSON of the answer."""
+        status, body = self._request(method, path)
+        address = escape(str(self._address))
+        if status == HTTPStatus.UNAUTHORIZED:
+            raise UsageError(f"{address} wants its token: give --token-file FILE")
+        try:
+            return status, json.loads(body)
+        except ValueError:
+            raise UsageError(f"{address} is no admin interface of cotun-trio") from None
+
+    def _request(self, method: str, path: str) -> tuple[int, bytes]:
+        address = self._address
+        connection = (
+            _UnixConnection(address.path)
+            if address.path
+            else http.client.HTTPConnection(address.host, address.port, timeout=TIMEOUT)
+        )
+        try:
+            connection.request(method, path, headers=self._headers)
+            response = connection.getresponse()
+            return response.status, response.read(MAX_ANSWER)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UsageError(
+                f"cannot ask {escape(str(address))}: {reason}: is it the --admin-listen of a "
+                "server or a client that runs?"
+            ) from None
+        except http.client.HTTPException:
+            raise UsageError(f"{address} is no admin interface of cotun-trio") from None
+        finally:
+            connection.close()

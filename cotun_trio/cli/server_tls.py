@@ -1,0 +1,35 @@
+"""The TLS options of ``cotun-trio server`` together."""
+
+from __future__ import annotations
+
+import os
+
+from cotun_trio.errors import UsageError
+from cotun_trio.settings import ServerAcme, ServerTls
+
+_NOT_443 = "the authority will look for this server on port 443, and it listens on {}"
+
+
+def tls_warnings(domains: list[str] | None, port: int) -> list[str]:
+    """Return advice about names for certificates and the port of a server."""
+    if not domains or port == 443:
+        return []
+    return [_NOT_443.format(port)]
+
+
+def choose_tls(
+    domains: list[str], workers: int, *, cert: str | None, key: str | None, ca: str | None
+) -> ServerTls | ServerAcme | None:
+    """Return the TLS of these options.  Raises `UsageError` where they do not go together."""
+    if not domains:
+        return ServerTls.choose(cert=cert, key=key, ca=ca)
+    if workers > 1:
+        raise UsageError(
+            "--tls-domain answers an authority's challenges in one process: leave out --workers, "
+            "or give --tls-cert"
+        )
+    if cert or key:
+        raise UsageError(
+            "--tls-domain gets a certificate, and --tls-cert has one: give one of them"
+        )
+    return ServerAcme.choose(domains, os.environ, clients=ca)
