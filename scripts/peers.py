@@ -23,6 +23,8 @@ PACKAGES = {
     "openssl": "openssl",
     "pebble": "pebble",
     "pebble-challtestsrv": "pebble",
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
     "squid": "squid",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",

@@ -1,4 +1,4 @@
-"""The figures of a server or a client for Prometheus, in the OpenMetrics format.
+"""The figures of a server or a client for Prometheus, as OpenMetrics or in its own older format.
 
 There is no second bookkeeping: each scrape reads the figures that are there anyway.  The names
 follow the conventions of Prometheus (https://prometheus.io/docs/practices/naming/).
@@ -16,9 +16,8 @@ try:
         CounterMetricFamily,
         GaugeMetricFamily,
         HistogramMetricFamily,
-        InfoMetricFamily,
     )
-    from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
+    from prometheus_client.exposition import choose_encoder
     from prometheus_client.registry import Collector, CollectorRegistry
 except ImportError:
     raise UsageError(
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from cotun_trio.admin.watched import Watched
     from cotun_trio.counts import Durations, Tally
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
-
 
 class _Figures(Collector):
     """Collects the figures of `watched` for one scrape."""
@@ -45,8 +42,11 @@ class _Figures(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield a family for each figure."""
         watched, figures = self._watched, self._watched.figures()
-        about = {"version": __version__, "role": watched.role}
-        yield InfoMetricFamily("cotun_trio_build", "The program and its role", value=about)
+        build = GaugeMetricFamily(
+            "cotun_trio_build_info", "The program and its role", labels=["version", "role"]
+        )
+        build.add_metric([__version__, watched.role], 1)
+        yield build
         yield _gauge("ready", "Whether it carries new connections", watched.not_ready is None)
         yield _gauge("uptime_seconds", "Time since it began", watched.uptime)
         yield _gauge("sessions", "Open sessions", figures.sessions)
@@ -94,9 +94,12 @@ def _histogram(name: str, text: str, durations: Durations) -> HistogramMetricFam
     )
 
 
-def exposition(watched: Watched) -> bytes:
-    """Return the text of one scrape."""
+def exposition(watched: Watched, accept: str) -> tuple[bytes, str]:
+    """Return the text of one scrape, and its content type.
+
+    It is OpenMetrics where the scraper's ``Accept`` has that, and else the older text format.
+    """
     registry = CollectorRegistry()
     registry.register(_Figures(watched))
-    text: bytes = generate_latest(registry)  # type: ignore[no-untyped-call]
-    return text
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type

@@ -5,7 +5,7 @@
 ``/ready``
     whether it carries new connections: 200, or 503 with the reason.
 ``/metrics``
-    the figures for Prometheus, in the OpenMetrics format.
+    the figures for Prometheus, as OpenMetrics or in its older format.
 ``/api/v1/stats``, ``/api/v1/sessions``, ``/api/v1/sessions/N``
     the same as JSON; DELETE ends a session, with ``?reason=`` for its peer.
 """
@@ -66,11 +66,12 @@ class Resources:
         reason = self._watched.not_ready
         return text("OK") if reason is None else text(reason, HTTPStatus.SERVICE_UNAVAILABLE)
 
-    def _metrics(self, _found: re.Match[str], _request: Request) -> Answer:
+    def _metrics(self, _found: re.Match[str], request: Request) -> Answer:
         from cotun_trio.admin import metrics  # only who asks for it pays for it
 
         try:
-            return Answer(metrics.exposition(self._watched), metrics.CONTENT_TYPE)
+            accept = b",".join(request.values(b"accept")).decode("latin-1")
+            return Answer(*metrics.exposition(self._watched, accept))
         except UsageError as error:
             return problem(HTTPStatus.NOT_IMPLEMENTED, str(error))
 
