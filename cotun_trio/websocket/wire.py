@@ -113,6 +113,11 @@ class Wire(trio.abc.Stream):
         return self.carrier.bytes_out
 
     @property
+    def response_head(self) -> bytes:
+        """The head of the server's answer to a client, once it has come; at first, empty."""
+        return bytes(self._response).partition(b"\r\n\r\n")[0] if self._upgraded else b""
+
+    @property
     def in_reserve(self) -> bool:
         """See `cotun_trio.websocket.wire_protocol.WireProtocol`."""
         return is_reserved(self._sock)
@@ -417,8 +422,14 @@ def _fault(response: bytearray, end: int, status: bytes | None) -> CotunError | 
     if status not in (None, b"101"):
         # Now, not behind a body that nobody reads: it may end late, badly or never.
         code, fields = int(status), read_fields(bytes(response[:end]))
-        what = advice(code, fields, bytes(response[end:]))
-        return UpgradeRefused(code, what or too_long, retry_after=retry_after(code, fields))
+        body = bytes(response[end:])
+        return UpgradeRefused(
+            code,
+            "; ".join(filter(None, (advice(code, fields, body), too_long))),
+            retry_after=retry_after(code, fields),
+            fields=fields,
+            body=body,
+        )
     if too_long:
         return ProtocolError(too_long)
     if what_is_it := what_it_is(bytes(response)):
