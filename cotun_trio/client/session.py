@@ -68,6 +68,8 @@ class Stage(enum.IntEnum):
     IDENTIFIED = 4
     """It is the right one, as far as anything is expected; what comes next is the login."""
     LOGGED_IN = 5
+    OPEN = 6
+    """The server has accepted the remotes."""
 
 
 class OwnRemotes(Declared, Protocol):
@@ -207,6 +209,7 @@ class ClientSession(Session):
         if not success or (payload and not self.connection.peer_is_ours):
             raise _refused(payload)
         self._open_since = trio.current_time()
+        self._reached(Stage.OPEN)
         facts = {"server": self.url, "seconds": round(self.latency, 6)}
         self.log.info(
             "Connected (Latency %s)", format_duration(self.latency), extra={"facts": facts}

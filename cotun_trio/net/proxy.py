@@ -26,7 +26,7 @@ from cotun_trio.net.transport import Transport
 from cotun_trio.protocol.addresses import host_on_the_wire, join_host_port
 from cotun_trio.protocol.http_answer import (
     MAX_SSH_LINE,
-    advice,
+    diagnose,
     retry_after,
     schemes,
     what_it_is,
@@ -125,8 +125,8 @@ def _check(answer: h11.Response, proxy: ProxyUrl) -> None:
             why = f"wants a login by {' or '.join(wanted)}, and only Basic is known here"
         raise ProxyRefused(f"it {why} (HTTP 407)", errno.EACCES, status=status)
     text = f"it answered {status} {escape(bytes(answer.reason))}".rstrip()
-    if status in (429, 503) and (more := advice(status, fields)):
-        text = f"{text}: {more}"
+    if status in (429, 503):
+        text = f"{text}: {diagnose(status, fields).meaning}"
     seconds = retry_after(status, fields)
     raise ProxyRefused(text, errno.ECONNREFUSED, status=status, retry_after=seconds)
 

@@ -22,6 +22,7 @@ from cotun_trio.escape import escape
 from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
 Fields: TypeAlias = "tuple[tuple[bytes, bytes], ...]"
@@ -38,9 +39,10 @@ _WANTS_TLS = re.compile(rb"\b(?:https|tls|ssl-enabled)\s+(?:server|port)", re.IG
 """What nginx, Apache, Go and cotun-trio say to plain HTTP on a port with TLS."""
 _TITLE = re.compile(rb"<title[^>]*>([^<]*)", re.IGNORECASE)
 _TAG = re.compile(rb"<[^>]*>")
+MAX_PAGE = 4096
+"""Bytes of a page that are looked at."""
 MAX_TITLE = 80
 """Characters that are shown of a page."""
-_MOVED = {301, 302, 303, 307, 308}
 _TOO_MANY, _UNAVAILABLE = 429, 503
 
 
@@ -127,26 +129,10 @@ def diagnose(status: int, fields: Fields, body: bytes = b"") -> Diagnosis:
 
     `body` is its beginning, as far as it has come.
     """
-    if (firewall := _firewall(status, fields)) is not None:
-        return firewall
-    if status in _MOVED:
-        return _moved(fields)
-    if status == 400 and _WANTS_TLS.search(body):
-        return Diagnosis("it wants TLS", "write https:// in its URL")
-    if status in (401, 403):
-        return _login(status, schemes(fields, b"www-authenticate"))
-    if status == 407:
-        wanted = " or ".join(schemes(fields, b"proxy-authenticate")) or "a scheme not said"
-        return Diagnosis(
-            f"a proxy wants a login ({wanted})", "give it in --proxy http://user:password@…"
-        )
-    if status in (_TOO_MANY, _UNAVAILABLE):
-        return _busy(status, fields)
-    if status == 404 and body == OUR_NOT_FOUND:
-        return _NO_UPGRADE_SEEN
-    if status == 200 and _first(fields, b"content-type").lower().startswith(b"text/html"):
-        return _WEB_PAGE
-    return _PLAIN.get(status, Diagnosis())
+    found = _firewall(status, fields)
+    if found is None and (read := _READERS.get(status)) is not None:
+        found = read(status, fields, body)
+    return found or _PLAIN.get(status, Diagnosis())
 
 
 OUR_NOT_FOUND = b"Not found"
@@ -200,30 +186,55 @@ _BLOCKS = {403, 405, 406, 501}
 
 
 def _firewall(status: int, fields: Fields) -> Diagnosis | None:
-    """Return what a block by a service in front of the server means; None where it is none."""
+    """Return what a refusal with a service in front of the server means; None without one."""
     if status not in _BLOCKS or schemes(fields, b"www-authenticate"):
         return None
     for name, start, owner in _FIREWALLS:
         if any(key == name and value.lower().startswith(start) for key, value in fields):
             return Diagnosis(
-                f"{owner} is in front of the server and blocks this request",
-                "its owner has to allow WebSockets at this path; a User-Agent of a browser, by "
+                f"{owner} is in front of the server, and one of them blocks this request",
+                "their owner has to allow WebSockets at this path; a User-Agent of a browser, by "
                 "--header, may be let through",
             )
     return None
 
 
-def _moved(fields: Fields) -> Diagnosis:
+def _moved(_status: int, fields: Fields, _body: bytes) -> Diagnosis | None:
     location = escape(_first(fields, b"location"))
     if not location:
-        return Diagnosis()
+        return None
     return Diagnosis(
         f"it points to {location}",
         "give that URL, if the server is there; a page to log in wants a browser first",
     )
 
 
-def _busy(status: int, fields: Fields) -> Diagnosis:
+def _malformed(_status: int, _fields: Fields, body: bytes) -> Diagnosis | None:
+    if _WANTS_TLS.search(body):
+        return Diagnosis("it wants TLS", "write https:// in its URL")
+    return None
+
+
+def _login(status: int, fields: Fields, _body: bytes) -> Diagnosis:
+    if names := " or ".join(schemes(fields, b"www-authenticate")):
+        return Diagnosis(
+            f"it wants a login by HTTP ({names})", "give it by --header 'Authorization: …'"
+        )
+    if status == 401:
+        return Diagnosis("it wants a login by HTTP, and does not say which")
+    return Diagnosis(
+        "it forbids this", "a firewall may want another --header or --hostname, or another URL"
+    )
+
+
+def _proxy_login(_status: int, fields: Fields, _body: bytes) -> Diagnosis:
+    wanted = " or ".join(schemes(fields, b"proxy-authenticate")) or "a scheme not said"
+    return Diagnosis(
+        f"a proxy wants a login ({wanted})", "give it in --proxy http://user:password@…"
+    )
+
+
+def _busy(status: int, fields: Fields, _body: bytes) -> Diagnosis:
     busy = "too many requests" if status == _TOO_MANY else "it is not available now"
     seconds = retry_after(status, fields)
     if seconds is not None:
@@ -237,17 +248,25 @@ def _busy(status: int, fields: Fields) -> Diagnosis:
     return Diagnosis(busy, "is the server behind it running, and is it full?")
 
 
-def _login(status: int, wanted: list[str]) -> Diagnosis:
-    if wanted:
-        names = " or ".join(wanted)
-        return Diagnosis(
-            f"it wants a login by HTTP ({names})", "give it by --header 'Authorization: …'"
-        )
-    if status == 401:
-        return Diagnosis("it wants a login by HTTP, and does not say which")
-    return Diagnosis(
-        "it forbids this", "a firewall may want another --header or --hostname, or another URL"
-    )
+def _found(_status: int, fields: Fields, _body: bytes) -> Diagnosis | None:
+    is_page = _first(fields, b"content-type").lower().startswith(b"text/html")
+    return _WEB_PAGE if is_page else None
+
+
+def _not_found(_status: int, _fields: Fields, body: bytes) -> Diagnosis | None:
+    return _NO_UPGRADE_SEEN if body == OUR_NOT_FOUND else None
+
+
+_READERS: Mapping[int, Callable[[int, Fields, bytes], Diagnosis | None]] = {
+    200: _found,
+    **dict.fromkeys((301, 302, 303, 307, 308), _moved),
+    400: _malformed,
+    **dict.fromkeys((401, 403), _login),
+    404: _not_found,
+    407: _proxy_login,
+    **dict.fromkeys((_TOO_MANY, _UNAVAILABLE), _busy),
+}
+"""The statuses that mean different things by what else is in the answer."""
 
 
 def _first(fields: Fields, name: bytes) -> bytes:
@@ -259,6 +278,7 @@ def title(body: bytes) -> str:
 
     "" where there is nothing to read.
     """
+    body = body[:MAX_PAGE]  # the patterns take quadratic time for a hostile one
     found = _TITLE.search(body)
     words = found[1] if found is not None else _TAG.sub(b" ", body)
     return escape(b" ".join(words.split()), MAX_TITLE)

@@ -34,7 +34,13 @@ from cotun_trio.errors import (
 from cotun_trio.net.descriptors import is_reserved
 from cotun_trio.net.poller import notify_closing, while_readable
 from cotun_trio.net.tls import MAX_LEFT
-from cotun_trio.protocol.http_answer import advice, read_fields, retry_after, what_it_is
+from cotun_trio.protocol.http_answer import (
+    MAX_PAGE,
+    advice,
+    read_fields,
+    retry_after,
+    what_it_is,
+)
 from cotun_trio.websocket.answer import BLANK_LINE
 from cotun_trio.websocket.frames import (
     BAD_GATEWAY,
@@ -422,7 +428,7 @@ def _fault(response: bytearray, end: int, status: bytes | None) -> CotunError | 
     if status not in (None, b"101"):
         # Now, not behind a body that nobody reads: it may end late, badly or never.
         code, fields = int(status), read_fields(bytes(response[:end]))
-        body = bytes(response[end:])
+        body = bytes(response[end : end + MAX_PAGE])
         return UpgradeRefused(
             code,
             "; ".join(filter(None, (advice(code, fields, body), too_long))),

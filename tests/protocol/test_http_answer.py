@@ -144,7 +144,7 @@ def test_retry_after_is_for_a_server_that_is_busy() -> None:
         (404, [], b"Not found", "saw no request for its tunnel: is the path"),
         (426, [], b"", "without its headers for a WebSocket: does each proxy"),
         (511, [], b"", "the network wants a login first"),
-        (403, ["Server: cloudflare"], b"", "Cloudflare is in front of the server and blocks"),
+        (403, ["Server: cloudflare"], b"", "Cloudflare is in front of the server, and one"),
         (406, ["X-Iinfo: 1-2"], b"", "Imperva is in front of the server"),
         (403, ["Server: cloudflare", "WWW-Authenticate: Basic"], b"", "a login by HTTP (Basic)"),
         (429, [], b"", "too many requests: a cotun-trio server bars an address"),
@@ -172,3 +172,8 @@ def test_an_answer_says_what_to_do(status: int, lines: list[str], body: bytes, t
 def test_a_page_is_shown_by_its_title_or_first_words(body: bytes, words: str) -> None:
     assert title(body) == words
     assert len(title(body * 1000)) <= 10 * (MAX_TITLE + 1)
+
+
+@pytest.mark.parametrize("body", [b"<" * 1_000_000, b"<title" * 200_000])
+def test_of_a_long_page_only_the_beginning_is_read(body: bytes) -> None:
+    assert len(title(body)) <= MAX_TITLE + 1
