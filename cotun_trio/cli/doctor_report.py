@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -17,12 +19,15 @@ from cotun_trio.units import format_duration, show_bytes
 
 if TYPE_CHECKING:
     from cotun_trio.client.doctor.steps import Fact, Step
+    from cotun_trio.errors import CotunError
     from cotun_trio.settings import ClientSettings
 
 WIDTH = 100
 """Columns of the text at the most."""
 INTERRUPTED = 130
 """The exit status after SIGINT, as shells have it."""
+UNREAD = 141
+"""The same after SIGPIPE: the program that was to read the steps has ended."""
 
 
 def run(settings: ClientSettings, *, idle: float, json_lines: bool) -> int:
@@ -30,23 +35,24 @@ def run(settings: ClientSettings, *, idle: float, json_lines: bool) -> int:
 
     `idle` is the length of the pause in seconds.  Raises `UsageError`.
     """
-    report = JsonReport() if json_lines else TextReport(str(settings.server))
-    interrupted = False
-    failure = None
+    failure: CotunError | None = None
+    stopped = 0
 
-    async def main() -> None:
+    async def main(report: JsonReport | TextReport) -> None:
         nonlocal failure
         failure = await examine(settings, report.add, idle=idle)
+        report.end()
 
     try:
-        trio.run(main)
+        trio.run(main, JsonReport() if json_lines else TextReport(str(settings.server)))
     except* KeyboardInterrupt:
-        interrupted = True
-    if interrupted:
-        return INTERRUPTED
-    report.end()
-    if failure is None:
-        return 0
+        stopped = INTERRUPTED
+    except* BrokenPipeError:
+        stopped = UNREAD
+        # Or the interpreter would try again at its end, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if stopped or failure is None:
+        return stopped
     return next((status for kind, status in STATUSES.items() if isinstance(failure, kind)), 1)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -187,6 +188,17 @@ def test_ctrl_c_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(doctor_report, "examine", examine)
     assert doctor("http://example.com") == 130
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+def test_a_pipe_that_nobody_reads_ends_it_without_a_traceback(options: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "cotun_trio", "doctor", *options, "http://127.0.0.1:1"]
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, check=False)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (doctor_report.UNREAD, b"")
 
 
 @pytest.mark.parametrize(
