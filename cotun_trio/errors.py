@@ -39,8 +39,14 @@ class ConnectionLost(CotunError):
 class TlsFailed(ConnectionLost):
     """TLS has failed: a certificate that is not accepted, most of the time.
 
-    Not `fatal`: certificates are renewed, and clocks set.
+    Not `fatal`: certificates are renewed, and clocks set.  `verify_code` is OpenSSL's number for
+    what is wrong with a certificate (X509_V_ERR_…), and `reason` its name for another fault.
     """
+
+    def __init__(self, text: str, *, verify_code: int | None = None, reason: str = "") -> None:
+        super().__init__(text)
+        self.verify_code = verify_code
+        self.reason = reason
 
 
 class AcmeFailed(CotunError):
@@ -59,6 +65,16 @@ class DialFailed(ConnectionLost):
         self.retry_after = retry_after
 
 
+class ProxyRefused(DialFailed):
+    """A proxy answered, and the answer was no: `status` is that of its HTTP."""
+
+    def __init__(
+        self, reason: str, errno: int, *, status: int, retry_after: float | None = None
+    ) -> None:
+        super().__init__(reason, errno, retry_after=retry_after)
+        self.status = status
+
+
 class Shortage(DialFailed):
     """A resource that it needs is used up here at present: places for look-ups, descriptors."""
 
@@ -70,14 +86,26 @@ class Refused(CotunError):
 class UpgradeRefused(Refused):
     """The HTTP server did not switch to our WebSocket protocol.
 
-    `status` is its HTTP status, and `advice` what that means for the user.
+    `status` is its HTTP status, and `advice` what that means for the user.  `fields` are the header
+    fields of the answer, and `body` is the beginning of its body, as far as it has come: both are
+    as the server sent them.
     """
 
-    def __init__(self, status: int, advice: str = "", *, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        advice: str = "",
+        *,
+        retry_after: float | None = None,
+        fields: tuple[tuple[bytes, bytes], ...] = (),
+        body: bytes = b"",
+    ) -> None:
         text = f"the server answered HTTP {status} where a WebSocket upgrade was expected"
         super().__init__(f"{text}: {advice}" if advice else text)
         self.status = status
         self.retry_after = retry_after
+        self.fields = fields
+        self.body = body
 
 
 class AuthenticationFailed(Refused):

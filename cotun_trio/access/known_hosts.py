@@ -48,18 +48,25 @@ class KnownHosts:
 
         Raises `FingerprintMismatch` where another one is known, and `UsageError`.
         """
+        if self.knows(server, fingerprint):
+            return False
+        self._append(f"{server} {fingerprint}\n")
+        return True
+
+    def knows(self, server: str, fingerprint: str) -> bool:
+        """Return whether a server is known, by this key.  Nothing is written.
+
+        Raises `FingerprintMismatch` where another one is known, and `UsageError`.
+        """
         known = self.find(server)
-        if known is None:
-            self._append(f"{server} {fingerprint}\n")
-            return True
-        if known != fingerprint:
+        if known is not None and known != fingerprint:
             raise FingerprintMismatch(
                 f"Invalid fingerprint ({fingerprint}): {escape(self.path)} has {escape(known)} for "
                 f"{escape(server)}.  Either the server has a new key, or an attacker poses as the "
                 f"server.  If you know that the key is new: cotun-trio forget {escape(server)} "
                 f"--known-hosts {escape(self.path)}"
             )
-        return False
+        return known is not None
 
     def forget(self, server: str) -> bool:
         """Take a server out of the file; return whether it was in it.  Raises `UsageError`."""

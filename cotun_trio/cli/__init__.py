@@ -4,7 +4,9 @@ Options keep the names, defaults and variables of the Go programs.  A wrong comm
 with a line that names the mistake, and status 2, before anything is opened.
 
 * `app`: the program, and the options that several commands have.
-* `client`, `server`, `check_auth`, `hash_password`, `forget`, `config`: one command each.
+* `client`, `server`, `doctor`, `check_auth`, `hash_password`, `forget`, `config`: one command each.
+* `route_options`: the options of the way to a server, for those that take one.
+* `doctor_report`: what ``doctor`` prints.
 * `status`: the commands that look into a running program; `admin_client`: how they ask it.
 * `keygen`: ``server --keygen``.  `server_tls`: its TLS options together.
 * `groups`: the groups of options in the help.
@@ -22,6 +24,7 @@ from cotun_trio.cli import (  # they register their commands
     check_auth,  # noqa: F401
     client,  # noqa: F401
     config,  # noqa: F401
+    doctor,  # noqa: F401
     forget,  # noqa: F401
     hash_password,  # noqa: F401
     server,  # noqa: F401

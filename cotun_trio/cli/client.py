@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -26,8 +26,24 @@ from cotun_trio.cli.app import (
     process_settings,
 )
 from cotun_trio.cli.config_file import warnings_about
-from cotun_trio.cli.groups import CONNECTION, HOST_KEY, HTTP, LIMITS, TLS, USERS
+from cotun_trio.cli.groups import CONNECTION, HOST_KEY, LIMITS
 from cotun_trio.cli.plan import Plan
+from cotun_trio.cli.route_options import (
+    NOT_VERIFIED,
+    Auth,
+    AuthFrom,
+    Fingerprint,
+    Header,
+    Hostname,
+    Protocol,
+    Proxy,
+    ProxyFromEnv,
+    Sni,
+    TlsCa,
+    TlsCert,
+    TlsKey,
+    TlsSkipVerify,
+)
 from cotun_trio.errors import UsageError
 from cotun_trio.settings import (
     MAX_SESSION_CONNECTIONS,
@@ -89,9 +105,6 @@ client tries again all the same.
 )
 
 
-NOT_VERIFIED = "--tls-skip-verify: TLS is not verified; only --fingerprint identifies the server"
-
-
 @app.command(
     help_epilogue=CLIENT_NOTES, usage="Usage: cotun-trio client [OPTIONS] [SERVER [REMOTE...]]"
 )
@@ -126,16 +139,7 @@ def client(
             help="Flow this, too.  Can be repeated.",
         ),
     ] = None,
-    fingerprint: Annotated[
-        str | None,
-        Parameter(
-            group=HOST_KEY,
-            show_default=False,
-            help="The 44 characters that the server prints at its start.  Strongly recommended: "
-            "a server with any other host key is refused.  The MD5 form of old servers (16 hex "
-            "pairs with colons) is still taken.",
-        ),
-    ] = None,
+    fingerprint: Fingerprint = None,
     known_hosts: Annotated[
         str | None,
         Parameter(
@@ -147,26 +151,8 @@ def client(
             "user's state directory.  See cotun-trio forget.",
         ),
     ] = None,
-    auth: Annotated[
-        str | None,
-        Parameter(
-            group=USERS,
-            env_var="AUTH",
-            metavar="USER:PASS",
-            show_default=False,
-            help="Log in with these.",
-        ),
-    ] = None,
-    auth_from: Annotated[
-        str | None,
-        Parameter(
-            group=USERS,
-            metavar="PATH",
-            show_default=False,
-            help="Without --auth, log in with the first line of this file, which has the same "
-            "form; if that is empty, there is no login.",
-        ),
-    ] = None,
+    auth: Auth = None,
+    auth_from: AuthFrom = None,
     keepalive: Keepalive = KEEPALIVE,
     max_retry_count: Annotated[
         int | None,
@@ -192,87 +178,15 @@ def client(
         str,
         Parameter(group=CONNECTION, metavar="DURATION", help="The longest wait before a retry."),
     ] = "5m",
-    proxy: Annotated[
-        str | None,
-        Parameter(
-            group=HTTP,
-            metavar="URL",
-            show_default=False,
-            help="Reach the server through this proxy: http://, https:// or socks5h://, then "
-            "[user:password@]host:port.  The proxy looks names up.",
-        ),
-    ] = None,
-    proxy_from_env: Annotated[
-        bool,
-        Parameter(
-            group=HTTP,
-            show_default=False,
-            help="Without --proxy, take it from HTTPS_PROXY, HTTP_PROXY or ALL_PROXY, except "
-            "for hosts in NO_PROXY.",
-        ),
-    ] = False,
-    header: Annotated[
-        list[str] | None,
-        Parameter(
-            group=HTTP,
-            show_default=False,
-            metavar="'NAME: VALUE'",
-            help="Send this HTTP header with the upgrade.  Can be repeated.",
-        ),
-    ] = None,
-    hostname: Annotated[
-        str | None,
-        Parameter(
-            group=HTTP, show_default=False, help="Send this Host header instead of the URL's."
-        ),
-    ] = None,
-    tls_ca: Annotated[
-        str | None,
-        Parameter(
-            group=TLS,
-            metavar="PATH",
-            show_default=False,
-            help="Trust these authorities to issue the server's certificate, in place of those "
-            "that the system trusts: a PEM file, or a directory of them.",
-        ),
-    ] = None,
-    tls_skip_verify: Annotated[
-        bool,
-        Parameter(
-            group=TLS,
-            show_default=False,
-            help="Take any TLS certificate.  The server is only as certain then as its "
-            "--fingerprint makes it.",
-        ),
-    ] = False,
-    tls_cert: Annotated[
-        str | None,
-        Parameter(
-            group=TLS,
-            metavar="PATH",
-            show_default=False,
-            help="Show the server this certificate, a PEM file.  Needs --tls-key.",
-        ),
-    ] = None,
-    tls_key: Annotated[
-        str | None,
-        Parameter(
-            group=TLS,
-            metavar="PATH",
-            show_default=False,
-            help="The key of that certificate, a PEM file.",
-        ),
-    ] = None,
-    sni: Annotated[
-        str | None,
-        Parameter(
-            group=TLS,
-            metavar="NAME",
-            show_default=False,
-            help="Ask for this server by TLS, and expect its name in the certificate, instead of "
-            "the URL's.",
-        ),
-    ] = None,
+    proxy: Proxy = None,
+    proxy_from_env: ProxyFromEnv = False,
+    header: Header = None,
+    hostname: Hostname = None,
+    tls_ca: TlsCa = None,
+    tls_skip_verify: TlsSkipVerify = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    sni: Sni = None,
     max_connections: Annotated[
         int,
         Parameter(
@@ -281,10 +195,7 @@ def client(
             help="Carry no more connections than this at a time; 0: no limit.",
         ),
     ] = MAX_SESSION_CONNECTIONS,
-    protocol: Annotated[
-        Literal["auto", "chisel", "cotun"],
-        Parameter(group=CONNECTION, help="The dialect of the server; auto finds out."),
-    ] = "auto",
+    protocol: Protocol = "auto",
     config: Config = None,
     admin_listen: AdminListen = None,
     admin_token_file: AdminTokenFile = None,

@@ -12,6 +12,7 @@
 * `session`: the client's side of a session, from the upgrade to the accepted remotes.
 * `current_session`: the session that is open at present.
 * `met_servers`: the keys of servers that were met before.
+* `doctor`: the way to a server, examined step by step.
 * `rights`: what a server may have of a client.
 * `shown`: the client as its administrators see it.
 """

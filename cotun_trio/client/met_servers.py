@@ -22,14 +22,21 @@ if TYPE_CHECKING:
 class MetServers:
     """The servers that were met; `path` is that of the file, or None.
 
-    Raises `UsageError` where the file cannot be used.
+    With `read_only`, a new server is not written to the file.  Raises `UsageError` where the file
+    cannot be used.
     """
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, *, read_only: bool = False) -> None:
         self._file = None if path is None else KnownHosts(path)
+        self._read_only = read_only
         self._shown: dict[str, str] = {}
         if self._file is not None:
             self._file.find("")  # a mistake in it is told at once
+
+    def is_known(self, url: ServerUrl) -> bool:
+        """Return whether the file has a key of the server.  Blocks.  Raises `UsageError`."""
+        server = join_host_port(url.host, url.port)
+        return self._file is not None and self._file.find(server) is not None
 
     async def meet(self, url: ServerUrl, fingerprint: str, log: Context) -> None:
         """Compare the key of a server with the one that it had before.
@@ -37,6 +44,9 @@ class MetServers:
         Raises `FingerprintMismatch` where the file has another one, and `UsageError`.
         """
         server = join_host_port(url.host, url.port)
+        if self._file is not None and self._read_only:
+            await trio.to_thread.run_sync(self._file.knows, server, fingerprint)
+            return
         if self._file is not None:
             if await trio.to_thread.run_sync(self._file.meet, server, fingerprint):
                 log.info("the key of %s is new here: remembered in %s", server, self._file.path)

@@ -59,7 +59,7 @@ NO_AUTH = "the server wants a user and a password: give --auth USER:PASSWORD or 
 
 
 class Stage(enum.IntEnum):
-    """How far an attempt to get a session is, before it logs in."""
+    """How far an attempt to get a session is, until its remotes are accepted."""
 
     DIALLING = 0
     CONNECTED = 1
@@ -67,7 +67,12 @@ class Stage(enum.IntEnum):
     UPGRADED = 2
     """It is a WebSocket."""
     KEYS_AGREED = 3
-    """The server has proved its host key; what comes next is the login."""
+    """The server has proved its host key, which is still to be compared with the one expected."""
+    IDENTIFIED = 4
+    """It is the right one, as far as anything is expected; what comes next is the login."""
+    LOGGED_IN = 5
+    OPEN = 6
+    """The server has accepted the remotes."""
 
 
 class OwnRemotes(Declared, Protocol):
@@ -162,6 +167,8 @@ class ClientSession(Session):
         """Remotes that the server has been told."""
         self.reverse_addresses: tuple[str, ...] = ()
         """Where the server listens, for each reverse remote in turn; only a cotun-trio tells."""
+        self.fingerprint = ""
+        """Of the host key that the server has proved to hold, once it has."""
         self.latency = 0.0
         """Seconds that the server took to accept the remotes."""
 
@@ -207,10 +214,12 @@ class ClientSession(Session):
         self._reached(Stage.KEYS_AGREED)
         self._check_wanted()  # another attempt may have got here in the same moment
         await self._check_host_key(host_key)  # before any credential is sent
+        self._reached(Stage.IDENTIFIED)
         self._check_wanted()
         auth = settings.auth
         await connection.log_in(auth.user if auth else "", auth.password if auth else "")
         self.trust_peer()
+        self._reached(Stage.LOGGED_IN)
         asked_at = trio.current_time()
         self.remotes = self._owner.remotes.basic
         config = self._config(self.remotes)
@@ -221,6 +230,7 @@ class ClientSession(Session):
             raise _refused(payload)
         self._open_since = trio.current_time()
         meters().handshakes.add(self._open_since - self._began)
+        self._reached(Stage.OPEN)
         facts = {"server": self.url, "seconds": round(self.latency, 6)}
         self.log.info(
             "Connected (Latency %s)", format_duration(self.latency), extra={"facts": facts}
@@ -248,6 +258,7 @@ class ClientSession(Session):
         """Show whom we talk to.  Raises `FingerprintMismatch` where the user named another, or the
         known hosts have one."""
         got, expected = fingerprint(host_key), self._owner.settings.fingerprint
+        self.fingerprint = got
         self.log.info("Fingerprint %s", got, extra={"facts": {"fingerprint": got}})
         if expected is None:
             await self._owner.met.meet(self.url, got, self.log)

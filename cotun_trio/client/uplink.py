@@ -56,37 +56,38 @@ class Uplink:
                 self.warnings += said
 
     async def dial(self, route: Route) -> Wire:
-        """Return a new connection.
+        """Return a new connection: `connect`, `shake_hands` and `wire` in turn.
 
         Raises `ConnectionLost`, `DialFailed` and `TlsFailed` among them, or `Refused` by a proxy.
         When cancelled, nothing is left open.
         """
-        url, timeout = route.server, self._settings.timings.dial_timeout
-        if route.proxy is None:
-            transport = Transport(await dial_tcp(url.host, url.port, timeout=timeout))
-        else:
-            transport = await dial_through(
-                route.proxy, url.host, url.port, timeout=timeout, tls=self._proxy_context
-            )
+        transport = await self.connect(route)
         try:
-            if url.tls:
-                await self._shake_hands(transport, url)
+            if route.server.tls:
+                await self.shake_hands(transport, route.server)
         except BaseException:
             close(transport.sock)
             raise
-        return Wire(
-            transport.sock,
-            self._scratch.read,
-            client=True,
-            tls=transport.tls,
-            unread=transport.unread,
+        return self.wire(transport)
+
+    async def connect(self, route: Route) -> Transport:
+        """Return a connection to the server, by TCP, and by the proxy if there is one.
+
+        Its socket is the caller's.  Raises `DialFailed`; when cancelled, nothing is left open.
+        """
+        url, timeout = route.server, self._settings.timings.dial_timeout
+        if route.proxy is None:
+            return Transport(await dial_tcp(url.host, url.port, timeout=timeout))
+        return await dial_through(
+            route.proxy, url.host, url.port, timeout=timeout, tls=self._proxy_context
         )
 
-    async def watch(self, came_back: Callable[[], None]) -> None:
-        """See `watch_network`."""
-        await watch_network(came_back)
+    async def shake_hands(self, transport: Transport, url: ServerUrl) -> None:
+        """Speak TLS with the server at `url` from now on.
 
-    async def _shake_hands(self, transport: Transport, url: ServerUrl) -> None:
+        Raises `TlsFailed` and `ConnectionLost`.  What was agreed, or shown, is in the transport's
+        ``tls``, in either case.
+        """
         settings = self._settings
         assert self._context is not None
         name = settings.tls.sni or url.host
@@ -100,3 +101,17 @@ class Uplink:
                 await transport.shake_hands()
         except trio.TooSlowError:
             raise TlsFailed(f"TLS: no handshake in {format_duration(timeout)}") from None
+
+    def wire(self, transport: Transport) -> Wire:
+        """Return a wire on `transport`, whose socket is the wire's from now on."""
+        return Wire(
+            transport.sock,
+            self._scratch.read,
+            client=True,
+            tls=transport.tls,
+            unread=transport.unread,
+        )
+
+    async def watch(self, came_back: Callable[[], None]) -> None:
+        """See `watch_network`."""
+        await watch_network(came_back)

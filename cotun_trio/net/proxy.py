@@ -17,7 +17,7 @@ import h11
 import trio
 
 from cotun_trio._version import __version__
-from cotun_trio.errors import ConnectionLost, DialFailed, UsageError
+from cotun_trio.errors import ConnectionLost, DialFailed, ProxyRefused, UsageError
 from cotun_trio.escape import escape
 from cotun_trio.net.dial import dial_tcp
 from cotun_trio.net.sockets import set_nodelay_and_keepalive
@@ -26,7 +26,7 @@ from cotun_trio.net.transport import Transport
 from cotun_trio.protocol.addresses import host_on_the_wire, join_host_port
 from cotun_trio.protocol.http_answer import (
     MAX_SSH_LINE,
-    advice,
+    diagnose,
     retry_after,
     schemes,
     what_it_is,
@@ -58,9 +58,8 @@ async def dial_through(
     except trio.TooSlowError:
         raise DialFailed(f"proxy {proxy}: no answer in {timeout:g} s", errno.ETIMEDOUT) from None
     except DialFailed as error:
-        raise DialFailed(
-            f"proxy {proxy}: {error}", error.errno, retry_after=error.retry_after
-        ) from None
+        error.args = (f"proxy {proxy}: {error}",)  # it stays of its class
+        raise
     except ConnectionLost as error:
         raise DialFailed(f"proxy {proxy}: {error}", errno.ECONNRESET) from None
 
@@ -124,11 +123,12 @@ def _check(answer: h11.Response, proxy: ProxyUrl) -> None:
         wanted = schemes(fields, b"proxy-authenticate")
         if wanted and "basic" not in [scheme.lower() for scheme in wanted]:
             why = f"wants a login by {' or '.join(wanted)}, and only Basic is known here"
-        raise DialFailed(f"it {why} (HTTP 407)", errno.EACCES)
+        raise ProxyRefused(f"it {why} (HTTP 407)", errno.EACCES, status=status)
     text = f"it answered {status} {escape(bytes(answer.reason))}".rstrip()
-    if status in (429, 503) and (more := advice(status, fields)):
-        text = f"{text}: {more}"
-    raise DialFailed(text, errno.ECONNREFUSED, retry_after=retry_after(status, fields))
+    if status in (429, 503):
+        text = f"{text}: {diagnose(status, fields).meaning}"
+    seconds = retry_after(status, fields)
+    raise ProxyRefused(text, errno.ECONNREFUSED, status=status, retry_after=seconds)
 
 
 async def _through_socks(proxy: ProxyUrl, host: str, port: int) -> socket.socket:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import ssl
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cotun_trio.errors import TlsFailed
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import name_for_tls
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 MAX_LEFT = 2 * (16 * 1024 + 256 + 5)
 """Bytes that can wait for the rest of their record between two reads: one record (RFC 8446 section
@@ -131,18 +134,31 @@ class Tls:
         text = explain(error, self._peer)
         code = getattr(error, "verify_code", None)
         if code in _OTHER_NAME:
-            text += f": {names_in(self._peer_certificate())}"
+            text += f": {names_in(self.peer_certificate)}"
         elif code in UNKNOWN_ISSUER and self._trust_option:
             text += f": if you trust it, give its certificate, PEM, with {self._trust_option} FILE"
-        return TlsFailed(f"TLS: {text}")
+        reason = getattr(error, "reason", None) or ""
+        return TlsFailed(f"TLS: {text}", verify_code=code, reason=reason)
 
-    def _peer_certificate(self) -> bytes:
-        """Return the certificate that the peer has shown, DER, also where it was not taken.
+    @property
+    def version(self) -> str:
+        """The version of the protocol, such as ``TLSv1.3``; empty before the handshake."""
+        return self._object.version() or ""
+
+    @property
+    def cipher(self) -> str:
+        """The cipher, by OpenSSL's name; empty before the handshake."""
+        found = self._object.cipher()
+        return found[0] if found else ""
+
+    @property
+    def peer_certificate(self) -> bytes:
+        """The certificate that the peer has shown, DER, also where it was not taken.
 
         Empty where that cannot be found out.
         """
         if hasattr(self._object, "get_unverified_chain"):  # Python 3.13
-            chain: list[bytes] = self._object.get_unverified_chain()
+            chain: list[bytes] = self._object.get_unverified_chain() or []
         else:  # the same, before it was public; `getpeercert` is for connections that stand
             found = self._object._sslobj.get_unverified_chain()  # noqa: SLF001
             chain = [each.public_bytes(_DER) for each in found or ()]
@@ -166,6 +182,21 @@ class Nested:
     def unfinished(self) -> bool:
         """Whether there is more to decrypt, for which nothing has to be fed."""
         return self._outer.unfinished or self._inner.unfinished
+
+    @property
+    def version(self) -> str:
+        """See `Tls`: that with the server."""
+        return self._inner.version
+
+    @property
+    def cipher(self) -> str:
+        """See `Tls`: that with the server."""
+        return self._inner.cipher
+
+    @property
+    def peer_certificate(self) -> bytes:
+        """See `Tls`: that of the server."""
+        return self._inner.peer_certificate
 
     def take_out(self) -> bytes:
         """Return the bytes that have to go to the proxy."""
@@ -277,17 +308,27 @@ def names_in(certificate: bytes) -> str:
     from cryptography import x509  # late: it is big, and only this error needs it
 
     try:
-        parsed = x509.load_der_x509_certificate(certificate)
-        found = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        names = [
-            *found.get_values_for_type(x509.DNSName),
-            *map(str, found.get_values_for_type(x509.IPAddress)),
-        ]
-    except x509.ExtensionNotFound:
-        names = []
+        names = alternative_names(x509.load_der_x509_certificate(certificate))
     except ValueError:  # OpenSSL and this library differ about what a certificate is
         return "its names cannot be read"
     if not names:
         return "it has no names as subjectAltName, and a common name does not count"
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     return f"it is for {', '.join(map(escape, names[:MAX_NAMES]))}{more}"
+
+
+def alternative_names(certificate: x509.Certificate) -> list[str]:
+    """Return the names and addresses that a certificate is for, as they are.
+
+    Raises `ValueError` where they cannot be read.
+    """
+    from cryptography import x509
+
+    try:
+        found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return []
+    return [
+        *found.get_values_for_type(x509.DNSName),
+        *map(str, found.get_values_for_type(x509.IPAddress)),
+    ]

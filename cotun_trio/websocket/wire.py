@@ -34,7 +34,13 @@ from cotun_trio.errors import (
 from cotun_trio.net.descriptors import is_reserved
 from cotun_trio.net.poller import notify_closing, while_readable
 from cotun_trio.net.tls import MAX_LEFT
-from cotun_trio.protocol.http_answer import advice, read_fields, retry_after, what_it_is
+from cotun_trio.protocol.http_answer import (
+    MAX_PAGE,
+    advice,
+    read_fields,
+    retry_after,
+    what_it_is,
+)
 from cotun_trio.websocket.answer import BLANK_LINE
 from cotun_trio.websocket.frames import (
     BAD_GATEWAY,
@@ -111,6 +117,11 @@ class Wire(trio.abc.Stream):
     def bytes_out(self) -> int:
         """Bytes written to the socket."""
         return self.carrier.bytes_out
+
+    @property
+    def response_head(self) -> bytes:
+        """The head of the server's answer to a client, once it has come; at first, empty."""
+        return bytes(self._response).partition(b"\r\n\r\n")[0] if self._upgraded else b""
 
     @property
     def in_reserve(self) -> bool:
@@ -417,8 +428,14 @@ def _fault(response: bytearray, end: int, status: bytes | None) -> CotunError | 
     if status not in (None, b"101"):
         # Now, not behind a body that nobody reads: it may end late, badly or never.
         code, fields = int(status), read_fields(bytes(response[:end]))
-        what = advice(code, fields, bytes(response[end:]))
-        return UpgradeRefused(code, what or too_long, retry_after=retry_after(code, fields))
+        body = bytes(response[end : end + MAX_PAGE])
+        return UpgradeRefused(
+            code,
+            "; ".join(filter(None, (advice(code, fields, body), too_long))),
+            retry_after=retry_after(code, fields),
+            fields=fields,
+            body=body,
+        )
     if too_long:
         return ProtocolError(too_long)
     if what_is_it := what_it_is(bytes(response)):

@@ -441,6 +441,7 @@ def test_what_the_program_does_not_understand_is_shown_escaped(
 OPTIONS: dict[str, Any] = {
     "server": cli.server.server,
     "client": cli.client.client,
+    "doctor": cli.doctor.doctor,
     "check-auth": cli.check_auth.check_auth,
     "hash-password": cli.hash_password.hash_password,
 }
@@ -550,6 +551,10 @@ def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) 
         ["server", "--auth", "alice:hunter2", "--bogus"],
         ["server", "--help"],
         ["client", "--help"],
+        ["doctor", "--help"],
+        ["doctor", "http://alice:hunter2@example.com"],
+        ["doctor", "http://127.0.0.1:1", "--proxy", "http://alice:hunter2@127.0.0.1:1"],
+        ["doctor", "http://127.0.0.1:1", "--auth", "alice:hunter2"],
         ["client", "http://alice:hunter2@example.com", "3000"],
         ["client", "https://alice:hunter2@example.com", "3000"],
         ["client", "http://alice:hunter2@example.com:99999", "3000"],

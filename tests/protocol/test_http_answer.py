@@ -7,11 +7,13 @@ import pytest
 from cotun_trio.protocol.http_answer import (
     MAX_RETRY_AFTER,
     MAX_SSH_LINE,
+    MAX_TITLE,
     advice,
     members,
     read_fields,
     retry_after,
     schemes,
+    title,
     what_it_is,
 )
 
@@ -128,16 +130,25 @@ def test_retry_after_is_for_a_server_that_is_busy() -> None:
         (407, ["Proxy-Authenticate: NTLM"], b"", "a proxy wants a login (NTLM)"),
         (429, ["Retry-After: 90"], b"", "too many requests, try again after 1m30s"),
         (503, ["Retry-After: 5"], b"", "it is not available now, try again after 5s"),
-        (503, [], b"", "it is not available now"),
+        (503, [], b"", "it is not available now: is the server behind it running"),
         (200, ["Content-Type: text/html; charset=utf-8"], b"", "a web page, perhaps one to log in"),
-        (200, ["Content-Type: text/plain"], b"", ""),
+        (200, ["Content-Type: text/plain"], b"OK", "a web server answers, and no tunnel"),
         (400, [], b"The plain HTTP request was sent to HTTPS port", "write https://"),
         (400, [], b"Client sent an HTTP request to an HTTPS server.", "write https://"),
         (400, [], b"You're speaking plain HTTP to an SSL-enabled server port.", "write https://"),
         (400, [], b"Plain HTTP was sent to a TLS port: write", "write https://"),
         (400, [], b"Bad Request", ""),
         (502, [], b"", "does not reach the server behind it"),
-        (404, [], b"Not found", ""),
+        (502, ["Server: cloudflare"], b"", "does not reach the server behind it"),
+        (404, [], b"<h1>Not found</h1>", "no tunnel at this path"),
+        (404, [], b"Not found", "saw no request for its tunnel: is the path"),
+        (426, [], b"", "without its headers for a WebSocket: does each proxy"),
+        (511, [], b"", "the network wants a login first"),
+        (403, ["Server: cloudflare"], b"", "Cloudflare is in front of the server, and one"),
+        (406, ["X-Iinfo: 1-2"], b"", "Imperva is in front of the server"),
+        (403, ["Server: cloudflare", "WWW-Authenticate: Basic"], b"", "a login by HTTP (Basic)"),
+        (429, [], b"", "too many requests: a cotun-trio server bars an address"),
+        (418, [], b"", ""),
     ],
 )
 def test_an_answer_says_what_to_do(status: int, lines: list[str], body: bytes, text: str) -> None:
@@ -145,3 +156,24 @@ def test_an_answer_says_what_to_do(status: int, lines: list[str], body: bytes, t
     assert text in said
     assert bool(said) == bool(text)
     assert said.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"<html><head><TITLE lang=en>Log \n in</TITLE>", "Log in"),
+        (b"<title>cut of", "cut of"),
+        (b"<h1>404</h1> <p>Nothing\there</p>", "404 Nothing here"),
+        (b"Not found", "Not found"),
+        (b"\x1b[2Jboo\xff", r"\x1b[2Jboo\xff"),
+        (b"", ""),
+    ],
+)
+def test_a_page_is_shown_by_its_title_or_first_words(body: bytes, words: str) -> None:
+    assert title(body) == words
+    assert len(title(body * 1000)) <= 10 * (MAX_TITLE + 1)
+
+
+@pytest.mark.parametrize("body", [b"<" * 1_000_000, b"<title" * 200_000])
+def test_of_a_long_page_only_the_beginning_is_read(body: bytes) -> None:
+    assert len(title(body)) <= MAX_TITLE + 1

@@ -17,8 +17,8 @@ FUTURE = dt.datetime(2100, 1, 1, tzinfo=dt.UTC)
 class Authority:
     """An authority that nobody trusts but who has its file."""
 
-    def __init__(self, directory: Path) -> None:
-        self._use(trustme.CA(), directory)
+    def __init__(self, directory: Path, organization: str | None = None) -> None:
+        self._use(trustme.CA(organization_name=organization), directory)
 
     def _use(self, ca: trustme.CA, directory: Path) -> None:
         self._ca = ca

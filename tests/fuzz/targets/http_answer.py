@@ -9,6 +9,7 @@ from cotun_trio.protocol.http_answer import (
     members,
     read_fields,
     retry_after,
+    title,
     what_it_is,
 )
 from cotun_trio.websocket.answer import one_line_each
@@ -35,7 +36,9 @@ def run(data: bytes) -> None:
     with Work(at_most=60_000 + 400 * len(data)):
         whole = what_it_is(data)
         fields = read_fields(data)
-        said = [advice(status, fields, data) for status in (200, 302, 400, 401, 403, 407, 503)]
+        statuses = (200, 302, 400, 401, 403, 404, 407, 429, 503)
+        said = [advice(status, fields, data) for status in statuses]
+        said.append(title(data))
         shown = one_line_each(data)
     for text in (*said, whole or ""):
         assert text.isprintable()
