@@ -213,8 +213,9 @@ async def test_instruments_see_the_waits() -> None:
     assert waits.before == waits.after > 0
 
 
-async def test_all_tasks_are_blocked_only_when_the_steps_are_over() -> None:
-    """A message goes to and fro ten times; nobody is idle before that."""
+@contextlib.asynccontextmanager
+async def ten_messages() -> AsyncIterator[list[int]]:
+    """Have a message go to and fro ten times by steps; give the number that is left."""
     left = [10]
     with unix_pair() as (ours, theirs), poller().hold(fast=True):
 
@@ -229,31 +230,22 @@ async def test_all_tasks_are_blocked_only_when_the_steps_are_over() -> None:
             nursery.start_soon(while_readable, theirs, lambda: pass_on(theirs))
             await trio.testing.wait_all_tasks_blocked()
             ours.send(b"!")
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            assert left == [0]
+            yield left
             nursery.cancel_scope.cancel()
+
+
+async def test_all_tasks_are_blocked_only_when_the_steps_are_over() -> None:
+    async with ten_messages() as left:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert left == [0]
 
 
 async def test_a_clock_jumps_only_when_the_steps_are_over(
     autojump: trio.testing.MockClock,
 ) -> None:
-    left = [10]
-    with unix_pair() as (ours, theirs), poller().hold(fast=True):
-
-        def pass_on(sock: Any) -> None:
-            data = sock.recv(1)
-            left[0] -= 1
-            if left[0]:
-                sock.send(data)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(while_readable, ours, lambda: pass_on(ours))
-            nursery.start_soon(while_readable, theirs, lambda: pass_on(theirs))
-            await trio.testing.wait_all_tasks_blocked()
-            ours.send(b"!")
-            await trio.sleep(1000)
-            assert left == [0]
-            nursery.cancel_scope.cancel()
+    async with ten_messages() as left:
+        await trio.sleep(1000)
+        assert left == [0]
     assert trio.current_time() >= 1000
 
 

@@ -68,27 +68,11 @@ async def pass_on(sources: list[socket.socket], drains: list[socket.socket]) -> 
         assert RAW.recv(drain, 100) == MESSAGE
 
 
-async def test_a_round_trip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each end reads twice and sends twice, and nobody has a turn of the scheduler."""
-    async with stage(monkeypatch, fast=True) as on:
-        app, there = await on.connect()
-        with app, there:
-            await pass_on([app], [there])
-            await pass_on([there], [app])
-            on.costs.take()
-            for _ in range(10):
-                await pass_on([app], [there])
-                await pass_on([there], [app])
-            costs = on.costs.take()
-    assert costs["reads"] == costs["sends"] == 40
-    assert costs["registrations"] == costs["turns"] == 0
-    # One for each hop, and one for each of the test's own waits.
-    assert costs["waits"] <= 70
-
-
-async def test_a_round_trip_without_the_place_in_front(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The task of the poller has a turn for each hop."""
-    async with stage(monkeypatch, fast=False) as on:
+@pytest.mark.parametrize("fast", [True, False])
+async def test_a_round_trip(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
+    """Each end reads twice and sends twice.  Nobody has a turn of the scheduler; or the poller's
+    task has one for each hop."""
+    async with stage(monkeypatch, fast=fast) as on:
         app, there = await on.connect()
         with app, there:
             await pass_on([app], [there])
@@ -100,7 +84,9 @@ async def test_a_round_trip_without_the_place_in_front(monkeypatch: pytest.Monke
             costs = on.costs.take()
     assert costs["reads"] == costs["sends"] == 40
     assert costs["registrations"] == 0
-    assert costs["turns"] <= 44
+    assert costs["turns"] <= (0 if fast else 44)
+    if fast:  # one for each hop, and one for each of the test's own waits
+        assert costs["waits"] <= 70
 
 
 @pytest.mark.parametrize("fast", [True, False])
