@@ -8,5 +8,5 @@
 * `local_address`: answers from the address that a datagram was sent to.
 * `names`: looking names up.  `network_news`: noticing that a network has come back.
 * `lane`: turns that are taken one after the other.  `poller`: sockets that are read again and
-  again.  `fast_wait`: its place in front of Trio's wait.
+  again.  `rounds`: their order.  `fast_wait`: its place in front of Trio's wait.
 """

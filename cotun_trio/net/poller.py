@@ -10,8 +10,8 @@ Nobody above sees any of this: `while_readable` waits in Trio's own way where th
 because nobody holds one (`hold`), or because the platform has no epoll.
 
 A round is shared by *groups*: the streams of a session with its wire, its datagrams, a listener.
-Each has one step before any has its second one.  A round ends after `ROUND` seconds; the rest has
-its turn in the next one, before others.
+Where there are many, `cotun_trio.net.rounds` has their order.  A round ends after `ROUND` seconds;
+the rest waits for the next one.
 
 What the steps of a round send is held back until its end, so that it goes out in one piece
 (`Cork`).  Where a single socket is readable, nothing is held back.
@@ -39,6 +39,7 @@ from trio.lowlevel import (
 )
 
 from cotun_trio.net import fast_wait
+from cotun_trio.net.rounds import Crowd
 
 if TYPE_CHECKING:
     import socket
@@ -108,7 +109,7 @@ class Poller:
         self._holders = 0
         self._epoll: select.epoll | None = None
         self._readers: dict[int, _Reader] = {}
-        self._late: dict[object, dict[int, _Reader]] = {}  # by group; the last round had no time
+        self._crowd: Crowd[_Reader] = Crowd()
         self._leave_front: Callable[[], None] | None = None  # where it is in front of Trio's wait
         self._task: trio.CancelScope | None = None  # where a task waits
 
@@ -167,7 +168,7 @@ class Poller:
             return
         for reader in list(self._readers.values()):
             self._wake(reader, Value(None))  # it waits in Trio's way from now on
-        self._late.clear()
+        self._crowd = Crowd()
         if self._leave_front is not None:
             self._leave_front()
             self._leave_front = None
@@ -210,13 +211,13 @@ class Poller:
 
     def serve(self, events: list[tuple[int, int]]) -> None:
         """Call the steps of the sockets in `events`, as epoll returns them."""
-        if len(events) == 1 and not self._late:
+        if len(events) == 1 and not self._crowd:
             if (reader := self._readers.get(events[0][0])) is not None:
                 self._call(reader)
             return
         self.cork.on = True
         try:
-            if len(events) <= FEW and not self._late:
+            if len(events) <= FEW and not self._crowd:
                 for descriptor, _ in events:
                     if (reader := self._readers.get(descriptor)) is not None:
                         self._call(reader)
@@ -227,21 +228,20 @@ class Poller:
 
     def _serve_many(self, events: list[tuple[int, int]]) -> None:
         """Call the steps one group after the other, for as long as the round lasts."""
-        end = perf_counter() + ROUND
-        readers, late = self._readers, self._late
+        readers, crowd = self._readers, self._crowd
         for descriptor, _ in events:
             if (reader := readers.get(descriptor)) is not None:
-                late.setdefault(reader.group, {})[descriptor] = reader
-        while late:
-            group = next(iter(late))
-            mine = late.pop(group)
-            descriptor, reader = next(iter(mine.items()))
-            del mine[descriptor]
-            if mine:
-                late[group] = mine  # behind all others
-            if readers.get(descriptor) is reader:
+                crowd.add(reader.group, descriptor, reader)
+        now = perf_counter()
+        end = now + ROUND
+        while crowd:
+            began = now
+            group, reader = crowd.take()
+            if readers.get(reader.descriptor) is reader:
                 self._call(reader)
-            if perf_counter() > end:
+            now = perf_counter()
+            crowd.took(group, now - began)
+            if now > end:
                 return
 
     def _call(self, reader: _Reader) -> None:
