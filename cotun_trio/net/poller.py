@@ -50,7 +50,10 @@ if TYPE_CHECKING:
 MOST = 128
 """Sockets that are looked at in one round."""
 FEW = 8
-"""Sockets in a round up to which it is not looked at whose they are."""
+"""Sockets in a round up to which it is not looked at whose they are, and how long they take."""
+MEASURED = 32
+"""Of so many rounds one is looked at in any case: in a crowd, those who are known for short steps
+come first."""
 CROWD = 8
 """Sockets from which on they share an epoll that a task waits for.  For one that is busy alone,
 that costs a tenth more than Trio's own wait."""
@@ -110,6 +113,7 @@ class Poller:
         self._epoll: select.epoll | None = None
         self._readers: dict[int, _Reader] = {}
         self._crowd: Crowd[_Reader] = Crowd()
+        self._until_measured = MEASURED
         self._leave_front: Callable[[], None] | None = None  # where it is in front of Trio's wait
         self._task: trio.CancelScope | None = None  # where a task waits
 
@@ -211,13 +215,15 @@ class Poller:
 
     def serve(self, events: list[tuple[int, int]]) -> None:
         """Call the steps of the sockets in `events`, as epoll returns them."""
-        if len(events) == 1 and not self._crowd:
+        self._until_measured -= 1
+        is_measured = self._crowd or len(events) > FEW or not self._until_measured
+        if len(events) == 1 and not is_measured:
             if (reader := self._readers.get(events[0][0])) is not None:
                 self._call(reader)
             return
-        self.cork.on = True
+        self.cork.on = len(events) > 1 or bool(self._crowd)
         try:
-            if len(events) <= FEW and not self._crowd:
+            if not is_measured:
                 for descriptor, _ in events:
                     if (reader := self._readers.get(descriptor)) is not None:
                         self._call(reader)
@@ -228,6 +234,7 @@ class Poller:
 
     def _serve_many(self, events: list[tuple[int, int]]) -> None:
         """Call the steps one group after the other, for as long as the round lasts."""
+        self._until_measured = MEASURED
         readers, crowd = self._readers, self._crowd
         for descriptor, _ in events:
             if (reader := readers.get(descriptor)) is not None:

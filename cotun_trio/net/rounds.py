@@ -12,8 +12,9 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import Generic, TypeVar
 
-USUAL = 0.0001
-"""Seconds that the turns of a group take of which nothing is known."""
+USUAL = 0.0003
+"""Seconds that the turns of a group take of which nothing is known: more than a question or an
+answer takes, so that those who have asked before do not wait for a hundred strangers."""
 MOST_KNOWN = 4096
 """Groups whose turns are known at once."""
 SLACK = 64
