@@ -25,8 +25,9 @@ TARGET ?=
 demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py
 
+# All tests are shared out to two processes, file by file; those in TESTS run in one.
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest $(ARGS) $(TESTS)
+	$(BIN)/python -m pytest $(if $(TESTS),,-n 2 --dist loadfile --no-loadscope-reorder) $(ARGS) $(TESTS)
 
 # The programs of others that tests talk to: installs what is missing, as root on Debian.
 peers:

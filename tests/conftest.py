@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +69,15 @@ def each_way_to_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyP
 def pytest_configure() -> None:
     """Have all that tests start begin with default signals."""
     unignore_signals()
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over what lives as long as the run: modules and tests.
+
+    There is a lot of it, so a collection took half a second, and hundreds of tests ask for one.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -8,17 +8,22 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from cotun_trio.net import names
+from cotun_trio.protocol.addresses import ascii_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cotun_trio.net.names import Address
+    from cotun_trio.net.names import Address, Share
 
 
 def know(monkeypatch: pytest.MonkeyPatch, **known: list[str]) -> list[str]:
-    """Have these names, and no others, have these addresses; return where each look-up is noted."""
+    """Have these names, and no others, have these addresses; return where each look-up is noted.
+
+    They are looked up without a thread: a clock that jumps would not wait for one.
+    """
     asked: list[str] = []
 
     def ask_system(name: bytes, kind: socket.SocketKind) -> list[Address]:
@@ -27,7 +32,11 @@ def know(monkeypatch: pytest.MonkeyPatch, **known: list[str]) -> list[str]:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
         return [address_of(text) for text in known[asked[-1]]]
 
-    monkeypatch.setattr(names, "ask_system", ask_system)
+    async def ask(host: str, kind: socket.SocketKind, share: Share | None) -> list[Address]:
+        await trio.lowlevel.checkpoint()
+        return ask_system(ascii_name(host).encode("ascii"), kind)
+
+    monkeypatch.setattr(names, "_ask_in_thread", ask)
     return asked
 
 

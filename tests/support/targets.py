@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import random
 import socket
 import struct
@@ -91,8 +92,12 @@ async def listening(
         yield f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
-_PORTS = iter(random.SystemRandom().sample(range(20_000, 32_000), 12_000))
-"""Below those that the system chooses from (from 32,768 on with Linux), in any order."""
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_OURS = range(20_000 + _WORKER, 32_000, _WORKERS)
+_PORTS = iter(random.SystemRandom().sample(_OURS, len(_OURS)))
+"""Below those that the system chooses from (from 32,768 on with Linux), in any order.  Each process
+of the same test run has its own."""
 
 
 def free_port() -> int:
