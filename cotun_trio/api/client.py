@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from cotun_trio.api.events import Event
     from cotun_trio.api.forwards import Forward
     from cotun_trio.settings import ClientOptions
+    from cotun_trio.snapshot import Figures
 
 CONNECT_TIMEOUT = 30.0
 """Seconds for the first tunnel, unless it is told otherwise."""
@@ -49,6 +50,10 @@ class TunnelClient:
     def connected(self) -> bool:
         """Whether there is a tunnel at this moment."""
         return self._core.client.current.now is not None
+
+    def stats(self) -> Figures:
+        """Return the figures of this moment: sessions, channels, bytes, memory and so on."""
+        return self._core.client.shown.figures()
 
     async def forward(self, remote: str) -> Forward:
         """Forward what `remote` says, written as for the command line, but no stdio remote.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.server.session import ServerSession
     from cotun_trio.settings import ServerSettings
+    from cotun_trio.snapshot import Figures
 
 
 @attrs.frozen(kw_only=True)
@@ -59,6 +60,10 @@ class TunnelServer:
     def sessions(self) -> tuple[SessionInfo, ...]:
         """Return the clients that are connected at this moment."""
         return tuple(map(_info, self._core.sessions))
+
+    def stats(self) -> Figures:
+        """Return the figures of this moment: sessions, channels, bytes, memory and so on."""
+        return self._core.shown.figures()
 
     async def drain(self) -> None:
         """Accept no more connections, and wait until the open ones have ended.

@@ -13,7 +13,15 @@ from cotun_trio.settings import Timings
 from cotun_trio.testing import tunnel_pair
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
-from tests.support.targets import LOOPBACK, connect, echo, echoes, listening, receive_all
+from tests.support.targets import (
+    LOOPBACK,
+    connect,
+    echo,
+    echoes,
+    listening,
+    receive_all,
+    split_address,
+)
 
 
 async def swallow(stream: trio.abc.HalfCloseableStream) -> None:
@@ -210,3 +218,19 @@ async def test_what_makes_no_sense_is_raised_before_the_block(
     with pytest.raises(UsageError, match=error):
         async with open_server(ServerSettings(port=0, **settings)):
             raise AssertionError("it began")
+
+
+async def test_both_ends_have_figures_of_all_that_passes() -> None:
+    settings = ServerSettings(host=LOOPBACK, port=0)
+    async with (
+        listening(echo) as target,
+        open_server(settings) as server,
+        open_client(f"ws://{server.addresses[0]}") as client,
+    ):
+        host, port = split_address(target)
+        async with await client.open_tcp_stream(host, port) as stream:
+            assert await echoes(stream)
+            ours, theirs = client.stats(), server.stats()
+            assert ours.sessions == theirs.sessions == 1
+            assert ours.channels == theirs.channels == 1
+            assert ours.bytes_out >= theirs.bytes_in > 0  # some may be on the way
