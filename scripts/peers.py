@@ -23,7 +23,6 @@ PACKAGES = {
     "openssl": "openssl",
     "pebble": "pebble",
     "pebble-challtestsrv": "pebble",
-    "prometheus": "prometheus",
     "promtool": "prometheus",
     "squid": "squid",
     "ssh": "openssh-client",
