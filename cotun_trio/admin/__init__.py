@@ -4,7 +4,7 @@ It has a listener of its own, never the tunnel's, with its own small limits, and
 while the tunnel drains.  Nothing of it is imported unless ``--admin-listen`` asks for it.
 
 * `choice`: the interface that the settings ask for.
-* `interface`: its listener and its connections.  `access`: who may ask: tokens, Host and Origin.
+* `interface`: its listener and its connections.  `access`: tokens, Host and Origin.
 * `resources`: paths and their answers.  `answers`: an answer, as HTTP.
 * `metrics`: the figures for Prometheus.  `token_file`: the file of the token.
 * `watched`: the server or the client, as the interface sees it.

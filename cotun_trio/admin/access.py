@@ -1,11 +1,12 @@
-"""Who may ask: a token, and the checks that keep the pages of others out.
+"""Access to the admin interface: a token, and the checks that keep the pages of other sites out.
 
-A Unix socket is private by its mode; whoever can connect may ask.  A TCP port is open to each
-program of the machine, and to each page in a browser there.  So a TCP interface wants a token, as
-``Authorization: Bearer`` (RFC 6750 section 2.1) or as a cookie, which the address with ``?token=``
-sets once.  Host has to be an address, ``localhost`` or the host that is listened on: a page of
-another site can have its own name lead here (DNS rebinding), and Host still has that name.  Origin,
-where there is one, has to be the interface itself (RFC 6454 section 7), on both kinds of socket.
+A Unix socket is private by its mode; a program that can connect may ask.  A TCP port is open to
+each program of the machine, and to each page in a browser there.  So a TCP interface wants a token,
+as ``Authorization: Bearer`` (RFC 6750 section 2.1) or as a cookie, which the address with
+``?token=`` sets once.  Host has to be an address, ``localhost`` or the host that is listened on: a
+page of another site can have its own name lead here (DNS rebinding), and Host still has that name.
+Origin, where there is one, has to be the interface itself (RFC 6454 section 7), on both kinds of
+socket.
 """
 
 from __future__ import annotations

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.admin import token_file
+from cotun_trio.admin import resources, token_file
 from cotun_trio.admin.access import COOKIE, Gate, token_of_query
 from cotun_trio.admin.answers import text
-from cotun_trio.admin.resources import Resources
 from cotun_trio.errors import CotunError
 from cotun_trio.escape import escape
 from cotun_trio.http.front import Front, HeadError, respond_error, send_response
@@ -50,7 +49,7 @@ class AdminInterface:
     def __init__(
         self, watched: Watched, address: AdminAddress, token_path: str | None, log: Context
     ) -> None:
-        self._resources = Resources(watched)
+        self._watched = watched
         self._address = address
         self._token_path = token_path
         self._log = log
@@ -128,7 +127,7 @@ class AdminInterface:
         answer = (
             self._gate.refusal(request)
             or self._with_cookie(request)
-            or self._resources.answer(request)
+            or resources.answer(self._watched, request)
         )
         await send_response(
             transport,

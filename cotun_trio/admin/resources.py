@@ -30,74 +30,74 @@ if TYPE_CHECKING:
     from cotun_trio.admin.watched import Watched
     from cotun_trio.http.front import Request
 
-    Method: TypeAlias = Callable[["Resources", re.Match[str], Request], Answer]
+    Method: TypeAlias = Callable[[Watched, re.Match[str], Request], Answer]
 
 MAX_REASON = 200
 """Characters of a reason for a peer."""
 KICKED = "ended by an administrator"
 
 
-class Resources:
-    """Answers requests about `watched`."""
+def answer(watched: Watched, request: Request) -> Answer:
+    """Return the answer to a request about `watched`."""
+    path = request.path.decode("ascii", "replace")
+    method = request.method.decode("ascii", "replace")
+    for pattern, methods in _ROUTES:
+        if (found := pattern.fullmatch(path)) is None:
+            continue
+        chosen = methods.get("GET" if method == "HEAD" else method)
+        if chosen is None:
+            allowed = ", ".join(sorted({*methods, "HEAD"}))
+            detail = f"{escape(method)} is not for {escape(path)}"
+            refused = problem(HTTPStatus.METHOD_NOT_ALLOWED, detail)
+            return attrs.evolve(refused, headers=(f"Allow: {allowed}",))
+        return chosen(watched, found, request)
+    return problem(HTTPStatus.NOT_FOUND, f"there is no {escape(path)}")
 
-    def __init__(self, watched: Watched) -> None:
-        self._watched = watched
 
-    def answer(self, request: Request) -> Answer:
-        """Return the answer to a request."""
-        path = request.path.decode("ascii", "replace")
-        method = request.method.decode("ascii", "replace")
-        for pattern, methods in _ROUTES:
-            if (found := pattern.fullmatch(path)) is None:
-                continue
-            chosen = methods.get("GET" if method == "HEAD" else method)
-            if chosen is None:
-                allowed = ", ".join(sorted({*methods, *({"HEAD"} if "GET" in methods else ())}))
-                detail = f"{escape(method)} is not for {escape(path)}"
-                refused = problem(HTTPStatus.METHOD_NOT_ALLOWED, detail)
-                return attrs.evolve(refused, headers=(f"Allow: {allowed}",))
-            return chosen(self, found, request)
-        return problem(HTTPStatus.NOT_FOUND, f"there is no {escape(path)}")
+def _health(_watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
+    return text("OK")
 
-    def _health(self, _found: re.Match[str], _request: Request) -> Answer:
-        return text("OK")
 
-    def _ready(self, _found: re.Match[str], _request: Request) -> Answer:
-        reason = self._watched.not_ready
-        return text("OK") if reason is None else text(reason, HTTPStatus.SERVICE_UNAVAILABLE)
+def _ready(watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
+    reason = watched.not_ready
+    return text("OK") if reason is None else text(reason, HTTPStatus.SERVICE_UNAVAILABLE)
 
-    def _metrics(self, _found: re.Match[str], request: Request) -> Answer:
-        from cotun_trio.admin import metrics  # only who asks for it pays for it
 
-        try:
-            accept = b",".join(request.values(b"accept")).decode("latin-1")
-            return Answer(*metrics.exposition(self._watched, accept))
-        except UsageError as error:
-            return problem(HTTPStatus.NOT_IMPLEMENTED, str(error))
+def _metrics(watched: Watched, _found: re.Match[str], request: Request) -> Answer:
+    try:
+        from cotun_trio.admin import metrics  # where it is not asked for, it costs nothing
+    except UsageError as error:
+        return problem(HTTPStatus.NOT_IMPLEMENTED, str(error))
+    accept = b",".join(request.values(b"accept")).decode("latin-1")
+    return Answer(*metrics.exposition(watched, accept))
 
-    def _stats(self, _found: re.Match[str], _request: Request) -> Answer:
-        watched = self._watched
-        about = {"role": watched.role, "version": __version__, "uptime": round(watched.uptime, 3)}
-        ready = {"ready": watched.not_ready is None, "not_ready_because": watched.not_ready}
-        return as_json({**about, **ready, **attrs.asdict(watched.figures())})
 
-    def _sessions(self, _found: re.Match[str], _request: Request) -> Answer:
-        return as_json([attrs.asdict(each) for each in self._watched.session_figures()])
+def _stats(watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
+    about = {"role": watched.role, "version": __version__, "uptime": round(watched.uptime, 3)}
+    reason = watched.not_ready
+    ready = {"ready": reason is None, "not_ready_because": reason}
+    return as_json({**about, **ready, **attrs.asdict(watched.figures())})
 
-    def _session(self, found: re.Match[str], _request: Request) -> Answer:
-        number = int(found["number"])
-        for each in self._watched.session_figures():
-            if each.number == number:
-                return as_json(attrs.asdict(each))
+
+def _sessions(watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
+    return as_json([attrs.asdict(each) for each in watched.session_figures()])
+
+
+def _session(watched: Watched, found: re.Match[str], _request: Request) -> Answer:
+    number = int(found["number"])
+    for each in watched.session_figures():
+        if each.number == number:
+            return as_json(attrs.asdict(each))
+    return _no_session(number)
+
+
+def _kick(watched: Watched, found: re.Match[str], request: Request) -> Answer:
+    query = request.origin_form.partition(b"?")[2].decode("ascii", "replace")
+    reason = escape(parse_qs(query).get("reason", [KICKED])[0], MAX_REASON)
+    number = int(found["number"])
+    if not watched.kick(number, reason):
         return _no_session(number)
-
-    def _kick(self, found: re.Match[str], request: Request) -> Answer:
-        query = request.origin_form.partition(b"?")[2].decode("ascii", "replace")
-        reason = escape(parse_qs(query).get("reason", [KICKED])[0], MAX_REASON)
-        number = int(found["number"])
-        if not self._watched.kick(number, reason):
-            return _no_session(number)
-        return as_json({"number": number, "reason": reason})
+    return as_json({"number": number, "reason": reason})
 
 
 def _no_session(number: int) -> Answer:
@@ -106,10 +106,10 @@ def _no_session(number: int) -> Answer:
 
 _SESSION = re.compile("/api/v1/sessions/(?P<number>[0-9]{1,12})")
 _ROUTES: tuple[tuple[re.Pattern[str], dict[str, Method]], ...] = (
-    (re.compile("/health"), {"GET": Resources._health}),  # noqa: SLF001
-    (re.compile("/ready"), {"GET": Resources._ready}),  # noqa: SLF001
-    (re.compile("/metrics"), {"GET": Resources._metrics}),  # noqa: SLF001
-    (re.compile("/api/v1/stats"), {"GET": Resources._stats}),  # noqa: SLF001
-    (re.compile("/api/v1/sessions"), {"GET": Resources._sessions}),  # noqa: SLF001
-    (_SESSION, {"GET": Resources._session, "DELETE": Resources._kick}),  # noqa: SLF001
+    (re.compile("/health"), {"GET": _health}),
+    (re.compile("/ready"), {"GET": _ready}),
+    (re.compile("/metrics"), {"GET": _metrics}),
+    (re.compile("/api/v1/stats"), {"GET": _stats}),
+    (re.compile("/api/v1/sessions"), {"GET": _sessions}),
+    (_SESSION, {"GET": _session, "DELETE": _kick}),
 )

@@ -142,7 +142,7 @@ class _Association:
     def _is_client(self, address: tuple[str, int]) -> bool:
         """Return whether a datagram from there is the client's.
 
-        Nobody else may use the association, and the client's port is the first that it uses.
+        No other address may use the association, and the client's port is the first that it uses.
         """
         host, port = self._only
         if address[0] != host or address[1] != (port or address[1]):

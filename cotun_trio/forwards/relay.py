@@ -5,8 +5,9 @@ EOF shuts the socket down for writing, after the last byte.  The relay is over w
 A break (a reset, a lost session, a cancelled task) is no end: it resets the socket, so that nobody
 takes half a file for a whole one.
 
-Outwards, from the socket, a task waits for the socket, and then for the channel where it has to.
-Its turns have the length that `cotun_trio.forwards.turn_length` says.  Inwards there is no task at
+Outwards, from the socket, bytes are sent whenever it is readable (`cotun_trio.net.poller`); a task
+waits for the end, and for the channel where it has to.  The turns have the length that
+`cotun_trio.forwards.turn_length` says.  Inwards there is no task at
 all as long as the socket takes the bytes that come: the connection's reader writes to it directly
 (`Relay.write`).  Only while the socket is full does a second task wait.
 """

@@ -81,9 +81,9 @@ class UdpListener:
 
         Ends when it is cancelled, and when somebody closes the socket.
         """
-        sock, self._current = self._sock, current
+        self._current = current
         with contextlib.suppress(trio.ClosedResourceError):
-            await while_readable(sock, self._step)
+            await while_readable(self._sock, self._step)
 
     def _step(self) -> None:
         """Send the datagrams that wait on the socket.
@@ -143,7 +143,7 @@ class UdpListener:
     ) -> str:
         """Know how to answer a source; return its name.
 
-        Nobody else is sent anything, whatever the peer says: it could have us speak to any host
+        Other addresses are sent nothing, whatever the peer says: it could have us speak to any host
         that we can reach.
         """
         control = same_address(*found[0]) if found else ()

@@ -7,7 +7,7 @@ on, up to the next deadline of Trio.  So Trio sees nothing else than a wait; it 
 as there is something for it: an event of its own, a task to run, a deadline.  Nothing of it can
 starve, however much there is to serve, since a round of ours has an end.
 
-While somebody waits for all tasks to be blocked, or a clock jumps when they are, each round is an
+While a task waits for all tasks to be blocked, or a clock jumps when they are, each round is an
 event for Trio: something has happened.
 
 This leans on names of Trio that are not public.  They are all in this module, `_find` checks them
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Events = list[tuple[int, int]]
 
 MOST = 128
-"""Events that are taken at once."""
+"""Events that are taken at once: so many sockets are looked at in one round."""
 LONGEST = 3600.0
 """Seconds of one wait: epoll takes no infinity."""
 _SERVED: Any = ("served",)

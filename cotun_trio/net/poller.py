@@ -7,7 +7,7 @@ bounds.  All sockets that are readable at a time have their steps called in one 
 task of the socket sleeps until its step has something to say to it.
 
 Nobody above sees any of this: `while_readable` waits in Trio's own way where there is no poller,
-because nobody holds one (`hold`), or because the platform has no epoll.
+because none is held (`Poller.hold`), or because the platform has no epoll.
 
 A round is shared by *groups*: the streams of a session with its wire, its datagrams, a listener.
 Where there are many, `cotun_trio.net.rounds` has their order.  A round ends after `ROUND` seconds;
@@ -38,6 +38,7 @@ from trio.lowlevel import (
     wait_task_rescheduled,
 )
 
+from cotun_trio.logs import get_logger
 from cotun_trio.net import fast_wait
 from cotun_trio.net.rounds import Crowd
 
@@ -47,13 +48,13 @@ if TYPE_CHECKING:
 
     from outcome import Outcome
 
-MOST = 128
-"""Sockets that are looked at in one round."""
+log = get_logger("poller")
+
 FEW = 8
-"""Sockets in a round up to which it is not looked at whose they are, and how long they take."""
+"""Sockets in a round up to which their groups and the time of their steps are not looked at."""
 MEASURED = 32
-"""Of so many rounds one is looked at in any case: in a crowd, those who are known for short steps
-come first."""
+"""Of so many rounds, the steps of one are measured in any case: in a crowd, the groups that are
+known for short steps come first."""
 CROWD = 8
 """Sockets from which on they share an epoll that a task waits for.  For one that is busy alone,
 that costs a tenth more than Trio's own wait."""
@@ -71,7 +72,7 @@ class Corked(Protocol):
 
 
 class Cork:
-    """Whether small messages are held back at present, and who has some."""
+    """Whether small messages are held back at present, and the senders that have some."""
 
     __slots__ = ("holding", "on")
 
@@ -79,14 +80,17 @@ class Cork:
         self.on = False
         """Whether a round is under way that has several sockets."""
         self.holding: list[Corked] = []
-        """The objects to be uncorked at its end; each adds itself once."""
+        """The senders to be uncorked at its end; each adds itself."""
 
     def pull(self) -> None:
         """End it."""
         self.on = False
         holding, self.holding = self.holding, []
         for each in holding:
-            each.uncork()
+            try:
+                each.uncork()
+            except Exception:  # all others are still to be uncorked
+                log.exception("internal error, bytes of a session were not sent")
 
 
 class _Reader:
@@ -103,7 +107,7 @@ class _Reader:
 
 
 class Poller:
-    """The poller of one Trio run.  It is open while somebody holds it."""
+    """The poller of one Trio run.  It is open while it is held."""
 
     def __init__(self) -> None:
         self.cork = Cork()
@@ -182,7 +186,7 @@ class Poller:
     async def _run(self, epoll: select.epoll, scope: trio.CancelScope) -> None:
         with scope:
             while not scope.cancel_called:  # or else the epoll is closed
-                self.serve(epoll.poll(0, MOST))
+                self.serve(epoll.poll(0, fast_wait.MOST))
                 await wait_readable(epoll.fileno())
 
     # ---- its sockets
@@ -203,7 +207,7 @@ class Poller:
                 self._epoll.unregister(reader.descriptor)
 
     def closing(self, descriptor: int) -> None:
-        """Wake the task of a socket, if there is one: somebody closes it."""
+        """Wake the task of a socket that is about to be closed, if there is one."""
         if (reader := self._readers.get(descriptor)) is not None:
             self._wake(reader, Error(trio.ClosedResourceError("another task closed this socket")))
 

@@ -1,7 +1,7 @@
 """The order in which many readable sockets have their turns.
 
 They belong to *groups*, which are sessions mostly.  Every other turn is that of the group that has
-waited for the longest time, so that nobody starves.  The turns between these go to the group whose
+waited for the longest time, so that none starves.  The turns between these go to the group whose
 turns are the shortest: a question is answered before others have processed their floods, and costs
 them next to nothing.
 """
@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 USUAL = 0.0003
 """Seconds that the turns of a group take of which nothing is known: more than a question or an
-answer takes, so that those who have asked before do not wait for a hundred strangers."""
+answer takes, so that a group that has asked before does not wait for a hundred strangers."""
 MOST_KNOWN = 4096
 """Groups whose turns are known at once."""
 SLACK = 64

@@ -33,7 +33,8 @@ from typing import NoReturn, TypeVar
 from cotun_trio.errors import ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.datagram_codec import MAX_PAYLOAD, MAX_SOURCE, Run
-from cotun_trio.protocol.gob_usual import MAX_USUAL, signed, usual_head
+from cotun_trio.protocol.gob_encoder import uint
+from cotun_trio.protocol.gob_usual import MAX_USUAL, usual_head
 
 MAX_OVERHEAD = 64
 """Bytes of a message besides source and payload: a dozen in Go, and some for unknown fields."""
@@ -182,7 +183,7 @@ class Decoder:
             _refuse(f"a type that is no UDP packet (its fields: {shown})")
         self._type_id = type_id
         if self._fields == list(_USUAL):
-            self._usual = signed(type_id)
+            self._usual = uint(type_id << 1)  # a signed integer
 
     def _value(self, type_id: int, message: "_Message") -> Run:
         if type_id != self._type_id:

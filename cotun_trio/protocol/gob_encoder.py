@@ -80,14 +80,15 @@ def _head(name: bytes, size: int) -> bytes:
     """Return the bytes of a value before a payload of `size`; a 0 comes behind that."""
     parts = [_VALUE]
     if name:
-        parts += b"\x01", _uint(len(name)), name
+        parts += b"\x01", uint(len(name)), name
     if size:
-        parts += b"\x01" if name else b"\x02", _uint(size)
+        parts += b"\x01" if name else b"\x02", uint(size)
     head = b"".join(parts)
-    return _uint(len(head) + size + 1) + head
+    return uint(len(head) + size + 1) + head
 
 
-def _uint(value: int) -> bytes:
+def uint(value: int) -> bytes:
+    """Return an unsigned integer in as few bytes as will do."""
     if value < 0x80:
         return bytes([value])
     size = (value.bit_length() + 7) // 8

@@ -50,12 +50,3 @@ def _number(data: bytes, at: int) -> tuple[int, int]:
     if first == 0xFE:
         return data[at + 1] << 8 | data[at + 2], at + 3
     return 0, at
-
-
-def signed(value: int) -> bytes:
-    """Return a positive number as a signed integer, in as few bytes as will do."""
-    value <<= 1
-    if value < 0x80:
-        return bytes([value])
-    size = (value.bit_length() + 7) // 8
-    return bytes([0x100 - size]) + value.to_bytes(size)

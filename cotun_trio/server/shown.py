@@ -1,62 +1,33 @@
-"""The server as its admin interface shows it (`cotun_trio.admin.watched.Watched`)."""
+"""The server as its admin interface shows it."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
-from cotun_trio.counts import meters
-from cotun_trio.snapshot import figures, session_figures
+from cotun_trio.admin.watched import Watched
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from cotun_trio.counts import Meters
     from cotun_trio.server.reception import Reception
-    from cotun_trio.snapshot import Figures, SessionFigures
 
 
-class ShownServer:
+class ShownServer(Watched):
     """The server with this `reception`."""
 
     role = "server"
 
     def __init__(self, reception: Reception) -> None:
-        self._reception = reception
-        self.not_ready: str | None = "it does not listen yet"
-        """See `cotun_trio.admin.watched.Watched`."""
+        super().__init__(reception.ended_totals, lambda: reception.open_sessions)
+        self._not_ready: str | None = "it does not listen yet"
+
+    @property
+    def not_ready(self) -> str | None:
+        """See `Watched`."""
+        return self._not_ready
 
     def listens(self) -> None:
         """It carries connections from now on."""
-        self.not_ready = None
+        self._not_ready = None
 
     def drains(self) -> None:
         """It carries no new connections any more."""
-        self.not_ready = "it is shutting down"
-
-    @property
-    def uptime(self) -> float:
-        """See `cotun_trio.admin.watched.Watched`."""
-        return time.monotonic() - self._reception.ended_totals.began
-
-    @property
-    def meters(self) -> Meters:
-        """See `cotun_trio.admin.watched.Watched`."""
-        return meters()
-
-    def figures(self) -> Figures:
-        """See `cotun_trio.admin.watched.Watched`."""
-        return figures(self._reception.ended_totals, self._reception.open_sessions)
-
-    def session_figures(self) -> Sequence[SessionFigures]:
-        """See `cotun_trio.admin.watched.Watched`."""
-        return [session_figures(session) for session in self._reception.open_sessions]
-
-    def kick(self, number: int, reason: str) -> bool:
-        """See `cotun_trio.admin.watched.Watched`."""
-        for session in self._reception.open_sessions:
-            if session.number == number:
-                session.log.info("ended by an administrator: %s", reason)
-                session.kick(reason)
-                return True
-        return False
+        self._not_ready = "it is shutting down"

@@ -76,6 +76,10 @@ def _check_hostname(_self: object, _attribute: object, text: str | None) -> None
         raise UsageError(f"--hostname: {escape(text)!r} cannot be a Host header") from None
 
 
+def _to_admin_listen(value: AdminAddress | str | None) -> AdminAddress | None:
+    return to_admin_address("admin_listen", value)
+
+
 _DIALECTS = {"auto": (CHISEL, COTUN), "chisel": (CHISEL,), "cotun": (COTUN,)}
 
 
@@ -122,7 +126,7 @@ class ClientSettings:
     max_connections: int = attrs.field(default=MAX_SESSION_CONNECTIONS)
     """Forwarded connections at a time; 0: no limit."""
     protocol: Literal["auto", "chisel", "cotun"] = attrs.field(default="auto")
-    admin_listen: AdminAddress | None = None
+    admin_listen: AdminAddress | None = attrs.field(default=None, converter=_to_admin_listen)
     """See `ServerSettings.admin_listen`."""
     admin_token_file: str | None = None
     """See `ServerSettings.admin_token_file`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from cotun_trio.admin import interface
+from cotun_trio.admin import resources
 from cotun_trio.admin.interface import MAX_CONNECTIONS, MAX_HEAD
 from cotun_trio.errors import UsageError
 from cotun_trio.http.front import HEAD_TIMEOUT
@@ -18,7 +18,13 @@ from tests.support.admin import ask, send
 from tests.support.leaks import nothing_left
 from tests.support.log_watch import watch_logs
 from tests.support.targets import LOOPBACK, background, echoes, listening
-from tests.support.tunnel import echo_tunnel, running_client, running_server, server_settings
+from tests.support.tunnel import (
+    client_settings,
+    echo_tunnel,
+    running_client,
+    running_server,
+    server_settings,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -187,9 +193,8 @@ async def test_slow_requests_do_not_keep_their_places(
 async def test_an_error_of_ours_ends_one_connection(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with watch_logs() as log, running_server(admin_listen=place) as server:
-        monkeypatch.setattr(server.shown, "not_ready", property(lambda _: 1 / 0))
-        monkeypatch.setattr(interface.Resources, "answer", lambda *_: 1 / 0)
+    async with watch_logs() as log, running_server(admin_listen=place):
+        monkeypatch.setattr(resources, "answer", lambda *_: 1 / 0)
         assert await send(place, b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n") == b""
         await log.wait_for("internal error, the admin connection is closed")
         monkeypatch.undo()
@@ -219,3 +224,8 @@ def test_a_wrong_address_is_an_error(text: str) -> None:
 )
 def test_an_address_has_two_forms(text: str, shown: str) -> None:
     assert str(server_settings(admin_listen=text).admin_listen) == shown
+
+
+def test_a_wrong_address_is_an_error_for_a_client_as_well() -> None:
+    with pytest.raises(UsageError, match="--admin-listen"):
+        client_settings("127.0.0.1:1", "0:x:1", admin_listen="unix:here")

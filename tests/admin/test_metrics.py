@@ -137,3 +137,16 @@ def test_an_outcome_that_nobody_has_thought_of_is_a_mistake() -> None:
     assert tally.counts == {"good": 1, "bad": 0}
     with pytest.raises(KeyError):
         tally.add("ugly")
+
+
+async def test_without_the_package_the_answer_says_how_to_get_it(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith("prometheus_client")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "cotun_trio.admin.metrics", raising=False)
+    monkeypatch.delattr("cotun_trio.admin.metrics", raising=False)
+    async with running_server(admin_listen=place):
+        answer = await ask(place, "/metrics")
+    assert answer.status == 501
+    assert "pip install 'cotun-trio[metrics]'" in answer.json["detail"]

@@ -14,7 +14,8 @@ import trio
 import trio.testing
 
 from cotun_trio.net import poller as module
-from cotun_trio.net.poller import FEW, MOST, notify_closing, poller, while_readable
+from cotun_trio.net.fast_wait import MOST
+from cotun_trio.net.poller import FEW, notify_closing, poller, while_readable
 from tests.support.leaks import nothing_left
 from tests.support.pollers import Waiting
 from tests.support.sockets import unix_pair
@@ -362,6 +363,21 @@ async def test_the_cork_is_pulled_where_a_step_fails(
         await wait_for_all(pairs(2), lambda _: sender.send(fail=True), 1)
     assert sender.uncorked == 1
     assert not poller().cork.on
+
+
+@each_poller_
+async def test_a_sender_that_fails_keeps_no_other_one_from_sending(
+    pairs: Callable[[int], list[tuple[socket.socket, socket.socket]]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Wrong(Sender):
+        def uncork(self) -> None:
+            raise ZeroDivisionError
+
+    senders = [Wrong(), Sender()]
+    await wait_for_all(pairs(2), lambda number: poller().cork.holding.append(senders[number]), 1)
+    assert senders[1].uncorked == 1
+    assert "internal error" in caplog.text
 
 
 # ---- its life

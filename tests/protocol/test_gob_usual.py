@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotun_trio.protocol.gob import Decoder
-from cotun_trio.protocol.gob_encoder import DEFINITION, Encoder
-from cotun_trio.protocol.gob_usual import MAX_USUAL, signed, usual_head
+from cotun_trio.protocol.gob_encoder import DEFINITION, Encoder, uint
+from cotun_trio.protocol.gob_usual import MAX_USUAL, usual_head
 from tests.support.datagrams import Datagram, batch, bytewise, cut, outcome
 
 TYPE = b"\xff\x80"
@@ -73,7 +73,7 @@ def test_bytes_that_look_like_values_are_read_alike(one: bytes, other: bytes) ->
 
 @pytest.mark.parametrize("type_id", [1, 63, 64, 65, 128, 2**31])
 def test_the_type_id_may_be_any(type_id: int) -> None:
-    raw = signed(type_id)
+    raw = uint(type_id << 1)
     value = bytes([9 + len(raw)]) + raw + b"\x01\x03a:1\x01\x01x\0"
     number = 2 * type_id - 1  # the negative one
     size = (number.bit_length() + 7) // 8

@@ -171,7 +171,7 @@ def _(error: TlsFailed, _name: StepName) -> Diagnosis:
         )
     if code in UNKNOWN_ISSUER:
         return Diagnosis(
-            "nobody who is trusted here has issued the certificate: the server's owner has, or a "
+            "the issuer of the certificate is not trusted here: it is the server's owner, or a "
             "proxy on the way that opens TLS; the issuer above tells which",
             "if you trust the issuer, give its certificate by --tls-ca; with --fingerprint, SSH "
             "inside is safe from the proxy in any case (--tls-skip-verify)",

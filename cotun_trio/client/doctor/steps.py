@@ -78,7 +78,7 @@ class Draft:
 class Steps:
     """The steps of an examination: `report` is called with each, as it ends.
 
-    `planned` are those that there will be if none fails.
+    `planned` are the names of the steps that come if none fails.
     """
 
     def __init__(self, planned: Sequence[StepName], report: Callable[[Step], None]) -> None:
@@ -95,7 +95,6 @@ class Steps:
         try:
             yield draft
         except CotunError as error:
-            draft.outcome = Outcome.FAILED
             draft.fail(name, error)
             self.add(draft.end(name, trio.current_time() - since))
             raise
