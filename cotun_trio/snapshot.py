@@ -84,6 +84,8 @@ class SessionFigures:
 
     number: int
     """As in the log: ``session=``."""
+    worker: int = 0
+    """The number of the process that has it, as in the log: ``worker=``; 0 where there is one."""
     peer: str
     """The address that the client comes from; or the URL of the server."""
     user: str
@@ -98,6 +100,11 @@ class SessionFigures:
     bytes_in: int
     round_trip: float | None
     """Seconds: the shortest that was measured; None where none was."""
+
+    @property
+    def id(self) -> str:
+        """The number, after that of the worker and a dot where there are workers."""
+        return f"{self.worker}.{self.number}" if self.worker else str(self.number)
 
 
 def session_figures(session: Session) -> SessionFigures:

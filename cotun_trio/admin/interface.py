@@ -17,6 +17,7 @@ from cotun_trio.admin.answers import text
 from cotun_trio.errors import CotunError
 from cotun_trio.escape import escape
 from cotun_trio.http.front import Front, HeadError, respond_error, send_response
+from cotun_trio.logs.events import record_events
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import open_listeners, show_addresses
 from cotun_trio.net.sockets import close
@@ -62,6 +63,7 @@ class AdminInterface:
 
     async def open(self) -> None:
         """Listen, and log where.  Raises `UsageError`."""
+        record_events()
         address = self._address
         if address.path:
             self._sockets = [listen_unix(address.path)]
@@ -127,7 +129,7 @@ class AdminInterface:
         answer = (
             self._gate.refusal(request)
             or self._with_cookie(request)
-            or resources.answer(self._watched, request)
+            or await resources.answer(self._watched, request)
         )
         await send_response(
             transport,

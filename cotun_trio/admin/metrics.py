@@ -30,18 +30,21 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from cotun_trio.admin.watched import Watched
-    from cotun_trio.counts import Durations, Tally
+    from cotun_trio.counts import Durations, Meters, Tally
+    from cotun_trio.snapshot import Figures
 
 
 class _Figures(Collector):
-    """Collects the figures of `watched` for one scrape."""
+    """Has the figures of `watched` for one scrape."""
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: Watched, figures: Figures, meters: Meters) -> None:
         self._watched = watched
+        self._figures = figures
+        self._meters = meters
 
     def collect(self) -> Iterator[Metric]:
         """Yield a family for each figure."""
-        watched, figures = self._watched, self._watched.figures()
+        watched, figures, meters = self._watched, self._figures, self._meters
         build = GaugeMetricFamily(
             "cotun_trio_build_info", "The program and its role", labels=["version", "role"]
         )
@@ -58,7 +61,6 @@ class _Figures(Collector):
         both.add_metric(["in"], figures.bytes_in)
         both.add_metric(["out"], figures.bytes_out)
         yield both
-        meters = watched.meters
         yield _tally("logins", "Logins at this server", meters.logins)
         yield _tally("channel_openings", "Channels that either end asked for", meters.channels)
         yield _histogram("handshake", "From a connection to its open session", meters.handshakes)
@@ -94,12 +96,12 @@ def _histogram(name: str, text: str, durations: Durations) -> HistogramMetricFam
     )
 
 
-def exposition(watched: Watched, accept: str) -> tuple[bytes, str]:
+async def exposition(watched: Watched, accept: str) -> tuple[bytes, str]:
     """Return the text of one scrape, and its content type.
 
     It is OpenMetrics where the scraper's ``Accept`` has that, and else the older text format.
     """
     registry = CollectorRegistry()
-    registry.register(_Figures(watched))
+    registry.register(_Figures(watched, *await watched.stats()))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type

@@ -25,19 +25,20 @@ from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from cotun_trio.admin.watched import Watched
     from cotun_trio.http.front import Request
+    from cotun_trio.snapshot import SessionFigures
 
-    Method: TypeAlias = Callable[[Watched, re.Match[str], Request], Answer]
+    Method: TypeAlias = Callable[[Watched, re.Match[str], Request], Awaitable[Answer]]
 
 MAX_REASON = 200
 """Characters of a reason for a peer."""
 KICKED = "ended by an administrator"
 
 
-def answer(watched: Watched, request: Request) -> Answer:
+async def answer(watched: Watched, request: Request) -> Answer:
     """Return the answer to a request about `watched`."""
     path = request.path.decode("ascii", "replace")
     method = request.method.decode("ascii", "replace")
@@ -50,61 +51,64 @@ def answer(watched: Watched, request: Request) -> Answer:
             detail = f"{escape(method)} is not for {escape(path)}"
             refused = problem(HTTPStatus.METHOD_NOT_ALLOWED, detail)
             return attrs.evolve(refused, headers=(f"Allow: {allowed}",))
-        return chosen(watched, found, request)
+        return await chosen(watched, found, request)
     return problem(HTTPStatus.NOT_FOUND, f"there is no {escape(path)}")
 
 
-def _health(_watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
+async def _health(_watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
     return text("OK")
 
 
-def _ready(watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
+async def _ready(watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
     reason = watched.not_ready
     return text("OK") if reason is None else text(reason, HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def _metrics(watched: Watched, _found: re.Match[str], request: Request) -> Answer:
+async def _metrics(watched: Watched, _found: re.Match[str], request: Request) -> Answer:
     try:
         from cotun_trio.admin import metrics  # where it is not asked for, it costs nothing
     except UsageError as error:
         return problem(HTTPStatus.NOT_IMPLEMENTED, str(error))
     accept = b",".join(request.values(b"accept")).decode("latin-1")
-    return Answer(*metrics.exposition(watched, accept))
+    return Answer(*await metrics.exposition(watched, accept))
 
 
-def _stats(watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
+async def _stats(watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
     about = {"role": watched.role, "version": __version__, "uptime": round(watched.uptime, 3)}
     reason = watched.not_ready
     ready = {"ready": reason is None, "not_ready_because": reason}
-    return as_json({**about, **ready, **attrs.asdict(watched.figures())})
+    figures, _ = await watched.stats()
+    return as_json({**about, **ready, **attrs.asdict(figures)})
 
 
-def _sessions(watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
-    return as_json([attrs.asdict(each) for each in watched.session_figures()])
+async def _sessions(watched: Watched, _found: re.Match[str], _request: Request) -> Answer:
+    return as_json([_shown(each) for each in await watched.sessions()])
 
 
-def _session(watched: Watched, found: re.Match[str], _request: Request) -> Answer:
-    number = int(found["number"])
-    for each in watched.session_figures():
-        if each.number == number:
-            return as_json(attrs.asdict(each))
-    return _no_session(number)
+async def _session(watched: Watched, found: re.Match[str], _request: Request) -> Answer:
+    for each in await watched.sessions():
+        if each.id == found["id"]:
+            return as_json(_shown(each))
+    return _no_session(found["id"])
 
 
-def _kick(watched: Watched, found: re.Match[str], request: Request) -> Answer:
+def _shown(session: SessionFigures) -> dict[str, object]:
+    return {"id": session.id, **attrs.asdict(session)}
+
+
+async def _kick(watched: Watched, found: re.Match[str], request: Request) -> Answer:
     query = request.origin_form.partition(b"?")[2].decode("ascii", "replace")
     reason = escape(parse_qs(query).get("reason", [KICKED])[0], MAX_REASON)
-    number = int(found["number"])
-    if not watched.kick(number, reason):
-        return _no_session(number)
-    return as_json({"number": number, "reason": reason})
+    if not await watched.kick(found["id"], reason):
+        return _no_session(found["id"])
+    return as_json({"id": found["id"], "reason": reason})
 
 
-def _no_session(number: int) -> Answer:
-    return problem(HTTPStatus.NOT_FOUND, f"there is no session {number}")
+def _no_session(identity: str) -> Answer:
+    return problem(HTTPStatus.NOT_FOUND, f"there is no session {identity}")
 
 
-_SESSION = re.compile("/api/v1/sessions/(?P<number>[0-9]{1,12})")
+_SESSION = re.compile("/api/v1/sessions/(?P<id>[0-9]{1,12}([.][0-9]{1,12})?)")
 _ROUTES: tuple[tuple[re.Pattern[str], dict[str, Method]], ...] = (
     (re.compile("/health"), {"GET": _health}),
     (re.compile("/ready"), {"GET": _ready}),

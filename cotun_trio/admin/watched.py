@@ -1,4 +1,9 @@
-"""The server or the client that an admin interface shows, by its sessions."""
+"""The server or the client that an admin interface shows.
+
+`Watched` is all that the interface knows of it.  `Own` is one in this process; the one of several
+processes is in `cotun_trio.workers`, and asks each of them, so that everything here may take a
+moment.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +23,10 @@ if TYPE_CHECKING:
 
 
 class Watched(abc.ABC):
-    """A server or a client: its ended sessions, and the function that returns the open ones."""
+    """A server or a client."""
 
     role: str
     """``server`` or ``client``."""
-
-    def __init__(self, ended: EndedTotals, present: Callable[[], Sequence[Session]]) -> None:
-        self._ended = ended
-        self._present = present
 
     @property
     @abc.abstractmethod
@@ -33,29 +34,56 @@ class Watched(abc.ABC):
         """Why it carries no new connections at present; None where it does."""
 
     @property
+    @abc.abstractmethod
     def uptime(self) -> float:
         """Seconds since it began."""
-        return time.monotonic() - self._ended.began
+
+    @abc.abstractmethod
+    async def stats(self) -> tuple[Figures, Meters]:
+        """Return the present figures, and the tallies and durations so far."""
+
+    @abc.abstractmethod
+    async def sessions(self) -> Sequence[SessionFigures]:
+        """Return the figures of each open session."""
+
+    @abc.abstractmethod
+    async def kick(self, identity: str, reason: str) -> bool:
+        """End the open session that has this `SessionFigures.id`, whose peer is told why.
+
+        Returns whether there is one.
+        """
+
+
+class Own(Watched):
+    """One in this process: its ended sessions, and the function that returns the open ones."""
+
+    def __init__(self, ended: EndedTotals, present: Callable[[], Sequence[Session]]) -> None:
+        self._ended = ended
+        self._present = present
 
     @property
-    def meters(self) -> Meters:
-        """The tallies and durations so far."""
-        return meters()
+    def uptime(self) -> float:
+        """See `Watched`."""
+        return time.monotonic() - self._ended.began
 
     def figures(self) -> Figures:
-        """Return its present figures."""
+        """Return the present figures."""
         return figures(self._ended, self._present())
 
-    def session_figures(self) -> Sequence[SessionFigures]:
-        """Return those of each open session."""
+    async def stats(self) -> tuple[Figures, Meters]:
+        """See `Watched`."""
+        return self.figures(), meters()
+
+    async def sessions(self) -> Sequence[SessionFigures]:
+        """See `Watched`."""
         return [session_figures(session) for session in self._present()]
 
-    def kick(self, number: int, reason: str) -> bool:
-        """End the open session with this number, whose peer is told why; return whether there is
-        one."""
+    async def kick(self, identity: str, reason: str) -> bool:
+        """See `Watched`."""
         for session in self._present():
-            if session.number == number:
+            if str(session.number) == identity:
                 session.log.info("ended by an administrator: %s", reason)
+                session.log.event("kicked", reason=reason)
                 session.kick(reason)
                 return True
         return False

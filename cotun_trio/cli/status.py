@@ -105,7 +105,7 @@ def sessions(
 
 @app.command(help_epilogue=KICK_NOTES, usage="Usage: cotun-trio kick [OPTIONS] SESSION")
 def kick(
-    session: Annotated[int, Parameter(name="SESSION", help="Its number, as in the list and log.")],
+    session: Annotated[str, Parameter(name="SESSION", help="Its number, as in the list.")],
     /,
     *,
     reason: Annotated[
@@ -115,10 +115,9 @@ def kick(
     token_file: TokenFile = None,
 ) -> int:
     """End a session of a running server or client."""
-    words = quote(reason, safe="")
-    found = _client(admin, token_file).delete(f"/api/v1/sessions/{session}?reason={words}")
-    if found is None:
-        print(f"cotun-trio: there is no session {session}", file=sys.stderr)
+    path = f"/api/v1/sessions/{quote(session, safe='')}?reason={quote(reason, safe='')}"
+    if _client(admin, token_file).delete(path) is None:
+        print(f"cotun-trio: there is no session {escape(session)}", file=sys.stderr)
         return 1
     return 0
 
@@ -139,18 +138,18 @@ def top(
     from rich.live import Live
 
     client = _client(admin, token_file)
-    before: dict[int, tuple[float, int, int]] = {}
+    before: dict[str, tuple[float, int, int]] = {}
     with contextlib.suppress(KeyboardInterrupt), Live(console=Console(), screen=True) as live:
         while True:
             found = client.get("/api/v1/sessions")
             live.update(_table(found, before), refresh=True)
             now = time.monotonic()
-            before = {each["number"]: (now, each["bytes_in"], each["bytes_out"]) for each in found}
+            before = {each["id"]: (now, each["bytes_in"], each["bytes_out"]) for each in found}
             time.sleep(interval)
     return 0
 
 
-def _table(found: list[dict[str, Any]], before: dict[int, tuple[float, int, int]]) -> Table:
+def _table(found: list[dict[str, Any]], before: dict[str, tuple[float, int, int]]) -> Table:
     """Return the sessions as a table; with rates, where it is known how they were `before`."""
     from rich.table import Table
     from rich.text import Text
@@ -161,7 +160,7 @@ def _table(found: list[dict[str, Any]], before: dict[int, tuple[float, int, int]
         table.add_column(name, justify="right" if name in numeric else "left")
     now = time.monotonic()
     for each in found:
-        then, received, sent = before.get(each["number"], (None, 0, 0))
+        then, received, sent = before.get(each["id"], (None, 0, 0))
         if then is None:
             traffic = show_bytes(each["bytes_in"]), show_bytes(each["bytes_out"])
         else:
@@ -171,7 +170,7 @@ def _table(found: list[dict[str, Any]], before: dict[int, tuple[float, int, int]
                 f"{show_bytes(round((each['bytes_out'] - sent) / elapsed))}/s",
             )
         words = (
-            str(each["number"]),
+            each["id"],
             escape(each["user"] or "-", SHOWN),
             escape(each["peer"], SHOWN),
             format_duration(round(each["seconds"])),

@@ -260,7 +260,9 @@ class Connector:
         most = self._settings.max_retry_count
         level = logging.ERROR if failure.fatal and most is None else logging.WARNING
         facts = {"reason": str(failure), "attempt": failed + 1}
-        if session is not None and session.was_open:
+        was_open = session is not None and session.was_open
+        log.event("closed" if was_open else "refused", **facts)
+        if session is not None and was_open:
             if session.draining:  # the server has announced it
                 level = logging.INFO
             log.log(level, "Disconnected: %s", failure, extra={"facts": facts})

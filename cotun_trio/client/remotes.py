@@ -250,10 +250,10 @@ class Remotes:
         for item in new:
             try:
                 await self._listen(item)
+                self._begin_with(item)
             except UsageError as error:
                 self._log.warning("%s", error)
-            else:
-                self._begin_with(item)
+        self._log.event("reloaded", remotes=len(remotes))
 
     async def _propose(self, items: Sequence[ManagedRemote]) -> None:
         """Have the present server accept all of `items`.  Raises `CotunError`."""

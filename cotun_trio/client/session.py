@@ -235,6 +235,7 @@ class ClientSession(Session):
         self.log.info(
             "Connected (Latency %s)", format_duration(self.latency), extra={"facts": facts}
         )
+        self.log.event("opened", session=self.number, **facts)
         if payload:
             self._take_reply(payload)
         self._owner.session_opened(self)

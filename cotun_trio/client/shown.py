@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cotun_trio.admin.watched import Watched
+from cotun_trio.admin.watched import Own
 
 if TYPE_CHECKING:
     from cotun_trio.client.connector import Connector
     from cotun_trio.client.current_session import CurrentSession
 
 
-class ShownClient(Watched):
+class ShownClient(Own):
     """The client with this connector and this current session."""
 
     role = "client"

@@ -212,7 +212,7 @@ class _Association:
         except CotunError as error:
             destination.refused = True
             self._drops.add(REFUSED, len(destination.waiting.take()))
-            self._log.warning("refused: %s", error, extra={"facts": {"reason": str(error)}})
+            self._log.refused(error)
             await trio.sleep(IDLE)  # and not asked again with every datagram
         finally:
             del self._destinations[key]

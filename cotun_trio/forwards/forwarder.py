@@ -98,7 +98,7 @@ class Forwarder:
         session = self._session
         log = session.log.within(conn=next(self._numbers), source=peer, remote=remote)
         if not session.flows.make_room():
-            log.warning("refused: %s", TOO_MANY, extra={"facts": {"reason": TOO_MANY}})
+            log.refused(TOO_MANY)
             close(sock, reset=True)
             return
         self._measure_link()
@@ -118,18 +118,16 @@ class Forwarder:
         try:
             target = parse_target(opening.extra)
         except ProtocolError as error:
-            session.log.warning(
-                "refused a channel: %s", error, extra={"facts": {"reason": str(error)}}
-            )
+            session.log.refused(error, "refused a channel: %s")
             opening.refuse(messages.OPEN_PROHIBITED, str(error))
             return
         log = session.log.within(conn=next(self._numbers), target=target)
         if (reason := self._rights.refuses(target)) is not None:
-            log.warning("refused: %s", reason, extra={"facts": {"reason": reason}})
+            log.refused(reason)
             opening.refuse(messages.OPEN_PROHIBITED, reason)
             return
         if not session.flows.make_room():
-            log.warning("refused: %s", TOO_MANY, extra={"facts": {"reason": TOO_MANY}})
+            log.refused(TOO_MANY)
             opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, TOO_MANY)
             return
         self._measure_link()
@@ -168,7 +166,7 @@ class Forwarder:
             if rest is not None:
                 await rest()
             elif (reason := await self._rights.ask(target, log)) is not None:
-                log.warning("refused: %s", reason, extra={"facts": {"reason": reason}})
+                log.refused(reason)
                 opening.refuse(messages.OPEN_PROHIBITED, reason)
             else:
                 await self._begin_in(opening, flow, target, log)()

@@ -49,7 +49,7 @@ class Inbox:
         """Have a connection accepted, and stay until it is over; when cancelled, it breaks off."""
         if self._closed or len(self._waiting) >= BACKLOG:
             reason = "nobody accepts it" if self._closed else "too many wait to be accepted"
-            log.warning("refused: %s", reason, extra={"facts": {"reason": reason}})
+            log.refused(reason)
             opening.refuse(messages.OPEN_CONNECT_FAILED, reason)
             return
         stream = TunnelStream(opening.confirm())

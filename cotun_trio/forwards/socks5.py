@@ -124,7 +124,7 @@ async def serve_client(
         else:
             await near.send_all(reply(Reply.COMMAND_NOT_SUPPORTED))
     except (CotunError, trio.BrokenResourceError) as error:
-        log.warning("%s", error, extra={"facts": {"reason": str(error)}})
+        log.failed(error)
     finally:
         close(sock)
 
@@ -152,7 +152,7 @@ async def _connect_through(
         await near.send_all(answer.raw + behind)
         if answer.code is not Reply.SUCCEEDED:
             reason = answer.code.name.lower().replace("_", " ")
-            log.warning("refused: %s", reason, extra={"facts": {"reason": reason}})
+            log.refused(reason)
             return
         if early:
             await far.send_all(early)
@@ -204,7 +204,7 @@ async def serve_channel(
         if reason is not None:
             await far.send_all(reply(Reply.NOT_ALLOWED))
             await far.send_eof()
-            log.warning("refused: %s", reason, extra={"facts": {"reason": reason}})
+            log.refused(reason)
             return
         try:
             sock = await dial_tcp(
@@ -227,6 +227,6 @@ async def serve_channel(
             raise
         await carry(Relay(channel, sock), log)
     except (CotunError, trio.BrokenResourceError) as error:
-        log.warning("%s", error, extra={"facts": {"reason": str(error)}})
+        log.failed(error)
     finally:
         channel.close()

@@ -26,19 +26,20 @@ if TYPE_CHECKING:
     import socket
 
     from cotun_trio.forwards.open_session import OpenSession
+    from cotun_trio.logs import Context
     from cotun_trio.net.dial import AddressCheck
     from cotun_trio.net.names import Share
     from cotun_trio.protocol.target import Target
     from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.openings import IncomingOpen
 
-Log = logging.Logger | logging.LoggerAdapter[logging.Logger]
-
 
 class Outgoing:
     """A connection that was accepted here, on its way to `target` at the peer.  Owns `sock`."""
 
-    def __init__(self, session: OpenSession, sock: socket.socket, target: bytes, log: Log) -> None:
+    def __init__(
+        self, session: OpenSession, sock: socket.socket, target: bytes, log: Context
+    ) -> None:
         self._session = session
         self._sock = sock
         self._log = log
@@ -54,7 +55,7 @@ class Outgoing:
         try:
             await self._session.connection.answer(self._pending)
         except CotunError as error:
-            self._log.warning("refused: %s", error, extra={"facts": {"reason": str(error)}})
+            self._log.refused(error)
             close(self._sock, reset=True)
             return
         except BaseException:
@@ -77,7 +78,7 @@ class Incoming:
         *,
         share: Share,
         timeout: float,
-        log: Log,
+        log: Context,
         check: AddressCheck | None = None,
     ) -> None:
         self._opening = opening
@@ -107,7 +108,7 @@ class Incoming:
                         check=self._check,
                     )
             except DialFailed as error:
-                self._log.warning("%s", error, extra={"facts": {"reason": str(error)}})
+                self._log.failed(error)
                 self._opening.refuse(refusal_code(error), str(error))
                 return
             self._relay = self._connected(sock)
@@ -125,7 +126,7 @@ def refusal_code(error: DialFailed) -> int:
     return messages.OPEN_CONNECT_FAILED
 
 
-async def carry(relay: Relay, log: Log) -> None:
+async def carry(relay: Relay, log: Context) -> None:
     """Run `relay`, and log its beginning and its end."""
     if not log.isEnabledFor(logging.DEBUG):
         await relay.run()

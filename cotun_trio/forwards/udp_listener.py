@@ -181,7 +181,7 @@ class UdpListener:
             counted = Counted(session, forward)
             channel = await counted.open_channel(self._remote.channel_target)
         except CotunError as error:
-            self._log.warning("refused: %s", error, extra={"facts": {"reason": str(error)}})
+            self._log.refused(error)
             # Still ours, so that not every datagram asks again; a new session is another session.
             if self._session is session:
                 self._forget_waiting(REFUSED)

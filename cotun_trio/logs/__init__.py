@@ -1,6 +1,7 @@
 """The log: lines that begin with their context, and an output that waits for no reader.
 
 * `context`: a logger whose lines begin with ``key=value`` pairs, which nest.
+* `events`: the happenings that administrators want to hear of.
 * `limits`: limits on the lines that a peer can have us log in a second.
 * `rates`: how these lines are counted.
 * `formats`: text, JSON, and the journal's priorities.

@@ -11,6 +11,8 @@ import logging
 import sys
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cotun_trio.logs.events import recorded
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -110,6 +112,25 @@ class Context(logging.LoggerAdapter[logging.Logger]):
         if is_new:
             _places.add(place)
         self.log(logging.ERROR, msg, *args, **{**kwargs, "exc_info": is_new})
+
+    def event(self, kind: str, **facts: object) -> None:
+        """Note an event with the context, where events are recorded (`cotun_trio.logs.events`)."""
+        events = recorded()
+        if events is not None:
+            role = self.logger.name.removeprefix(f"{ROOT}.")
+            events.add(kind, role, {**self.pairs, **facts})
+
+    def refused(
+        self, reason: object, line: str = "refused: %s", level: int = logging.WARNING
+    ) -> None:
+        """Log that a connection was refused for this `reason`, and note the event."""
+        reason = str(reason)
+        self.log(level, line, reason, extra={"facts": {"reason": reason}})
+        self.event("refused", reason=reason)
+
+    def failed(self, reason: object) -> None:
+        """Log that a connection could not be carried for this `reason`, and note the same event."""
+        self.refused(reason, "%s")
 
     def make_record(self, level: int, msg: str, *args: object) -> logging.LogRecord:
         """Return the record that `log` would log, for a caller that writes it by other means."""

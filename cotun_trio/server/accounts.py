@@ -120,6 +120,7 @@ class Accounts:
                 return
             self.users = self._combine()
             self._log.info("%s read again", escape(self._path))
+            self._log.event("reloaded", users=len(self.users))
             changed()  # at once, before hashes are measured
             self._seconds = await trio.to_thread.run_sync(
                 measure, self._hashes, self._seconds, time.thread_time, abandon_on_cancel=True

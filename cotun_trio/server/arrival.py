@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 RETRY_AFTER = 5
 """Seconds after which a client may try again for which there was no place: logins take less."""
+NO_PLACE = "too many connections"
 USE_TLS = "Plain HTTP was sent to a TLS port: write https:// in the URL."
 """The answer to plain HTTP on a port with TLS."""
 _PLAIN_HTTP = re.compile(rb"(?!SSH-)[A-Z]")
@@ -180,6 +181,7 @@ class Arrival:
             request = await front.next_request()
             self._client = origin.client(request.headers)
             if not startup.move(place.source(self._client)):
+                self._log.event("refused", reason=NO_PLACE, client=self._client)
                 raise _no_place()
             dialect = self._wanted_dialect(request)
             if dialect is not None:
@@ -213,10 +215,12 @@ class Arrival:
             log = self._log = log.within(client=client).limited(limit)
         if seconds := self._place.logins.barred(client):
             reason = f"barred for {format_duration(round(seconds, 3))} more"
+            log.event("refused", reason=reason)
             raise HeadError(
                 HTTPStatus.TOO_MANY_REQUESTS, reason, retry_after=math.ceil(seconds), quiet=True
             )
         if not self._startup.come_back():
+            log.event("refused", reason=NO_PLACE)
             raise _no_place()
         transport = front.transport
         wire = Wire(
@@ -236,9 +240,7 @@ def _no_tls() -> HeadError:
 
 
 def _no_place() -> HeadError:
-    return HeadError(
-        HTTPStatus.SERVICE_UNAVAILABLE, "too many connections", retry_after=RETRY_AFTER, quiet=True
-    )
+    return HeadError(HTTPStatus.SERVICE_UNAVAILABLE, NO_PLACE, retry_after=RETRY_AFTER, quiet=True)
 
 
 async def _choose_tls(transport: Transport, certificates: AcmeCertificates) -> None:

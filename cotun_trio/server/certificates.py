@@ -59,6 +59,7 @@ class Certificates:
         else:
             self._failure = ""
             self._log.info("TLS certificate read again")
+            self._log.event("reloaded", certificate=self._tls.cert)
             self._warnings = warnings
             self.announce()
 

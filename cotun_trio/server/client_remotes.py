@@ -82,6 +82,7 @@ class ClientRemotes:
             _show(remotes),
             escape(listening, SHOWN_REMOTES),
         )
+        self._holder.log.event("opened", version=escape(config.version), remotes=_show(remotes))
         return self._serve(listeners, listeners)
 
     async def change(self, config: Config) -> ConfigReply:

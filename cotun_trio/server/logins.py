@@ -102,6 +102,7 @@ class Logins:
                     escape(name),
                     extra={"facts": facts},
                 )
+                log.event("refused", user=escape(name), reason="a wrong user or password")
                 verdict = await self._failures.failed(source)
                 if verdict.barred_for:
                     log.warning(

@@ -4,6 +4,7 @@ the requests of the client afterwards."""
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import attrs
@@ -136,8 +137,7 @@ class ServerSession(Session):
             await super().run(deadline=deadline)
         except CotunError as error:
             if self._open_since is None:
-                facts = {"reason": str(error)}
-                self.log.info("closed before it was open: %s", error, extra={"facts": facts})
+                self.log.refused(error, "closed before it was open: %s", logging.INFO)
             else:
                 self._log_end(str(error))
         except (trio.Cancelled, BaseExceptionGroup) as error:
@@ -336,18 +336,18 @@ def _refuse(request: GlobalRequest, error: CotunError, *, marked: bool) -> None:
 
 def _log_closed(log: Context, wire: WireProtocol, seconds: float, reason: str) -> None:
     seconds = round(seconds, 3)
+    facts: dict[str, object] = {
+        "seconds": seconds,
+        "bytes_sent": wire.bytes_out,
+        "bytes_received": wire.bytes_in,
+        "reason": reason,
+    }
     log.info(
         "closed after %s, %s sent, %s received: %s",
         format_duration(seconds),
         show_bytes(wire.bytes_out),
         show_bytes(wire.bytes_in),
         reason,
-        extra={
-            "facts": {
-                "seconds": seconds,
-                "bytes_sent": wire.bytes_out,
-                "bytes_received": wire.bytes_in,
-                "reason": reason,
-            }
-        },
+        extra={"facts": facts},
     )
+    log.event("closed", **facts)

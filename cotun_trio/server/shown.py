@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cotun_trio.admin.watched import Watched
+from cotun_trio.admin.watched import Own
 
 if TYPE_CHECKING:
     from cotun_trio.server.reception import Reception
 
 
-class ShownServer(Watched):
+class ShownServer(Own):
     """The server with this `reception`."""
 
     role = "server"

@@ -68,7 +68,7 @@ async def test_sessions_are_shown_with_what_they_carry(place: str) -> None:
 async def test_a_session_can_be_ended_and_its_peer_is_told_why(place: str) -> None:
     async with watch_logs() as log, echo_tunnel(server={"admin_listen": place}) as both:
         gone = await ask(place, "/api/v1/sessions/1?reason=go%20%1bhome", method="DELETE")
-        assert gone.json == {"number": 1, "reason": "go \\x1bhome"}
+        assert gone.json == {"id": "1", "reason": "go \\x1bhome"}
         await log.wait_for(r"Disconnected: .*go \\+x1bhome", "client")
         await both.client.opened(2)
         assert (await ask(place, "/api/v1/sessions/1", method="DELETE")).status == 404

@@ -85,7 +85,7 @@ def test_another_program_is_no_admin_interface(answer: bytes) -> None:
 def test_the_name_of_a_user_is_text_and_no_markup() -> None:
     from rich.console import Console
 
-    session = {"number": 3, "user": "[red]x\x1b", "peer": "10.0.0.9", "seconds": 90.0}
+    session = {"id": "3", "user": "[red]x\x1b", "peer": "10.0.0.9", "seconds": 90.0}
     session |= {"channels": 2, "bytes_in": 1000, "bytes_out": 2000, "remotes": ["R:0.0.0.0:1:x:2"]}
     console = Console(width=200, force_terminal=False)
     with console.capture() as shown:

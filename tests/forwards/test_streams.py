@@ -14,6 +14,7 @@ import trio.testing
 
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.forwards import streams
+from cotun_trio.logs import Context
 from cotun_trio.net.dial import dial_at_once, open_listeners
 from cotun_trio.net.names import share_of
 from cotun_trio.protocol.target import Target
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("each_way_to_wait")
 
-LOG = logging.getLogger("cotun.test")
+LOG = Context(logging.getLogger("cotun.test"))
 TIMEOUT = 30.0
 
 

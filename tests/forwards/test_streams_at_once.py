@@ -12,6 +12,7 @@ import trio
 
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.forwards import streams
+from cotun_trio.logs import Context
 from cotun_trio.net.names import share_of
 from cotun_trio.net.sockets import close
 from cotun_trio.protocol.target import Target
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.usefixtures("each_way_to_wait")
 
-LOG = logging.getLogger("cotun.test")
+LOG = Context(logging.getLogger("cotun.test"))
 
 
 def begin_out(pair: ConnectionPair, sock: socket.socket) -> streams.Outgoing:
