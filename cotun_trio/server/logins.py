@@ -19,6 +19,7 @@ from cotun_trio.counts import meters
 from cotun_trio.errors import Refused
 from cotun_trio.escape import escape
 from cotun_trio.server.login_threads import LoginThreads
+from cotun_trio.server.peers import NO_PEERS
 from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from cotun_trio.access.users import User
     from cotun_trio.logs import Context
     from cotun_trio.server.accounts import Accounts
+    from cotun_trio.server.peers import Peers
 
 
 class Failures(Protocol):
@@ -59,10 +61,11 @@ class OwnFailures:
 
 
 class Logins:
-    """Judges logins by `accounts`; `failures` keeps account of failed ones."""
+    """Judges logins by `accounts`, and of `peers`; `failures` keeps account of failed ones."""
 
-    def __init__(self, accounts: Accounts, failures: Failures) -> None:
+    def __init__(self, accounts: Accounts, failures: Failures, peers: Peers = NO_PEERS) -> None:
         self._accounts = accounts
+        self._peers = peers
         self._failures = failures
         self._threads = LoginThreads()
         self._turns: dict[str, trio.Lock] = {}  # of sources that have a login being judged
@@ -82,7 +85,7 @@ class Logins:
         Raises `Refused` where the source was barred while this one waited for its turn.
         """
         logins = meters().logins
-        if self.everybody:
+        if self.everybody and not self._peers.knows(name):
             logins.add("accepted")
             return self._accounts.users.find(name)
         source = source_of(host)
@@ -115,6 +118,8 @@ class Logins:
             return user
 
     async def _verify(self, source: str, name: str, password: str) -> User | None:
+        if self._peers.knows(name):
+            return self._peers.verify(name, password)
         while True:
             users = self._accounts.users
             if users.costs:

@@ -75,7 +75,8 @@ class Server:
         self.log = get_logger("server")
         self.files = ServerFiles(settings, self.log)
         self.places = places or SystemPlaces()
-        self.logins = Logins(self.files.accounts, shared.failures)
+        self.peers = shared.peers
+        self.logins = Logins(self.files.accounts, shared.failures, shared.peers)
         self.listeners = Listeners(self.places.open_listener, shared.elsewhere)
         self.authorisation = None if authorise is None else Authorisation(authorise)
         self.scratch = Scratch()

@@ -41,9 +41,11 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.target import Target
     from cotun_trio.server.authorisation import Authorisation
     from cotun_trio.server.logins import Logins
+    from cotun_trio.server.peers import Peers
     from cotun_trio.server.reverse_listeners import Listeners
     from cotun_trio.settings import ServerSettings
     from cotun_trio.ssh.global_requests import GlobalRequest
+    from cotun_trio.ssh.openings import IncomingOpen
     from cotun_trio.ssh.scratch import Scratch
     from cotun_trio.websocket.wire_protocol import WireProtocol
 
@@ -58,6 +60,8 @@ class ServerHost(Protocol):
     settings: ServerSettings
     logins: Logins
     listeners: Listeners
+    peers: Peers
+    """The other servers of a fleet."""
     scratch: Scratch
     quota: Quota
     """Of the connections of all sessions."""
@@ -263,6 +267,14 @@ class ServerSession(Session):
 
     # ---- requests of the client
 
+    def channel_requested(self, opening: IncomingOpen) -> None:
+        """See `Session.channel_requested`; a peer passes a visitor on."""
+        user = self.rights.user
+        if user is not None and user.is_peer:
+            self._owner.peers.pass_on(self, opening)
+        else:
+            super().channel_requested(opening)
+
     def role_request(self, request: GlobalRequest) -> None:
         """See `Session.role_request`; the first config request is for `establish`."""
         if request.kind == CHANGE and self.was_open:
@@ -315,17 +327,10 @@ class ServerSession(Session):
     def users_changed(self, users: Users) -> None:
         """End connections that the client has no right to any more: all, where its user has
         changed."""
-        before = self.rights.user
-        if before is None:
-            return
-        user = users.find(before.name)
-        if user is None or user.secret != before.secret:
-            what = "has been removed" if user is None else "has a new password"
-            reason = f"the user '{escape(before.name)}' {what}"
+        if (reason := self.rights.users_changed(users)) is not None:
             self.kick(reason)
-            return
-        self.rights.log_in(user)
-        self.client_remotes.narrow()
+        else:
+            self.client_remotes.narrow()
 
 
 def _refuse(request: GlobalRequest, error: CotunError, *, marked: bool) -> None:

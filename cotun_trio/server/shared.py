@@ -11,6 +11,7 @@ import attrs
 from cotun_trio.access.startups import OwnSourceCounts
 from cotun_trio.counts import OwnCount
 from cotun_trio.server.logins import OwnFailures
+from cotun_trio.server.peers import NO_PEERS
 from cotun_trio.server.reverse_listeners import NOTHING_ELSEWHERE
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from cotun_trio.access.startups import SourceCounts
     from cotun_trio.counts import Count
     from cotun_trio.server.logins import Failures
+    from cotun_trio.server.peers import Peers
     from cotun_trio.server.reverse_listeners import Elsewhere
     from cotun_trio.settings import ServerSettings
 
@@ -31,6 +33,8 @@ class SharedState:
     """The account of failed logins.  Their limit is a setting, so there is no default."""
     elsewhere: Elsewhere = NOTHING_ELSEWHERE
     """The reverse listeners of the other processes."""
+    peers: Peers = NO_PEERS
+    """The other servers of a fleet."""
     flows: Count = attrs.field(factory=OwnCount)
     """The connections that are carried."""
     startups: Count = attrs.field(factory=OwnCount)

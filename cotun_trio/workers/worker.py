@@ -46,9 +46,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cotun_trio.counts import Count
+    from cotun_trio.forwards.listener import Listener
     from cotun_trio.logs import Context
     from cotun_trio.server.listening import Doors
-    from cotun_trio.server.reverse_listeners import Claimant, Place
+    from cotun_trio.server.reverse_listeners import Claimant, ListenerOwner, Place
     from cotun_trio.workers.control_link import Received
     from cotun_trio.workers.handover import Connection
 
@@ -110,6 +111,12 @@ class LinkElsewhere:
             return (await self._link.ask(claim, control.Yield)).outcome
         except LinkLost:
             return Yielded.KEPT
+
+    async def opened(self, owner: ListenerOwner, listener: Listener) -> None:
+        """See `Elsewhere`: the kernel keeps two workers apart."""
+
+    def closed(self, owner: ListenerOwner, listener: Listener) -> None:
+        """See `Elsewhere`."""
 
 
 class LinkListening:
