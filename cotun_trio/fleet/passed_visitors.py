@@ -1,0 +1,125 @@
+"""Visitors whom peers pass on: the owner's side of a hop.
+
+A peer asks for a channel to a session of ours, and to a place that the session listens at (`Hop`).
+The visitor is then carried as if it had come to the listener here.  A hop never leads to another
+one: only sessions of this very node are looked for.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+from cotun_trio.errors import CotunError, ProtocolError
+from cotun_trio.fleet.credentials import is_node
+from cotun_trio.fleet.hop import Hop
+from cotun_trio.fleet.places import listener_place
+from cotun_trio.forwards.relay import Relay
+from cotun_trio.forwards.splice import Splice
+from cotun_trio.ssh import messages
+
+if TYPE_CHECKING:
+    from cotun_trio.access.users import User
+    from cotun_trio.fleet.credentials import FleetKey
+    from cotun_trio.forwards.flows import Flow
+    from cotun_trio.logs import Context
+    from cotun_trio.protocol.remote import Remote
+    from cotun_trio.server.server import Server
+    from cotun_trio.server.session import ServerSession
+    from cotun_trio.session import Session
+    from cotun_trio.ssh.openings import IncomingOpen
+
+GONE = "this node has no such route any more"
+"""The reason for a peer whose table is a moment old: it tries another owner."""
+TOO_MANY = "too many connections"
+
+
+class PassedVisitors:
+    """Carries them to the sessions of the server that it is told to `serve`.
+
+    Peers log in by the fleet's `key`.  It is a `cotun_trio.server.peers.Peers`.
+    """
+
+    def __init__(self, key: FleetKey) -> None:
+        self._key = key
+        self._server: Server | None = None
+
+    def serve(self, server: Server) -> None:
+        """This is the server."""
+        self._server = server
+
+    def knows(self, name: str) -> bool:
+        """See `Peers`."""
+        return is_node(name)
+
+    def verify(self, name: str, password: str) -> User | None:
+        """See `Peers`."""
+        assert self._server is not None
+        return self._key.verify(name, password, self._server.fingerprint)
+
+    def pass_on(self, session: Session, opening: IncomingOpen) -> None:
+        """See `Peers`."""
+        try:
+            hop = Hop.parse(opening.extra)
+        except ProtocolError as error:
+            session.log.refused(error)
+            opening.refuse(messages.OPEN_PROHIBITED, str(error))
+            return
+        found = self._find(hop)
+        if found is None:
+            session.log.debug("refused a hop to %s: %s", hop.place, GONE)
+            opening.refuse(messages.OPEN_CONNECT_FAILED, GONE)
+            return
+        owner, remote = found
+        log = owner.log.within(peer=session.log.pairs.get("user", ""), remote=remote)
+        if not owner.flows.make_room():
+            log.refused(TOO_MANY)
+            opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, TOO_MANY)
+        elif remote.socks:
+            self._by_socket(session, opening, owner, remote)
+        else:
+            flow = owner.flows.begin(remote)
+            owner.start_soon(_carry, session, opening, owner, remote, flow, log)
+
+    def _find(self, hop: Hop) -> tuple[ServerSession, Remote] | None:
+        assert self._server is not None
+        for session in self._server.sessions:
+            if session.number == hop.session:
+                for listener in self._server.listeners.held_by(session):
+                    if listener_place(listener) == hop.place:
+                        return session, listener.remote
+        return None
+
+    def _by_socket(
+        self, session: Session, opening: IncomingOpen, owner: ServerSession, remote: Remote
+    ) -> None:
+        """Have a SOCKS client served as at the listener, which wants a socket."""
+        here, there = socket.socketpair()
+        here.setblocking(False)
+        there.setblocking(False)
+        owner.forward(there, "fleet", remote)
+        session.start_soon(Relay(opening.confirm(), here).run)
+
+
+async def _carry(
+    session: Session,
+    opening: IncomingOpen,
+    owner: ServerSession,
+    remote: Remote,
+    flow: Flow,
+    log: Context,
+) -> None:
+    """Open a channel to the client, and splice the two, as a child of the owner."""
+    with flow:
+        try:
+            channel = await owner.connection.open_channel(remote.channel_target)
+        except CotunError as error:
+            log.refused(error)
+            opening.refuse(messages.OPEN_CONNECT_FAILED, str(error))
+            return
+        if session.connection.failure is not None:  # the peer has gone meanwhile
+            channel.close()
+            return
+        await Splice(opening.confirm(), channel).run()
+    if not opening.answered:  # it was cut before
+        opening.refuse(messages.OPEN_PROHIBITED, "not allowed any more")

@@ -1,0 +1,158 @@
+"""Links to other nodes: ordinary sessions, by which visitors are passed on.
+
+A node is a client of its peer.  The peer's host key has to be the one that the directory says, and
+the login is `cotun_trio.fleet.credentials`.  A link is opened when the first visitor needs it, and
+closed when it has carried nothing for a while; so there are two at most between two nodes, one each
+way.  Its flow control is that of its channels: back-pressure, half-close and resets cross it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import TYPE_CHECKING
+
+import attrs
+import trio
+
+from cotun_trio.client.client import Client
+from cotun_trio.errors import ConnectionLost, CotunError
+from cotun_trio.settings import ClientSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from cotun_trio.client.session import ClientSession
+    from cotun_trio.fleet.credentials import FleetKey
+    from cotun_trio.fleet.records import NodeFacts
+    from cotun_trio.logs import Context
+    from cotun_trio.settings import Timings
+
+PATIENCE = 2.0
+"""Seconds for a link to open; after that, a visitor is passed to another owner, or refused."""
+IDLE = 60.0
+"""Seconds without a visitor after which a link is closed."""
+
+
+class PeerLink:
+    """The link to one node: `run` it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._failure: CotunError | None = None
+        self._ended = trio.Event()
+        self._users = 0  # visitors that it carries, or that wait for it
+        self._unused = trio.CancelScope(deadline=trio.current_time() + IDLE)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it takes nobody any more."""
+        return self._ended.is_set()
+
+    async def run(self) -> None:
+        """Be connected until it is idle or lost, or until cancelled."""
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._close_when_idle)
+                try:
+                    await self._client.run()
+                except CotunError as error:
+                    self._failure = error
+                nursery.cancel_scope.cancel()
+        finally:
+            self._ended.set()
+
+    @contextlib.contextmanager
+    def used(self) -> Iterator[None]:
+        """Stay open during the block, for a visitor."""
+        self._users += 1
+        self._unused.deadline = math.inf
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._unused.deadline = trio.current_time() + IDLE
+
+    async def _close_when_idle(self) -> None:
+        with self._unused:
+            await trio.sleep_forever()
+        self._ended.set()
+        self._client.shut_down()
+
+    async def session(self) -> ClientSession:
+        """Return the open session.  Raises `ConnectionLost` where there is none in time."""
+        found: list[ClientSession] = []
+        with trio.move_on_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+
+                async def wait() -> None:
+                    found.append(await self._client.current.wait())
+                    nursery.cancel_scope.cancel()
+
+                nursery.start_soon(wait)
+                await self._ended.wait()
+                nursery.cancel_scope.cancel()
+        if not found:
+            raise ConnectionLost(str(self._failure or f"no session in {PATIENCE:g} s"))
+        return found[0]
+
+
+class PeerLinks:
+    """The links of the node `me`.  `run` them.
+
+    `client` makes a client of its settings.
+    """
+
+    def __init__(
+        self,
+        me: str,
+        key: FleetKey,
+        timings: Timings,
+        log: Context,
+        *,
+        client: Callable[[ClientSettings], Client] = Client,
+    ) -> None:
+        self._me = me
+        self._key = key
+        self._timings = timings
+        self._log = log
+        self._make_client = client
+        self._links: dict[str, PeerLink] = {}  # by the id of their node
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self) -> None:
+        """Keep links until cancelled."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            await trio.sleep_forever()
+
+    def to(self, node: NodeFacts) -> PeerLink:
+        """Return the link to a node, which is opened if there is none."""
+        link = self._links.get(node.id)
+        if link is None or link.is_over:
+            link = self._links[node.id] = PeerLink(self._make_client(self._settings(node)))
+            assert self._nursery is not None
+            self._nursery.start_soon(self._run, node, link)
+        return link
+
+    async def _run(self, node: NodeFacts, link: PeerLink) -> None:
+        try:
+            await link.run()
+        finally:
+            if self._links.get(node.id) is link:
+                del self._links[node.id]
+
+    def _settings(self, node: NodeFacts) -> ClientSettings:
+        settings = ClientSettings.from_options(
+            node.address,
+            fingerprint=node.fingerprint,  # which says who it is: names in certificates do not
+            tls_skip_verify=True,
+            max_retry_count=0,
+            timings=self._timings,
+            fast_loop=True,
+        )
+        return attrs.evolve(settings, auth=self._key.credentials(self._me, node.fingerprint))
+
+    def __len__(self) -> int:
+        return len(self._links)

@@ -1,0 +1,267 @@
+"""A hop from one node to another: real servers and links, and a table of routes by hand."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import pytest
+import trio
+import trio.testing
+
+from cotun_trio.client.client import Client
+from cotun_trio.errors import GaveUp
+from cotun_trio.fleet.credentials import FleetKey, is_node
+from cotun_trio.fleet.ingress import Ingress
+from cotun_trio.fleet.passed_visitors import PassedVisitors
+from cotun_trio.fleet.peer_links import PeerLinks
+from cotun_trio.fleet.records import NodeFacts, Route
+from cotun_trio.logs import get_logger
+from cotun_trio.net.dial import open_listeners
+from cotun_trio.server.server import Server
+from cotun_trio.server.shared import SharedState
+from cotun_trio.settings import Timings
+from tests.support.leaks import nothing_left
+from tests.support.log_watch import watch_logs
+from tests.support.targets import (
+    LOOPBACK,
+    background,
+    connect,
+    echo,
+    echoes,
+    free_port,
+    listening,
+    receive_exactly,
+    refused_address,
+    split_address,
+    turned_away,
+)
+from tests.support.tunnel import WatchedClient, client_settings, running_client, server_settings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Collection
+
+KEY = FleetKey(b"0123456789abcdef0123456789abcdef")
+
+
+@attrs.define
+class Table:
+    """Routes by hand; see `cotun_trio.fleet.ingress.Owners`."""
+
+    routes: list[tuple[NodeFacts, Route]] = attrs.field(factory=list)
+    avoided: list[str] = attrs.field(factory=list)
+
+    def choose(self, place: str, tried: Collection[str]) -> tuple[NodeFacts, Route] | None:
+        """See `Owners`."""
+        for node, route in self.routes:
+            if route.place == place and node.id not in tried:
+                return node, route
+        return None
+
+    def avoid(self, node: str) -> None:
+        """See `Owners`."""
+        self.avoided.append(node)
+
+
+@contextlib.asynccontextmanager
+async def node(key: FleetKey = KEY) -> AsyncIterator[Server]:
+    """Run a server that takes visitors from peers."""
+    settings = server_settings(reverse=True)
+    visitors = PassedVisitors(key)
+    shared = attrs.evolve(SharedState.alone(settings), peers=visitors)
+    server = Server(settings, shared=shared)
+    visitors.serve(server)
+    async with background() as nursery:
+        await nursery.start(server.run)
+        yield server
+
+
+def facts(server: Server, name: str = "owner", fingerprint: str | None = None) -> NodeFacts:
+    """Describe a server as a node."""
+    return NodeFacts(
+        id=name,
+        address=f"http://{server.addresses[0]}",
+        url="",
+        fingerprint=fingerprint or server.fingerprint,
+        version="1",
+    )
+
+
+OTHER = "127.0.0.2"
+"""The interface of the node that has no client: its places are those of the owner."""
+
+
+async def elsewhere(_host: str, port: int) -> list[socket.socket]:
+    """Listen on the other node's interface."""
+    return await open_listeners(OTHER, port)
+
+
+@contextlib.asynccontextmanager
+async def entry(table: Table, key: FleetKey = KEY) -> AsyncIterator[tuple[Ingress, PeerLinks]]:
+    """Run the ingress of a node that has no client."""
+    log = get_logger("server")
+    links = PeerLinks("entry", key, Timings(), log)
+    ingress = Ingress(table, links, log, elsewhere)
+    async with background() as nursery:
+        nursery.start_soon(links.run)
+        nursery.start_soon(ingress.run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield ingress, links
+
+
+@attrs.frozen
+class Fleet:
+    """A node that has a client, and one that has none."""
+
+    owner: Server
+    client: WatchedClient
+    table: Table
+    ingress: Ingress
+    links: PeerLinks
+    port: int
+
+    @property
+    def visited(self) -> str:
+        """Where visitors come, at the node without a client."""
+        return f"{OTHER}:{self.port}"
+
+
+@contextlib.asynccontextmanager
+async def fleet(
+    *, target: str, remote: str = "R:{host}:{port}:{target}", **client: Any
+) -> AsyncIterator[Fleet]:
+    """Run both, with a client whose reverse remote leads to `target`."""
+    port, table = free_port(), Table()
+    words = remote.format(host=LOOPBACK, port=port, target=target)
+    async with (
+        node() as owner,
+        running_client(owner.addresses[0], words, **client) as running,
+        entry(table) as (ingress, links),
+    ):
+        await running.opened()
+        place = f"tcp/{LOOPBACK}:{port}"
+        table.routes.append((facts(owner), Route(place, 1, "", "", 1)))
+        assert await ingress.listen(place)
+        yield Fleet(owner, running, table, ingress, links, port)
+
+
+async def test_a_visitor_at_another_node_reaches_the_client_by_one_hop() -> None:
+    async with nothing_left(), listening(echo) as target, fleet(target=target) as both:
+        async with await connect(both.visited) as stream:
+            assert await echoes(stream)
+        async with await connect(both.visited) as first, await connect(both.visited) as second:
+            assert await echoes(first)
+            assert await echoes(second)
+        assert len(both.links) == 1  # for all of them
+
+
+async def test_each_direction_ends_by_itself() -> None:
+    async def answer_at_the_end(stream: trio.SocketStream) -> None:
+        data = bytearray()
+        async for piece in stream:
+            data += piece
+        await stream.send_all(bytes(reversed(data)))
+
+    async with listening(answer_at_the_end) as target, fleet(target=target) as both:
+        async with await connect(both.visited) as stream:
+            await stream.send_all(b"abc")
+            await stream.send_eof()
+            assert await receive_exactly(stream, 3) == b"cba"
+            assert await stream.receive_some() == b""
+
+
+async def test_a_reset_of_the_target_reaches_the_visitor() -> None:
+    async def reset(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async with listening(reset) as target, fleet(target=target) as both:
+        async with await connect(both.visited) as stream:
+            await stream.send_all(b"x")
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.receive_some()
+
+
+async def test_a_socks_listener_is_reached_through_another_node_too() -> None:
+    async with (
+        listening(echo) as target,
+        fleet(target="socks", remote="R:{host}:{port}:{target}") as both,
+    ):
+        host, port = split_address(target)
+        async with await connect(both.visited) as stream:
+            await stream.send_all(bytes((5, 1, 0)))
+            assert await receive_exactly(stream, 2) == bytes((5, 0))
+            address = socket.inet_aton(host) + port.to_bytes(2, "big")
+            await stream.send_all(bytes((5, 1, 0, 1)) + address)
+            assert (await receive_exactly(stream, 10))[1] == 0
+            assert await echoes(stream)
+
+
+async def test_a_refused_hop_tries_one_other_owner() -> None:
+    async with listening(echo) as target, fleet(target=target) as both:
+        node, route = both.table.routes[0]
+        both.table.routes.insert(
+            0, (attrs.evolve(node, id="stale"), attrs.evolve(route, session=99))
+        )
+        async with await connect(both.visited) as stream:
+            assert await echoes(stream)
+        assert both.table.avoided == []  # it was reached, and knew better
+
+
+async def test_a_node_that_cannot_be_reached_is_avoided() -> None:
+    async with listening(echo) as target, fleet(target=target) as both:
+        node, route = both.table.routes[0]
+        gone = attrs.evolve(node, id="gone", address=f"http://{refused_address()}")
+        both.table.routes.insert(0, (gone, route))
+        async with await connect(both.visited) as stream:
+            assert await echoes(stream)
+        assert both.table.avoided == ["gone"]
+
+
+async def test_a_visitor_is_reset_where_nobody_is_left() -> None:
+    async with listening(echo) as target, fleet(target=target) as both:
+        both.table.routes.clear()
+        assert await turned_away(both.visited)
+
+
+@pytest.mark.parametrize("wrong", ["key", "fingerprint"])
+async def test_a_false_peer_is_not_talked_to(wrong: str) -> None:
+    # Somebody has written into the directory, or into the way.
+    other = FleetKey(b"another-key-of-another-fleet-----")
+    async with listening(echo) as target, fleet(target=target) as both, watch_logs() as log:
+        node, route = both.table.routes[0]
+        key = other if wrong == "key" else KEY
+        fingerprint = None if wrong == "key" else "1" * 42 + "0="
+        table = Table([(facts(both.owner, fingerprint=fingerprint), route)])
+        del node
+        async with entry(table, key) as (ingress, _links):
+            both.ingress.leave(route.place)
+            assert await ingress.listen(route.place)
+            assert await turned_away(both.visited)
+        assert table.avoided == ["owner"]
+        assert not log.find("Connected", "client")
+
+
+async def test_a_peer_may_do_nothing_else() -> None:
+    async with listening(echo) as target, node() as owner:
+        settings = attrs.evolve(
+            client_settings(owner.addresses[0], f"{LOOPBACK}:0:{target}"),
+            auth=KEY.credentials("entry", owner.fingerprint),
+            max_retry_count=0,
+        )
+        # Not even a remote is accepted.
+        with pytest.raises(GaveUp, match="access to .* denied"):
+            await Client(settings).run()
+
+
+async def test_users_of_the_server_are_no_peers_and_peers_need_the_key() -> None:
+    assert KEY.verify("fleet:a", "x", "f") is None
+    login = KEY.credentials("a", "f")
+    assert KEY.verify(login.user, login.password, "f") is not None
+    assert KEY.verify(login.user, login.password, "g") is None
+    assert KEY.verify("fleet:b", login.password, "f") is None
+    assert not is_node("alice")
+    assert "0123" not in repr(KEY)
