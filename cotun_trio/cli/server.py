@@ -27,6 +27,16 @@ from cotun_trio.cli.app import (
     process_settings,
 )
 from cotun_trio.cli.config_file import warnings_about
+from cotun_trio.cli.fleet_options import (
+    Fleet,
+    FleetAddress,
+    FleetIngress,
+    FleetKey,
+    FleetName,
+    FleetPartition,
+    FleetPasswordFile,
+    FleetUrl,
+)
 from cotun_trio.cli.groups import CONNECTION, HOST_KEY, HTTP, LIMITS, PROCESS, RIGHTS, TLS, USERS
 from cotun_trio.cli.keygen import generate_key
 from cotun_trio.cli.plan import Plan
@@ -46,6 +56,7 @@ from cotun_trio.settings import (
     parse_listen,
     parse_network,
 )
+from cotun_trio.settings.fleet import NAME
 from cotun_trio.units import parse_duration
 
 NOTES = (
@@ -346,6 +357,23 @@ def server(
             help="Let clients name Unix sockets of the server's (unix:).",
         ),
     ] = False,
+    reverse_host: Annotated[
+        str | None,
+        Parameter(
+            group=RIGHTS,
+            metavar="ADDRESS",
+            show_default=False,
+            help="Listen on this interface where a reverse remote names none, and not on all.",
+        ),
+    ] = None,
+    fleet: Fleet = None,
+    fleet_key: FleetKey = None,
+    fleet_address: FleetAddress = None,
+    fleet_url: FleetUrl = None,
+    fleet_name: FleetName = NAME,
+    fleet_password_file: FleetPasswordFile = None,
+    fleet_ingress: FleetIngress = "all",
+    fleet_partition: FleetPartition = "refuse",
     workers: Annotated[
         int,
         Parameter(
@@ -398,6 +426,17 @@ def server(
         max_connections=max_connections,
         max_session_connections=max_session_connections,
         reverse=reverse,
+        reverse_host=reverse_host,
+        fleet=FleetSettings.choose(
+            fleet,
+            key=fleet_key,
+            address=fleet_address,
+            url=fleet_url,
+            name=fleet_name,
+            password_file=fleet_password_file,
+            ingress=fleet_ingress,
+            partition=fleet_partition,
+        ),
         socks5=socks5,
         unix=unix,
         keepalive=parse_duration(keepalive),

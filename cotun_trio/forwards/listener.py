@@ -21,7 +21,7 @@ from cotun_trio.net.descriptors import is_reserved
 from cotun_trio.net.dial import open_listeners, show_addresses
 from cotun_trio.net.sockets import close
 from cotun_trio.net.unix import listen_unix, remove_socket_file
-from cotun_trio.protocol.addresses import join_host_port
+from cotun_trio.protocol.addresses import is_wildcard, join_host_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -89,16 +89,22 @@ class Listener:
         self._sockets = []
 
 
-async def open_listener(remote: Remote, share: Share | None = None) -> Listener:
+async def open_listener(
+    remote: Remote, share: Share | None = None, *, interface: str | None = None
+) -> Listener:
     """Listen for `remote`.  Raises `UsageError`, with nothing left open.
 
-    For a peer, names are looked up in its `share`, and the reserve of descriptors is not used.
+    For a peer, names are looked up in its `share`, and the reserve of descriptors is not used.  A
+    remote for all interfaces listens on `interface` only, if that is given.
     """
     if remote.local_path:
         listener = Listener(remote, [listen_unix(remote.local_path)])
     else:
         kind = socket.SOCK_DGRAM if remote.udp else socket.SOCK_STREAM
-        sockets = await open_listeners(remote.local_host, remote.local_port, kind, share=share)
+        host = remote.local_host
+        if interface is not None and is_wildcard(host):
+            host = interface
+        sockets = await open_listeners(host, remote.local_port, kind, share=share)
         listener = Listener(remote, sockets)
     if share is not None and listener.is_in_reserve:
         listener.close()

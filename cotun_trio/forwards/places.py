@@ -32,11 +32,14 @@ class Places(Protocol):
 
 
 class SystemPlaces:
-    """Sockets."""
+    """Sockets.  Remotes that name no interface listen on `interface`, if one is given."""
+
+    def __init__(self, interface: str | None = None) -> None:
+        self._interface = interface
 
     async def open_listener(self, remote: Remote, share: Share | None = None) -> Listener:
         """See `Places`."""
-        return await open_listener(remote, share)
+        return await open_listener(remote, share, interface=self._interface)
 
     def inbox(self, target: Target) -> Inbox | None:  # noqa: ARG002
         """See `Places`: all targets are dialled."""

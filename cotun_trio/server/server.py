@@ -74,7 +74,7 @@ class Server:
         self.notifier = notifier or Notifier({})
         self.log = get_logger("server")
         self.files = ServerFiles(settings, self.log)
-        self.places = places or SystemPlaces()
+        self.places = places or SystemPlaces(settings.reverse_host)
         self.peers = shared.peers
         self.logins = Logins(self.files.accounts, shared.failures, shared.peers)
         self.listeners = Listeners(self.places.open_listener, shared.elsewhere)

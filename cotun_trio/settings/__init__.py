@@ -8,11 +8,13 @@ names the mistake.  Behind the edge nothing is checked again.  Times are in seco
   values, where a program gives them as strings.
 * `tls`: TLS, at either end.  `timings`: how long things may take, from the environment.
 * `process`: how the process runs.  `admin`: where its administrators are answered.
+* `fleet`: the place of a server in a fleet.
 """
 
 from cotun_trio.settings.admin import AdminAddress
 from cotun_trio.settings.client import ClientSettings, Route, parse_header
 from cotun_trio.settings.client_options import ClientOptions
+from cotun_trio.settings.fleet import FleetSettings
 from cotun_trio.settings.process import ProcessSettings
 from cotun_trio.settings.server import (
     MAX_AUTH_FAILURES,
@@ -41,6 +43,7 @@ __all__ = [
     "ClientOptions",
     "ClientSettings",
     "ClientTls",
+    "FleetSettings",
     "ProcessSettings",
     "Route",
     "ServerAcme",

@@ -16,6 +16,7 @@ from cotun_trio.protocol.addresses import RemoteError, clean_host, parse_port
 from cotun_trio.protocol.remote import ANY_INTERFACE
 from cotun_trio.settings import values
 from cotun_trio.settings.admin import to_admin_address
+from cotun_trio.settings.fleet import FleetSettings
 from cotun_trio.settings.server_url import ServerUrl
 from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
 from cotun_trio.settings.tls import ServerAcme, ServerTls
@@ -58,6 +59,21 @@ def _clean_listening_host(text: str) -> str:
         return clean_host(values.to_given_text("host", text)) or ANY_INTERFACE
     except RemoteError as error:
         raise UsageError(f"--host: {error}") from None
+
+
+def _to_reverse_host(option: str, host: object) -> str | None:
+    if host is None:
+        return None
+    try:
+        return clean_host(values.to_given_text(option, host)) or None
+    except RemoteError as error:
+        raise UsageError(f"--reverse-host: {error}") from None
+
+
+def _to_fleet(option: str, fleet: object) -> FleetSettings | None:
+    if fleet is not None and not isinstance(fleet, FleetSettings):
+        raise values.wrong(option, "a cotun_trio.settings.FleetSettings", fleet)
+    return fleet
 
 
 def parse_listen(text: str) -> tuple[str, int]:
@@ -138,6 +154,8 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "max_connections": values.to_count,
     "max_session_connections": values.to_count,
     "reverse": values.to_flag,
+    "reverse_host": _to_reverse_host,
+    "fleet": _to_fleet,
     "socks5": values.to_flag,
     "unix": values.to_flag,
     "check_addresses": values.to_flag,
@@ -209,6 +227,8 @@ class ServerSettings:
     """Forwarded connections of one session; 0: no limit."""
     reverse: bool = False
     """Whether clients may have the server listen for them."""
+    reverse_host: str | None = attrs.field(default=None)
+    """The interface of reverse remotes that name none, an address or a name; None: all of them."""
     socks5: bool = False
     """Whether clients may have the server dial the targets of SOCKS requests."""
     unix: bool = False
@@ -221,6 +241,8 @@ class ServerSettings:
     admin_token_file: str | None = None
     """The path of the file with their token, for TCP; made if it is missing.  Without it, there is
     a new token for the run."""
+    fleet: FleetSettings | None = attrs.field(default=None)
+    """The place in a fleet (`cotun_trio.fleet`), which only the program ``cotun-trio`` can take."""
     fast_loop: bool = False
     """Whether sockets are served in front of Trio's own wait, which makes small messages quicker,
     where this version of Trio allows it (`cotun_trio.net.fast_wait`).  It is for the whole Trio
