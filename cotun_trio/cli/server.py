@@ -50,6 +50,7 @@ from cotun_trio.settings import (
     MAX_STARTUPS,
     MAX_STARTUPS_PER_SOURCE,
     MAX_USER_SESSIONS,
+    FleetSettings,
     ServerSettings,
     ServerUrl,
     Timings,
