@@ -75,6 +75,11 @@ class Ingress:
             for place in list(self._listening):
                 self.leave(place)
 
+    def want(self, place: str) -> None:
+        """Listen at a place, soon."""
+        if self._nursery is not None and place not in self._listening:
+            self._nursery.start_soon(self.listen, place)
+
     @property
     def places(self) -> Collection[str]:
         """The places that it listens at."""

@@ -73,6 +73,14 @@ class ListenerOwner(Claimant, Protocol):
     """A session that has reverse listeners, or wants some."""
 
     @property
+    def number(self) -> int:
+        """Its number in this process."""
+
+    @property
+    def has_others(self) -> bool:
+        """Whether its client keeps sessions with several servers, with the same remotes."""
+
+    @property
     def share(self) -> Share:
         """Its share of name look-ups."""
 
@@ -97,9 +105,16 @@ class Yielded(Enum):
 class Elsewhere(Protocol):
     """Listeners that sessions in other processes have."""
 
-    async def claim(self, claimant: Claimant, place: Place) -> Yielded:
+    @property
+    def keeps_draining(self) -> bool:
+        """Whether a session that drains goes on listening, until another one has its places."""
+
+    async def claim(self, claimant: ListenerOwner, place: Place) -> Yielded:
         """Have listeners in the way of `place` closed, where they are an earlier session's of the
-        same client."""
+        same client.  Raises `NotNow` where the place is somebody else's."""
+
+    def given_up(self, claimant: ListenerOwner, place: Place) -> None:
+        """It was claimed, and the session cannot listen there all the same."""
 
     async def opened(self, owner: ListenerOwner, listener: Listener) -> None:
         """A session listens here.  Raises `NotNow` where the place is somebody else's."""
@@ -111,9 +126,14 @@ class Elsewhere(Protocol):
 class NothingElsewhere:
     """No other process has listeners; see `Elsewhere`."""
 
-    async def claim(self, claimant: Claimant, place: Place) -> Yielded:  # noqa: ARG002
+    keeps_draining = False
+
+    async def claim(self, claimant: ListenerOwner, place: Place) -> Yielded:  # noqa: ARG002
         """See `Elsewhere`."""
         return Yielded.NOTHING
+
+    def given_up(self, claimant: ListenerOwner, place: Place) -> None:
+        """See `Elsewhere`."""
 
     async def opened(self, owner: ListenerOwner, listener: Listener) -> None:
         """See `Elsewhere`."""
@@ -261,7 +281,11 @@ class Listeners:
         self._elsewhere.closed(owner, listener)
 
     async def _open_one(self, owner: ListenerOwner, remote: Remote) -> Listener:
-        listener = await self._listen(owner, remote)
+        try:
+            listener = await self._listen(owner, remote)
+        except BaseException:
+            self._elsewhere.given_up(owner, remote)
+            raise
         try:
             await self._elsewhere.opened(owner, listener)
         except BaseException:

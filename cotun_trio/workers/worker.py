@@ -97,6 +97,8 @@ class LinkElsewhere:
     def __init__(self, link: ControlLink) -> None:
         self._link = link
 
+    keeps_draining = False
+
     async def claim(self, claimant: Claimant, place: Place) -> Yielded:
         """Ask the supervisor, which asks the other workers."""
         claim = control.Claim(
@@ -111,6 +113,9 @@ class LinkElsewhere:
             return (await self._link.ask(claim, control.Yield)).outcome
         except LinkLost:
             return Yielded.KEPT
+
+    def given_up(self, claimant: ListenerOwner, place: Place) -> None:
+        """See `Elsewhere`: nothing was taken."""
 
     async def opened(self, owner: ListenerOwner, listener: Listener) -> None:
         """See `Elsewhere`: the kernel keeps two workers apart."""
