@@ -24,6 +24,7 @@ PACKAGES = {
     "pebble": "pebble",
     "pebble-challtestsrv": "pebble",
     "promtool": "prometheus",
+    "redis-server": "redis-server",
     "squid": "squid",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",

@@ -48,6 +48,11 @@ class _Record:
     barred_until: float = -math.inf
 
 
+def delay_after(failures: int) -> float:
+    """Return the seconds for which the answer to so many failures in a minute is held back."""
+    return min(FIRST_DELAY * 2.0 ** min(failures - 1, 16), MAX_DELAY)
+
+
 class Penalties:
     """Counts failed logins: `per_minute` of them bar a source.  0 is for no limit, and no delay.
 
@@ -72,7 +77,7 @@ class Penalties:
             failures.popleft()
         failures.append(now)
         record.failed_at = now
-        delay = min(FIRST_DELAY * 2.0 ** min(len(failures) - 1, 16), MAX_DELAY)
+        delay = delay_after(len(failures))
         self._make_room(records, now)
         records[source] = record
         if len(failures) < self._per_minute:
