@@ -64,11 +64,28 @@ class Role(Protocol):
 def run_server(settings: ServerSettings, process: ProcessSettings) -> int:
     """Run a server until a signal ends it; return the exit status.  Raises `UsageError`."""
     settings = _quick(settings)
+    if settings.fleet is not None:
+        return _run_fleet_server(settings, process)
     if process.workers > 1:
         return _run_supervisor(settings, process)
     from cotun_trio.server.server import Server  # a client does not wait for it to be imported
 
     server = Server(settings, Passed.take(os.environ), Notifier(os.environ))
+    handlers = {signal.SIGHUP: server.reload, signal.SIGUSR2: server.log_snapshot}
+    return _run(server, handlers, process)
+
+
+def _run_fleet_server(settings: ServerSettings, process: ProcessSettings) -> int:
+    if process.workers > 1:
+        raise UsageError("--fleet is for one process a node: leave out --workers")
+    try:
+        from cotun_trio.fleet.member import FleetServer  # the only import, as of the workers
+    except ModuleNotFoundError as error:
+        if error.name != "cotun_trio.fleet":
+            raise
+        raise UsageError("this installation has no fleet: leave out --fleet") from None
+
+    server = FleetServer(settings, Passed.take(os.environ), Notifier(os.environ))
     handlers = {signal.SIGHUP: server.reload, signal.SIGUSR2: server.log_snapshot}
     return _run(server, handlers, process)
 

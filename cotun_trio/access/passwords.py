@@ -82,6 +82,10 @@ class Secret:
             )
         return cls(text)
 
+    def feed(self, digest: hmac.HMAC) -> None:
+        """Have it be a part of a digest that has a key."""
+        digest.update(self._text.encode())
+
     def matches(self, password: str) -> bool:
         """Return whether `password` is the right one.
 

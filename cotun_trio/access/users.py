@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,26 @@ class Users:
             cost for user in self._by_name.values() if (cost := user.secret.cost) is not None
         )
         """The costs of all hashes in use.  Where this is empty, no check takes time."""
+
+    def digest(self, key: bytes) -> str:
+        """Return a digest of all users with their passwords and rights, which says nothing about
+        them to anybody without the key; empty without any user."""
+        if self.everybody:
+            return ""
+        digest = hmac.new(key, digestmod="sha256")
+        for name in sorted(self._by_name):
+            user = self._by_name[name]
+            digest.update(repr((name, user.access.patterns)).encode())
+            user.secret.feed(digest)
+        return digest.hexdigest()[:32]
+
+    def changed_in(self, later: Users) -> list[str]:
+        """Return the names of users whom `later` has not, or with another password."""
+        return [
+            name
+            for name, user in self._by_name.items()
+            if (found := later.find(name)) is None or found.secret != user.secret
+        ]
 
     @property
     def everybody(self) -> bool:

@@ -36,15 +36,6 @@ FleetAddress = Annotated[
         help="The URL by which the other nodes reach this one, such as http://10.0.0.5:8080.",
     ),
 ]
-FleetUrl = Annotated[
-    str | None,
-    Parameter(
-        group=FLEET,
-        metavar="URL",
-        show_default=False,
-        help="The URL by which clients reach this very node, if there is one: they are told.",
-    ),
-]
 FleetName = Annotated[
     str,
     Parameter(group=FLEET, metavar="NAME", help="The name of the fleet in the directory."),

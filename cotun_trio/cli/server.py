@@ -35,7 +35,6 @@ from cotun_trio.cli.fleet_options import (
     FleetName,
     FleetPartition,
     FleetPasswordFile,
-    FleetUrl,
 )
 from cotun_trio.cli.groups import CONNECTION, HOST_KEY, HTTP, LIMITS, PROCESS, RIGHTS, TLS, USERS
 from cotun_trio.cli.keygen import generate_key
@@ -370,7 +369,6 @@ def server(
     fleet: Fleet = None,
     fleet_key: FleetKey = None,
     fleet_address: FleetAddress = None,
-    fleet_url: FleetUrl = None,
     fleet_name: FleetName = NAME,
     fleet_password_file: FleetPasswordFile = None,
     fleet_ingress: FleetIngress = "all",
@@ -432,7 +430,6 @@ def server(
             fleet,
             key=fleet_key,
             address=fleet_address,
-            url=fleet_url,
             name=fleet_name,
             password_file=fleet_password_file,
             ingress=fleet_ingress,

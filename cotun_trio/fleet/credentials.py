@@ -16,7 +16,7 @@ from cotun_trio.access.access_list import AccessList
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.files import read_named
 from cotun_trio.access.passwords import Secret
-from cotun_trio.access.users import User
+from cotun_trio.access.users import User, Users
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
@@ -53,6 +53,10 @@ class FleetKey:
         """Return the user and the password of `node` at the peer with this `fingerprint`."""
         message = f"cotun-trio fleet\n{node}\n{fingerprint}".encode()
         return Credentials(f"{PREFIX}{node}", hmac.digest(self._key, message, hashlib.sha256).hex())
+
+    def digest(self, users: Users) -> str:
+        """Return a digest of users, to compare them with those of another node."""
+        return users.digest(self._key)
 
     def verify(self, name: str, password: str, fingerprint: str) -> User | None:
         """Return the node that logs in by this user name at the peer with this `fingerprint`.

@@ -60,6 +60,9 @@ class NodeHost(Protocol):
     def cut_user(self, user: str) -> None:
         """End all sessions that a user has at present."""
 
+    def places_changed(self, places: Collection[str]) -> None:
+        """Other nodes have come to own these places, or do not any more."""
+
 
 @attrs.define
 class _Waiter:
@@ -87,6 +90,8 @@ class Node:
         local: bool = False,
         max_auth_failures: int = 0,
     ) -> None:
+        self.id = facts.id
+        """Of this run of the node."""
         self._rules = Rules(facts, trio.current_time(), local=local)
         self._directory = directory
         self._host = host
@@ -146,6 +151,10 @@ class Node:
         """
         found = choice.choose(self._rules.view.table, place, trio.current_time(), tried)
         return None if found is None else (found[0].facts, found[1])
+
+    def is_owned_elsewhere(self, place: str) -> bool:
+        """Return whether another node has an owner of a place."""
+        return place in self._rules.view.table
 
     def avoid(self, node: str) -> None:
         """A node could not be reached: send no visitor there for a while."""
@@ -284,6 +293,8 @@ class Node:
         self._rules.tick(trio.current_time())
         for effect in self._rules.take_effects():
             self._do(effect)
+        if changed := self._rules.view.table.take_changed():
+            self._host.places_changed(changed)
         self._poke()
 
     def _poke(self) -> None:

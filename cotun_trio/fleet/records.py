@@ -13,8 +13,6 @@ class NodeFacts:
     """Of one run of one server: a server that starts again is another node."""
     address: str
     """Where other nodes connect to it."""
-    url: str
-    """Where clients connect to it; empty where they have no URL of its own."""
     fingerprint: str
     """Of its host key."""
     version: str

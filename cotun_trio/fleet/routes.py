@@ -59,6 +59,7 @@ class Table:
         self.nodes: dict[str, KnownNode] = {}
         """By id."""
         self._owners: dict[str, str | tuple[str, ...]] = {}  # by place: ids, mostly one
+        self._changed: set[str] = set()  # places that have an owner now, or none any more
 
     def describe(self, facts: NodeFacts) -> KnownNode | None:
         """Take a node's description of itself; return it, or None where there is no room."""
@@ -91,6 +92,7 @@ class Table:
             if len(routes) >= MAX_PLACES:
                 return
             self._owners[route.place] = _with(self._owners.get(route.place, ()), node)
+            self._changed.add(route.place)
         rest = tuple(each for each in before if each.session != route.session)
         # The key is the route's own text, so that it is there once.
         routes.pop(route.place, None)
@@ -143,6 +145,15 @@ class Table:
         """Return the nodes that have been doubted for longer than a lease."""
         return [id_ for id_, node in self.nodes.items() if now >= node.doubted_since + TTL]
 
+    def take_changed(self) -> set[str]:
+        """Return the places that have come to have an owner since the last call, or to have none,
+        and others."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def __contains__(self, place: str) -> bool:
+        return place in self._owners
+
     def __len__(self) -> int:
         return len(self._owners)
 
@@ -152,6 +163,7 @@ class Table:
             self._owners[place] = rest[0] if len(rest) == 1 else rest
         else:
             del self._owners[place]
+            self._changed.add(place)
 
 
 def _several(one_or_more: T | tuple[T, ...]) -> tuple[T, ...]:

@@ -271,6 +271,11 @@ class Listeners:
         """Return the listeners of `owner`."""
         return self._held.get(owner, ())
 
+    def leave(self, owner: ListenerOwner, *, draining: bool) -> None:
+        """Close the listeners of `owner`, which has ended or drains.  Can be called again."""
+        if not (draining and self._elsewhere.keeps_draining):
+            self.free(owner)
+
     def free(self, owner: ListenerOwner) -> None:
         """Close the listeners of `owner`.  Can be called again."""
         for listener in self._held.pop(owner, ()):

@@ -90,6 +90,7 @@ class Server:
             settings, self.log, passed, challenges=isinstance(certificates, AcmeCertificates)
         )
         self._sessions_changed = shared.sessions_changed
+        self._tell_users_changed = shared.users_changed
         self._reload = trio.Event()
         self._shutdown = trio.Event()
 
@@ -215,5 +216,6 @@ class Server:
         await self.files.read_again(self._users_changed)
 
     def _users_changed(self) -> None:
+        self._tell_users_changed(self.files.accounts.users)
         for session in list(self.reception.sessions):
             session.users_changed(self.files.accounts.users)

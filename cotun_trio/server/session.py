@@ -134,6 +134,8 @@ class ServerSession(Session):
         self._version = ""  # of the client, as it came
         self.identity = ""
         """The client's own, that it said with its config request."""
+        self.has_others = False
+        """Whether the client keeps sessions with several servers."""
 
     async def run(self, *, deadline: float) -> None:
         """See `Session.run`; logs the end."""
@@ -263,7 +265,7 @@ class ServerSession(Session):
 
     def leave(self, reason: str) -> None:  # noqa: ARG002
         """See `Session.leave`: nobody listens for it any more."""
-        self._owner.listeners.free(self)
+        self._owner.listeners.leave(self, draining=self.draining and self.failure is None)
 
     # ---- requests of the client
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cotun_trio.access.startups import SourceCounts
+    from cotun_trio.access.users import Users
     from cotun_trio.counts import Count
     from cotun_trio.server.logins import Failures
     from cotun_trio.server.peers import Peers
@@ -45,6 +46,8 @@ class SharedState:
     """The sessions of each user."""
     served: Count = attrs.field(factory=OwnCount)
     """The connections that have been accepted and have ended since."""
+    users_changed: Callable[[Users], None] = lambda _users: None
+    """Called with the users whenever the files have others."""
     sessions_changed: Callable[[int], None] = lambda _count: None
     """Called with the number of open sessions whenever that has changed."""
 

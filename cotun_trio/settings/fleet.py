@@ -18,10 +18,6 @@ def _to_url(url: str | ServerUrl) -> ServerUrl:
     return url if isinstance(url, ServerUrl) else ServerUrl.parse(url)
 
 
-def _to_optional_url(url: str | ServerUrl | None) -> ServerUrl | None:
-    return None if url is None else _to_url(url)
-
-
 @attrs.frozen(kw_only=True)
 class FleetSettings:
     """The place of a server in a fleet.  Raises `UsageError` for what makes no sense."""
@@ -32,8 +28,6 @@ class FleetSettings:
     """The path of the file with the fleet's key, the same at all nodes."""
     address: ServerUrl = attrs.field(converter=_to_url)
     """The URL by which other nodes reach this server."""
-    url: ServerUrl | None = attrs.field(default=None, converter=_to_optional_url)
-    """The URL by which clients reach this very server, where there is one."""
     name: str = attrs.field(default=NAME)
     """Of the fleet: several can have one directory."""
     password_file: str | None = None
@@ -56,7 +50,6 @@ class FleetSettings:
         *,
         key: str | None,
         address: str | None,
-        url: str | None,
         name: str,
         password_file: str | None,
         ingress: Literal["all", "owner"],
@@ -64,7 +57,7 @@ class FleetSettings:
     ) -> FleetSettings | None:
         """Return the settings that the options give; None without ``--fleet``."""
         if directory is None:
-            given = {"key": key, "address": address, "url": url, "password-file": password_file}
+            given = {"key": key, "address": address, "password-file": password_file}
             for option, value in given.items():
                 if value is not None:
                     raise UsageError(f"--fleet-{option} is for --fleet only")
@@ -76,7 +69,6 @@ class FleetSettings:
             directory=directory,
             key=key,
             address=address,
-            url=url,
             name=name,
             password_file=password_file,
             ingress=ingress,

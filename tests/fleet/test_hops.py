@@ -84,7 +84,6 @@ def facts(server: Server, name: str = "owner", fingerprint: str | None = None) -
     return NodeFacts(
         id=name,
         address=f"http://{server.addresses[0]}",
-        url="",
         fingerprint=fingerprint or server.fingerprint,
         version="1",
     )

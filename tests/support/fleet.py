@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 def node_facts(name: str, **changes: object) -> NodeFacts:
     """Return a node for tests."""
-    facts = NodeFacts(
-        id=name, address=f"{name}.test:8080", url="", fingerprint=f"FP-{name}", version="1"
-    )
+    facts = NodeFacts(id=name, address=f"{name}.test:8080", fingerprint=f"FP-{name}", version="1")
     return attrs.evolve(facts, **changes)  # type: ignore[arg-type]
 
 
