@@ -161,6 +161,9 @@ class Session(abc.ABC):
     def peer_identity(self) -> Hashable:
         """The peer, once it is known: all sessions of the same peer share some limits."""
 
+    async def wait_replaced(self) -> None:
+        """Wait until another session has taken over what this one does for others."""
+
     @abc.abstractmethod
     def leave(self, reason: str) -> None:
         """Take no more connections here, because of `reason`.  Can be called again."""
@@ -256,6 +259,7 @@ class Session(abc.ABC):
         while not self.quiet:
             await self.flows.wait_idle()
             await self.connection.wait_no_channels()
+            await self.wait_replaced()
 
     @property
     def quiet(self) -> bool:

@@ -147,7 +147,7 @@ class PeerLinks:
         settings = ClientSettings.from_options(
             node.address,
             fingerprint=node.fingerprint,  # which says who it is: names in certificates do not
-            tls_skip_verify=True,
+            tls_skip_verify=node.address.startswith("https:"),
             max_retry_count=0,
             timings=self._timings,
             fast_loop=True,

@@ -93,6 +93,7 @@ class Reception:
         )
         self._served = shared.served
         self._numbers = itertools.count(1)
+        self._endings = trio.lowlevel.ParkingLot()  # of sessions
 
     @property
     def open_sessions(self) -> list[ServerSession]:
@@ -103,12 +104,21 @@ class Reception:
         """Let connections and sessions come to an end, and tell peers why; see `Session.drain`.
 
         A client that is on its way in still gets in: it would not know whether it has been heard.
+        Other servers of a fleet stay, see `close_peers`.
         """
         self._closing = reason
         for front in self._fronts:
             front.close_soon()
         for session in self.sessions:
-            session.drain(reason)
+            if not session.rights.is_peer:
+                session.drain(reason)
+
+    async def close_peers(self) -> None:
+        """When there are no more sessions of clients, let those of other servers end."""
+        while not all(session.rights.is_peer for session in self.sessions):
+            await self._endings.park()
+        for session in self.sessions:
+            session.drain(self._closing or "")
 
     # ---- accepted connections
 
@@ -231,6 +241,7 @@ class Reception:
             await session.run(deadline=began + self.settings.timings.ssh_timeout)
         finally:
             self.sessions.remove(session)
+            self._endings.unpark_all()
             self.ended_totals.add(session)
             if session.was_open:
                 self._owner.sessions_changed()

@@ -212,6 +212,7 @@ class Listeners:
         self._open_listener = open_listener
         self._elsewhere = elsewhere
         self._held: dict[ListenerOwner, list[Listener]] = {}
+        self._closings = trio.lowlevel.ParkingLot()
 
     async def open(self, owner: ListenerOwner, remotes: Sequence[Remote]) -> list[Listener]:
         """Listen for all of `remotes`, or for none.
@@ -281,9 +282,15 @@ class Listeners:
         for listener in self._held.pop(owner, ()):
             self._close(owner, listener)
 
+    async def wait_none(self, owner: ListenerOwner) -> None:
+        """Wait until `owner` has no listener."""
+        while self.held_by(owner):
+            await self._closings.park()
+
     def _close(self, owner: ListenerOwner, listener: Listener) -> None:
         listener.close()
         self._elsewhere.closed(owner, listener)
+        self._closings.unpark_all()
 
     async def _open_one(self, owner: ListenerOwner, remote: Remote) -> Listener:
         try:

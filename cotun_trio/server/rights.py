@@ -51,6 +51,11 @@ class Rights:
         """The user that has logged in, as the users file has it at present."""
         return self._user
 
+    @property
+    def is_peer(self) -> bool:
+        """Whether it is another server of the fleet."""
+        return self._user is not None and self._user.is_peer
+
     def log_in(self, user: User) -> None:
         """The client is this user: from its login on, and again when the users file changes."""
         self._user = user

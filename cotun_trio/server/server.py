@@ -89,6 +89,8 @@ class Server:
         self._listening = listening or SocketListening(
             settings, self.log, passed, challenges=isinstance(certificates, AcmeCertificates)
         )
+        # In a fleet, peers pass visitors on until the clients here have gone to other nodes.
+        self._waits_for_clients = shared.elsewhere.keeps_draining
         self._sessions_changed = shared.sessions_changed
         self._tell_users_changed = shared.users_changed
         self._reload = trio.Event()
@@ -164,18 +166,25 @@ class Server:
                 self.notifier.ready(self._status())
                 task_status.started()
                 await self._shutdown.wait()
+                connections.cancel_scope.deadline = self._drain()
+                if self._waits_for_clients:
+                    with trio.CancelScope(deadline=connections.cancel_scope.deadline):
+                        await self.reception.close_peers()
                 accepting.cancel_scope.cancel()
-            self.shown.drains()
             self._listening.close()
-            self.notifier.stopping(self.settings.timings.shutdown_grace)
-            grace = self.settings.timings.shutdown_grace
-            self.log.info(
-                "Shutting down, %d sessions have %s to end",
-                len(self.reception.sessions),
-                format_duration(grace),
-            )
-            self.reception.close_soon("the server is shutting down")
-            connections.cancel_scope.deadline = trio.current_time() + grace
+
+    def _drain(self) -> float:
+        """Let the sessions end; return until when they have time."""
+        grace = self.settings.timings.shutdown_grace
+        self.shown.drains()
+        self.notifier.stopping(grace)
+        self.log.info(
+            "Shutting down, %d sessions have %s to end",
+            len(self.reception.sessions),
+            format_duration(grace),
+        )
+        self.reception.close_soon("the server is shutting down")
+        return trio.current_time() + grace
 
     def inbox(self, target: Target) -> Inbox | None:
         """See `cotun_trio.server.session.ServerHost`."""

@@ -264,15 +264,23 @@ class ServerSession(Session):
         self.fail(failure)
 
     def leave(self, reason: str) -> None:  # noqa: ARG002
-        """See `Session.leave`: nobody listens for it any more."""
+        """See `Session.leave`: nobody listens for it any more, or not for long."""
         self._owner.listeners.leave(self, draining=self.draining and self.failure is None)
+
+    @property
+    def quiet(self) -> bool:
+        """See `Session.quiet`."""
+        return super().quiet and not self._owner.listeners.held_by(self)
+
+    async def wait_replaced(self) -> None:
+        """See `Session.wait_replaced`: it listens as long as it has to."""
+        await self._owner.listeners.wait_none(self)
 
     # ---- requests of the client
 
     def channel_requested(self, opening: IncomingOpen) -> None:
         """See `Session.channel_requested`; a peer passes a visitor on."""
-        user = self.rights.user
-        if user is not None and user.is_peer:
+        if self.rights.is_peer:
             self._owner.peers.pass_on(self, opening)
         else:
             super().channel_requested(opening)
