@@ -161,8 +161,9 @@ class Session(abc.ABC):
     def peer_identity(self) -> Hashable:
         """The peer, once it is known: all sessions of the same peer share some limits."""
 
+    @abc.abstractmethod
     async def wait_replaced(self) -> None:
-        """Wait until another session has taken over what this one does for others."""
+        """Wait until nobody needs it any more, besides its open streams: it drains."""
 
     @abc.abstractmethod
     def leave(self, reason: str) -> None:

@@ -339,6 +339,9 @@ class ClientSession(Session):
             self._left.set()
             self._owner.session_left(self)
 
+    async def wait_replaced(self) -> None:
+        """See `Session.wait_replaced`: a client decides that by itself."""
+
     async def verify_login(self, user: str, password: str) -> bool:  # noqa: ARG002
         """Nobody logs in to a client; the engine does not even ask."""
         return False

@@ -11,14 +11,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from typing import TYPE_CHECKING
 
 from cotun_trio.access.access_list import AccessList
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.files import read_named
 from cotun_trio.access.passwords import Secret
-from cotun_trio.access.users import User, Users
+from cotun_trio.access.users import User
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
+
+if TYPE_CHECKING:
+    from cotun_trio.access.users import Users
 
 PREFIX = "fleet:"
 """Begins the user name of a node.  No user of a users file has a colon in its name."""

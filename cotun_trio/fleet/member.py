@@ -11,6 +11,7 @@ goes on until then.  The lease goes last.
 from __future__ import annotations
 
 import platform
+from functools import partial
 from typing import TYPE_CHECKING
 
 import attrs
@@ -34,16 +35,18 @@ from cotun_trio.protocol.addresses import is_wildcard
 from cotun_trio.server.files import ServerFiles
 from cotun_trio.server.server import Server
 from cotun_trio.server.shared import SharedState
+from cotun_trio.system.systemd import Notifier
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from cotun_trio.access.users import Users
     from cotun_trio.fleet.directory import Directory
     from cotun_trio.server.session import ServerSession
     from cotun_trio.settings import ServerSettings
-    from cotun_trio.system.systemd import Notifier, Passed
+    from cotun_trio.system.systemd import Passed
 
 PATIENCE = 0.5
 """Seconds for a client to show that it is alive, where another session wants its place."""
@@ -53,18 +56,26 @@ REVOKED = "the user '%s' has been removed, or has a new password, at another nod
 class FleetServer:
     """A server with these `settings`, which have a fleet.
 
-    Raises `CotunError` for files that cannot be used.
+    `passed` and `notifier` are those of `Server`, and `directory` opens the fleet's directory, in
+    place of the one that the settings name.  Raises `CotunError` for files that cannot be used.
     """
 
-    def __init__(self, settings: ServerSettings, passed: Passed, notifier: Notifier) -> None:
+    def __init__(
+        self,
+        settings: ServerSettings,
+        passed: Passed | None = None,
+        notifier: Notifier | None = None,
+        directory: Callable[[], AbstractAsyncContextManager[Directory]] | None = None,
+    ) -> None:
         assert settings.fleet is not None
-        self.notifier = notifier
+        self.notifier = notifier or Notifier({})
         self.log = get_logger("server")
         self._fleet = settings.fleet
         self._key = FleetKey.read(self._fleet.key)
         self._url = RedisUrl.parse(self._fleet.directory)
         if self._fleet.password_file is not None:
             self._url = self._url.with_password_from(self._fleet.password_file)
+        self._open_directory = directory or partial(open_directory, self._url, self._fleet.name)
         files = ServerFiles(settings, self.log)
         self._users = files.accounts.users
         self._fingerprint = files.fingerprint
@@ -75,24 +86,22 @@ class FleetServer:
         self._places: ReversePlaces | None = None
         self._node: Node | None = None
 
-    async def run(self) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be a node until `shut_down`, and until that is done, or until cancelled.
 
-        Raises `CotunError` where it cannot.
+        Started when it listens.  Raises `CotunError` where it cannot.
         """
         failure: CotunError | None = None
-        async with open_directory(self._url, self._fleet.name) as directory:
-            self.log.info(
-                "Node of the fleet '%s', whose directory is %s", self._fleet.name, self._url
-            )
+        async with self._open_directory() as directory:
+            self.log.info("Node of the fleet '%s' at %s", self._fleet.name, self._url)
             try:
-                await self._run(directory)
+                await self._run(directory, task_status)
             except CotunError as error:  # not through the nursery, which would make a group of it
                 failure = error
         if failure is not None:
             raise failure
 
-    async def _run(self, directory: Directory) -> None:
+    async def _run(self, directory: Directory, task_status: trio.TaskStatus[None]) -> None:
         node = self._node = self._make_node(directory)
         links = PeerLinks(node.id, self._key, self._settings.timings, self.log)
         ingress = Ingress(node, links, self.log, self._open_sockets)
@@ -121,7 +130,7 @@ class FleetServer:
             for task in (node.run, links.run, ingress.run, self._drain):
                 nursery.start_soon(task)
             try:
-                await server.run()
+                await server.run(task_status=task_status)
                 await node.leave()
             except CotunError as error:
                 failure = error
@@ -150,6 +159,15 @@ class FleetServer:
         if self._settings.reverse_host is not None and is_wildcard(host):
             host = self._settings.reverse_host
         return await open_listeners(host, port)
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """See `Server.addresses`."""
+        return () if self._server is None else self._server.addresses
+
+    def barred(self, source: str) -> float:
+        """Return for how many seconds more a source is barred; 0 if it is not."""
+        return 0.0 if self._node is None else self._node.failures.barred(source)
 
     # ---- as the role of a process
 

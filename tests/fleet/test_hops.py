@@ -39,10 +39,12 @@ from tests.support.targets import (
     split_address,
     turned_away,
 )
-from tests.support.tunnel import WatchedClient, client_settings, running_client, server_settings
+from tests.support.tunnel import client_settings, running_client, server_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection
+
+    from tests.support.tunnel import WatchedClient
 
 KEY = FleetKey(b"0123456789abcdef0123456789abcdef")
 
@@ -164,12 +166,15 @@ async def test_each_direction_ends_by_itself() -> None:
             data += piece
         await stream.send_all(bytes(reversed(data)))
 
-    async with listening(answer_at_the_end) as target, fleet(target=target) as both:
-        async with await connect(both.visited) as stream:
-            await stream.send_all(b"abc")
-            await stream.send_eof()
-            assert await receive_exactly(stream, 3) == b"cba"
-            assert await stream.receive_some() == b""
+    async with (
+        listening(answer_at_the_end) as target,
+        fleet(target=target) as both,
+        await connect(both.visited) as stream,
+    ):
+        await stream.send_all(b"abc")
+        await stream.send_eof()
+        assert await receive_exactly(stream, 3) == b"cba"
+        assert await stream.receive_some() == b""
 
 
 async def test_a_reset_of_the_target_reaches_the_visitor() -> None:
@@ -177,11 +182,14 @@ async def test_a_reset_of_the_target_reaches_the_visitor() -> None:
         await stream.receive_some()
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
-    async with listening(reset) as target, fleet(target=target) as both:
-        async with await connect(both.visited) as stream:
-            await stream.send_all(b"x")
-            with pytest.raises(trio.BrokenResourceError):
-                await stream.receive_some()
+    async with (
+        listening(reset) as target,
+        fleet(target=target) as both,
+        await connect(both.visited) as stream,
+    ):
+        await stream.send_all(b"x")
+        with pytest.raises(trio.BrokenResourceError):
+            await stream.receive_some()
 
 
 async def test_a_socks_listener_is_reached_through_another_node_too() -> None:
@@ -252,7 +260,7 @@ async def test_a_peer_may_do_nothing_else() -> None:
             max_retry_count=0,
         )
         # Not even a remote is accepted.
-        with pytest.raises(GaveUp, match="access to .* denied"):
+        with pytest.raises(GaveUp, match=r"access to .* denied"):
             await Client(settings).run()
 
 
