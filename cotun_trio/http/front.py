@@ -336,10 +336,12 @@ async def respond(transport: Transport, request: Request, version: str) -> HTTPS
     return status
 
 
-async def respond_page(transport: Transport, request: Request, text: str) -> None:
+async def respond_page(
+    transport: Transport, request: Request, text: str, status: HTTPStatus = HTTPStatus.OK
+) -> None:
     """Answer a request with a text."""
     with_body = request.method != b"HEAD"
-    await send_response(transport, HTTPStatus.OK, text.encode(), with_body=with_body)
+    await send_response(transport, status, text.encode(), with_body=with_body)
 
 
 async def respond_moved(transport: Transport, request: Request, host: str) -> None:

@@ -134,7 +134,7 @@ class Reception:
         """See `cotun_trio.server.listening.Doors`."""
 
         async def serve(_startup: Startup, sock: socket.socket, _host: str, _log: Context) -> None:
-            await serve_health(sock)
+            await serve_health(sock, lambda: self._closing)
 
         return self._acceptor(nursery, self._side_door("--health-listen"), serve)
 

@@ -19,17 +19,27 @@ from cotun_trio.net.transport import Transport
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from cotun_trio.logs import Context
     from cotun_trio.server.acme_certificates import AcmeCertificates
 
 
-async def serve_health(sock: socket.socket) -> None:
-    """Answer one request as if there were no back end.  Raises `CotunError`."""
+async def serve_health(sock: socket.socket, not_ready: Callable[[], str | None]) -> None:
+    """Answer one request as if there were no back end; and ``/ready``, for balancers.
+
+    That is 503 where `not_ready` has a reason to send new clients elsewhere.  Raises `CotunError`.
+    """
     transport = Transport(sock)
     try:
         request = await Front(transport).next_request()
-        await respond(transport, request, __version__)
+        if request.path != b"/ready":
+            await respond(transport, request, __version__)
+        elif (reason := not_ready()) is None:
+            await respond_page(transport, request, "OK\n")
+        else:
+            status = HTTPStatus.SERVICE_UNAVAILABLE
+            await respond_page(transport, request, f"{reason}\n", status)
     except HeadError as error:
         await respond_error(transport, error.status)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import trio.testing
 
 from cotun_trio.server.reception import SIDE_DOOR, SIDE_DOOR_PER_SOURCE
 from cotun_trio.settings import ServerAcme
@@ -60,3 +61,18 @@ async def test_a_source_has_few_places_there_and_none_of_the_others(
 
 def test_all_places_together_leave_some_of_the_descriptors_that_are_kept_back() -> None:
     assert 2 * SIDE_DOOR < 256
+
+
+async def test_a_balancer_is_told_when_the_server_is_about_to_end() -> None:
+    ready = GET.replace(b"/health", b"/ready")
+    async with running_server(health_listen=(LOOPBACK, 0)) as server:
+        async with await connect(server.health_addresses[0]) as stream:
+            await stream.send_all(ready)
+            assert (await receive_all(stream)).startswith(b"HTTP/1.1 200")
+        async with await connect(server.health_addresses[0]) as stream:
+            await trio.testing.wait_all_tasks_blocked()
+            server.reception.close_soon("the server is shutting down")
+            await stream.send_all(ready)
+            answer = await receive_all(stream)
+            assert answer.startswith(b"HTTP/1.1 503")
+            assert answer.endswith(b"the server is shutting down\n")
