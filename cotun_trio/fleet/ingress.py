@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from cotun_trio.errors import CotunError, UsageError
+from cotun_trio.errors import ConnectionLost, CotunError, UsageError
 from cotun_trio.fleet.hop import Hop
 from cotun_trio.forwards.relay import Relay
 from cotun_trio.forwards.streams import carry
@@ -147,14 +147,13 @@ class Ingress:
             with link.used():
                 try:
                     session = await link.session()
-                except CotunError as error:
+                    hop = Hop(route.session, place).encode()
+                    channel = await link.open_channel(session, hop)
+                except ConnectionLost as error:
                     failure = error
                     self._owners.avoid(node.id)
                     log.debug("node %s cannot be reached: %s", node.id, error)
                     continue
-                try:
-                    hop = Hop(route.session, place).encode()
-                    channel = await session.connection.open_channel(hop)
                 except CotunError as error:
                     failure = error
                     log.debug("node %s refuses: %s", node.id, error)

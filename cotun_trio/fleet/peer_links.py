@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from cotun_trio.fleet.records import NodeFacts
     from cotun_trio.logs import Context
     from cotun_trio.settings import Timings
+    from cotun_trio.ssh.channel import Channel
 
 PATIENCE = 2.0
 """Seconds for a link to open; after that, a visitor is passed to another owner, or refused."""
+SILENCE = 1.0
+"""Seconds until a peer that has not answered is pinged, and for its answer to that."""
 IDLE = 60.0
 """Seconds without a visitor after which a link is closed."""
 
@@ -98,6 +101,34 @@ class PeerLink:
         return found[0]
 
 
+    async def open_channel(self, session: ClientSession, target: bytes) -> Channel:
+        """Open a channel to a visitor's target, which can take the client there a while to dial.
+
+        A peer that does not even answer a ping meanwhile ends the link.  Raises `ConnectionLost`
+        for that, and `Refused`.
+        """
+        found: list[Channel] = []
+        failure: CotunError | None = None
+        async with trio.open_nursery() as nursery:
+
+            async def watch() -> None:
+                answered = True
+                while answered:
+                    await trio.sleep(SILENCE)
+                    answered = await _answers(session)
+                session.fail(ConnectionLost("the node does not answer"))
+
+            nursery.start_soon(watch)
+            try:
+                found.append(await session.connection.open_channel(target))
+            except CotunError as error:
+                failure = error
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return found[0]
+
+
 class PeerLinks:
     """The links of the node `me`.  `run` them.
 
@@ -156,3 +187,10 @@ class PeerLinks:
 
     def __len__(self) -> int:
         return len(self._links)
+
+
+async def _answers(session: ClientSession) -> bool:
+    with trio.move_on_after(SILENCE), contextlib.suppress(CotunError):
+        await session.connection.ping()
+        return True
+    return False
