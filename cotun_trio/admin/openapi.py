@@ -96,8 +96,9 @@ def _operation(operation: Operation[object], schemas: Schemas) -> dict[str, Any]
             for name, parameter in operation.query.items()
         ]
     if operation.takes is not None:
-        content = {JSON: {"schema": schemas.of(operation.takes)}}
-        described["requestBody"] = {"required": True, "content": content}
+        # Nothing else may be in it; an answer may have more in another version.
+        taken = {**schemas.of(operation.takes), "unevaluatedProperties": False}
+        described["requestBody"] = {"required": True, "content": _content(JSON, taken)}
     return described
 
 

@@ -67,13 +67,13 @@ class Schemas:
             "description": plain(kind.__doc__),
             "properties": properties,
             "required": list(properties),
-            "additionalProperties": False,
         }
 
 
 def plain(doc: str | None) -> str:
-    """Return a docstring as Markdown on one line."""
-    return _INLINE.sub(r"`\1`", " ".join((doc or "").split()))
+    """Return a docstring as Markdown on one line, with the words of JSON."""
+    text = re.sub(r"\bNone\b", "null", " ".join((doc or "").split()))
+    return _INLINE.sub(r"`\1`", text)
 
 
 def _field_docs(kind: type) -> dict[str, str]:
