@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.flows import Flow
     from cotun_trio.session import Session
 
+MAX_CHANNELS = 1000
+"""Connections of a session in a list."""
+
 
 @attrs.define
 class EndedTotals:
@@ -140,10 +143,6 @@ class SessionChannels:
     count: int
     """All of them; the list may be shorter."""
     channels: tuple[ChannelFigures, ...]
-
-
-MAX_CHANNELS = 1000
-"""Connections of a session in a list."""
 
 
 def session_channels(session: Session) -> SessionChannels:

@@ -109,11 +109,11 @@ def _parameter(name: str, parameter: Parameter) -> dict[str, Any]:
 
 def _answers(operation: Operation[object], schemas: Schemas) -> dict[str, Any]:
     """Return the descriptions of the answers of an operation, by their statuses."""
-    given = _STRING if operation.gives is None else schemas.of(operation.gives)
     answers: dict[HTTPStatus, dict[str, Any]] = {
         HTTPStatus.OK: {"description": "The answer", "content": {}}
     }
     for media_type in operation.media_types:
+        given = schemas.of(operation.gives) if media_type == JSON else _STRING
         answers[HTTPStatus.OK]["content"] |= _content(media_type, given)
     problem = _content(PROBLEM, schemas.of(Problem))
     failures = {

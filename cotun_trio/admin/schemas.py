@@ -12,6 +12,7 @@ import inspect
 import itertools
 import re
 import types
+from collections.abc import Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import attrs
@@ -26,22 +27,27 @@ class Schemas:
 
     def __init__(self) -> None:
         self.named: dict[str, dict[str, Any]] = {}
+        self._kinds: dict[str, type] = {}
 
     def of(self, kind: Any) -> dict[str, Any]:
         """Return the schema of a type: of simple ones, lists, dictionaries, unions of simple ones,
         literals and attrs classes.
 
-        Raises `TypeError` for others.
+        Raises `TypeError` for others, and for two classes of one name.
         """
         if kind in _SIMPLE:
             return {"type": _SIMPLE[kind]}
         if attrs.has(kind):
             return self._reference(kind)
-        origin, inner = get_origin(kind), get_args(kind)
+        return self._composed(kind, get_origin(kind), get_args(kind))
+
+    def _composed(self, kind: Any, origin: Any, inner: tuple[Any, ...]) -> dict[str, Any]:
+        """Return the schema of a type that is made of others."""
         if origin is Literal:
             return {"type": "string", "enum": list(inner)}
-        if origin is dict:
-            return {"type": "object"}
+        if origin in (dict, Mapping):
+            more = {} if inner[1] is Any else {"additionalProperties": self.of(inner[1])}
+            return {"type": "object", **more}
         if origin in (list, tuple):
             return {"type": "array", "items": self.of(inner[0])}
         if origin in (Union, types.UnionType) and all(each in _SIMPLE for each in inner):
@@ -50,9 +56,11 @@ class Schemas:
 
     def _reference(self, kind: type[attrs.AttrsInstance]) -> dict[str, Any]:
         name = kind.__name__
-        if name not in self.named:
-            self.named[name] = {}  # or a class with a field of its own kind would not end
+        if name not in self._kinds:
+            self._kinds[name] = kind  # first: a class can have a field of its own kind
             self.named[name] = self._object(kind)
+        if self._kinds[name] is not kind:
+            raise TypeError(f"two schemas called {name}")
         return {"$ref": REFERENCE + name}
 
     def _object(self, kind: type[attrs.AttrsInstance]) -> dict[str, Any]:

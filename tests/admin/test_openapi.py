@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping  # noqa: TC003  the schema of a class has it
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
@@ -82,6 +83,7 @@ class Apple(Fruit):
     """None without one."""
     seeds: tuple[int, ...]
     like: list[Apple]
+    prices: Mapping[str, float]
 
 
 def test_a_class_becomes_a_schema() -> None:
@@ -99,8 +101,9 @@ def test_a_class_becomes_a_schema() -> None:
                 "name": {"type": ["string", "null"], "description": "null without one."},
                 "seeds": {"type": "array", "items": {"type": "integer"}},
                 "like": {"type": "array", "items": reference},
+                "prices": {"type": "object", "additionalProperties": {"type": "number"}},
             },
-            "required": ["weight", "ripe", "kind", "name", "seeds", "like"],
+            "required": ["weight", "ripe", "kind", "name", "seeds", "like", "prices"],
         }
     }
 
@@ -109,6 +112,13 @@ def test_a_class_becomes_a_schema() -> None:
 def test_there_is_no_schema_of_other_types(kind: Any) -> None:
     with pytest.raises(TypeError, match="no schema"):
         Schemas().of(kind)
+
+
+def test_two_classes_cannot_have_one_name() -> None:
+    schemas = Schemas()
+    schemas.of(Apple)
+    with pytest.raises(TypeError, match="two schemas called Apple"):
+        schemas.of(attrs.make_class("Apple", []))
 
 
 # ---- any request
