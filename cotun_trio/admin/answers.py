@@ -9,6 +9,7 @@ import attrs
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
+PROBLEM = "application/problem+json"
 _HEADERS = (
     "Cache-Control: no-store",
     "X-Content-Type-Options: nosniff",
@@ -40,13 +41,27 @@ def text(words: str, status: HTTPStatus = HTTPStatus.OK, *headers: str) -> Answe
     return Answer(f"{words}\n".encode(), TEXT, status, headers)
 
 
-def as_json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
-    """Return a value as JSON."""
-    return Answer(json.dumps(value, separators=(",", ":")).encode() + b"\n", JSON, status)
+def as_json(value: object) -> Answer:
+    """Return a value as JSON; attrs classes in it are objects."""
+    return Answer(_encode(value), JSON)
 
 
-def problem(status: HTTPStatus, detail: str) -> Answer:
+@attrs.frozen
+class Problem:
+    """An error as JSON (RFC 9457)."""
+
+    title: str
+    """The name of the status."""
+    status: int
+    detail: str
+    """The reason, for people."""
+
+
+def problem(status: HTTPStatus, detail: str, *headers: str) -> Answer:
     """Return an error as JSON (RFC 9457)."""
-    value = {"title": status.phrase, "status": status.value, "detail": detail}
-    body = json.dumps(value, separators=(",", ":")).encode() + b"\n"
-    return Answer(body, "application/problem+json", status)
+    body = _encode(Problem(status.phrase, status.value, detail))
+    return Answer(body, PROBLEM, status, headers)
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), default=attrs.asdict).encode() + b"\n"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.admin import resources, token_file
+from cotun_trio.admin import routes, token_file
 from cotun_trio.admin.access import COOKIE, Gate, token_of_query
 from cotun_trio.admin.answers import text
 from cotun_trio.errors import CotunError
@@ -120,8 +120,9 @@ class AdminInterface:
 
     async def _answer(self, transport: Transport) -> None:
         """Answer one request.  Raises `CotunError`."""
+        front = Front(transport, max_head=MAX_HEAD)
         try:
-            request = await Front(transport, max_head=MAX_HEAD).next_request()
+            request = await front.next_request()
         except HeadError as error:
             self._log.log(error.level, "%s", error)
             await respond_error(transport, error.status)
@@ -129,7 +130,7 @@ class AdminInterface:
         answer = (
             self._gate.refusal(request)
             or self._with_cookie(request)
-            or await resources.answer(self._watched, request)
+            or await routes.answer(self._watched, front, request)
         )
         await send_response(
             transport,

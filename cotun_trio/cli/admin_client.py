@@ -49,11 +49,12 @@ class AdminClient:
 
         Raises `UsageError` where nobody answers, or with an error.
         """
+        return self._good(*self._ask("GET", path))
+
+    def find(self, path: str) -> Any | None:
+        """Return the JSON at a path; None where there is none.  Raises `UsageError` as `get`."""
         status, value = self._ask("GET", path)
-        if status != HTTPStatus.OK:
-            detail = value.get("detail") if isinstance(value, dict) else None
-            raise UsageError(f"{escape(str(self._address))}: {escape(str(detail or status))}")
-        return value
+        return None if status == HTTPStatus.NOT_FOUND else self._good(status, value)
 
     def delete(self, path: str) -> Any | None:
         """Delete the thing at a path, and return the answer; None where there is none.
@@ -61,20 +62,31 @@ class AdminClient:
         Raises `UsageError` as `get`.
         """
         status, value = self._ask("DELETE", path)
-        return value if status == HTTPStatus.OK else None
+        return None if status == HTTPStatus.NOT_FOUND else self._good(status, value)
 
-    def _ask(self, method: str, path: str) -> tuple[int, Any]:
+    def put(self, path: str, value: object) -> Any:
+        """Set the value at a path, and return the answer.  Raises `UsageError` as `get`."""
+        return self._good(*self._ask("PUT", path, json.dumps(value)))
+
+    def _good(self, status: int, value: Any) -> Any:
+        """Return the value of an answer.  Raises `UsageError` where it is an error."""
+        if status != HTTPStatus.OK:
+            detail = value.get("detail") if isinstance(value, dict) else None
+            raise UsageError(f"{escape(str(self._address))}: {escape(str(detail or status))}")
+        return value
+
+    def _ask(self, method: str, path: str, body: str | None = None) -> tuple[int, Any]:
         """Make a request; return the status and the JSON of the answer."""
-        status, body = self._request(method, path)
+        status, content = self._request(method, path, body)
         address = escape(str(self._address))
         if status == HTTPStatus.UNAUTHORIZED:
             raise UsageError(f"{address} wants its token: give --token-file FILE")
         try:
-            return status, json.loads(body)
+            return status, json.loads(content)
         except ValueError:
             raise UsageError(f"{address} is no admin interface of cotun-trio") from None
 
-    def _request(self, method: str, path: str) -> tuple[int, bytes]:
+    def _request(self, method: str, path: str, body: str | None) -> tuple[int, bytes]:
         address = self._address
         connection = (
             _UnixConnection(address.path)
@@ -82,7 +94,7 @@ class AdminClient:
             else http.client.HTTPConnection(address.host, address.port, timeout=TIMEOUT)
         )
         try:
-            connection.request(method, path, headers=self._headers)
+            connection.request(method, path, body, headers=self._headers)
             response = connection.getresponse()
             return response.status, response.read(MAX_ANSWER)
         except OSError as error:

@@ -36,7 +36,8 @@ class Event:
     at: float
     """Seconds since 1970."""
     kind: str
-    """``opened``, ``closed``, ``refused``, ``kicked`` or ``reloaded``."""
+    """``opened``, ``closed``, ``refused``, ``kicked``, ``reloaded``, ``lifted`` or
+    ``log-level``."""
     role: str
     """``server`` or ``client``."""
     facts: Mapping[str, str]

@@ -25,7 +25,7 @@ from cotun_trio.units import format_duration
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cotun_trio.access.penalties import Verdict
+    from cotun_trio.access.penalties import Bar, Verdict
     from cotun_trio.access.users import User
     from cotun_trio.logs import Context
     from cotun_trio.server.accounts import Accounts
@@ -58,6 +58,18 @@ class OwnFailures:
     def barred(self, source: str) -> float:
         """See `Failures`."""
         return self._penalties.barred(source, trio.current_time())
+
+    def bars(self) -> list[Bar]:
+        """Return each source that is barred."""
+        return self._penalties.bars(trio.current_time())
+
+    def lift(self, source: str) -> bool:
+        """Let `source` in again; return whether it was barred."""
+        return self._penalties.lift(source, trio.current_time())
+
+    def lift_all(self) -> int:
+        """Let all of them in again; return how many there were."""
+        return self._penalties.lift_all(trio.current_time())
 
 
 class Logins:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 import attrs
 
 from cotun_trio.access.startups import OwnSourceCounts
+from cotun_trio.admin.watched import NO_BARS
 from cotun_trio.counts import OwnCount
 from cotun_trio.server.logins import OwnFailures
 from cotun_trio.server.peers import NO_PEERS
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.access.startups import SourceCounts
     from cotun_trio.access.users import Users
+    from cotun_trio.admin.watched import Bars
     from cotun_trio.counts import Count
     from cotun_trio.server.logins import Failures
     from cotun_trio.server.peers import Peers
@@ -32,6 +34,8 @@ class SharedState:
 
     failures: Failures
     """The account of failed logins.  Their limit is a setting, so there is no default."""
+    bars: Bars = NO_BARS
+    """The sources that are barred, for administrators, where this process keeps the account."""
     elsewhere: Elsewhere = NOTHING_ELSEWHERE
     """The reverse listeners of the other processes."""
     peers: Peers = NO_PEERS
@@ -54,4 +58,5 @@ class SharedState:
     @classmethod
     def alone(cls, settings: ServerSettings) -> Self:
         """Return the state of a server that shares nothing."""
-        return cls(failures=OwnFailures(settings.max_auth_failures))
+        failures = OwnFailures(settings.max_auth_failures)
+        return cls(failures=failures, bars=failures)

@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 from cotun_trio.admin.watched import Own
 
 if TYPE_CHECKING:
+    from cotun_trio.admin.watched import Bars
     from cotun_trio.server.reception import Reception
 
 
 class ShownServer(Own):
-    """The server with this `reception`."""
+    """The server with this `reception`, and with these `bars`."""
 
     role = "server"
 
-    def __init__(self, reception: Reception) -> None:
-        super().__init__(reception.ended_totals, lambda: reception.open_sessions)
+    def __init__(self, reception: Reception, bars: Bars) -> None:
+        super().__init__(reception.ended_totals, lambda: reception.open_sessions, bars)
         self._not_ready: str | None = "it does not listen yet"
 
     @property

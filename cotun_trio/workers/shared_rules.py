@@ -41,8 +41,8 @@ class SharedRules:
 
     def tell_barred(self, link: ControlLink) -> None:
         """Tell a new worker which sources are barred."""
-        for source, seconds in self._penalties.all_barred(trio.current_time()):
-            link.send(control.Barred(source, seconds))
+        for bar in self._penalties.bars(trio.current_time()):
+            link.send(control.Barred(bar.source, bar.seconds))
 
     async def settle(self, claim: control.Claim, claimant: WorkerHandle, number: int) -> None:
         """Ask all other workers to yield to a session of `claimant`'s, and answer its question.

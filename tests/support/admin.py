@@ -48,14 +48,18 @@ async def ask(
     method: str = "GET",
     host: str = "localhost",
     token: str | None = None,
+    body: bytes | None = None,
     **headers: str,
 ) -> Answer:
     """Make a request; `headers` are written with ``_`` for ``-``."""
+    if body is not None:
+        headers["Content-Length"] = str(len(body))
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
     lines += [] if token is None else [f"Authorization: Bearer {token}"]
-    found = await send(address, "\r\n".join([*lines, "", ""]).encode("latin-1"))
-    head, _, body = found.decode().partition("\r\n\r\n")
+    request = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    found = await send(address, request + (body or b""))
+    head, _, content = found.decode().partition("\r\n\r\n")
     first, *rest = head.split("\r\n")
     pairs = (line.partition(": ") for line in rest)
-    return Answer(int(first.split()[1]), {key.lower(): value for key, _, value in pairs}, body)
+    return Answer(int(first.split()[1]), {key.lower(): value for key, _, value in pairs}, content)
