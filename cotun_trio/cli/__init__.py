@@ -9,7 +9,8 @@ with a line that names the mistake, and status 2, before anything is opened.
 * `doctor_report`: what ``doctor`` prints.
 * `status`, `bars`, `log_level`: the commands that look into a running program, and change it.
 * `admin_client`: how they ask it.
-* `keygen`: ``server --keygen``.  `server_tls`: its TLS options together.
+* `keygen`: ``server --keygen``.  `server_tls`: its TLS options together.  `fleet_options`: those of
+  a fleet.
 * `groups`: the groups of options in the help.
 * `config_file`: options from a file; `config_errors`: all that is wrong with it.
 * `plan`: settings, and the program to run with them.

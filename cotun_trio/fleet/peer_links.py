@@ -100,7 +100,6 @@ class PeerLink:
             raise ConnectionLost(str(self._failure or f"no session in {PATIENCE:g} s"))
         return found[0]
 
-
     async def open_channel(self, session: ClientSession, target: bytes) -> Channel:
         """Open a channel to a visitor's target, which can take the client there a while to dial.
 
