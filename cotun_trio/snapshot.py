@@ -84,6 +84,63 @@ class Figures:
 
 
 @attrs.frozen(kw_only=True)
+class FleetNode:
+    """A node of a fleet, as another one knows it."""
+
+    id: str
+    address: str
+    """The URL by which other nodes reach it."""
+    version: str
+    load: int
+    """The number of its sessions."""
+    draining: bool
+    routes: int
+    """The places that it owns."""
+
+
+@attrs.frozen(kw_only=True)
+class FleetRoute:
+    """A place that a session of this node owns."""
+
+    place: str
+    session: int
+    user: str
+    shared: bool
+    """Whether the same client has it at other nodes, too."""
+    epoch: int
+
+
+@attrs.frozen(kw_only=True)
+class FleetFigures:
+    """The fleet of a server, as this node knows it."""
+
+    name: str
+    id: str
+    """Of this node."""
+    directory: str
+    """The URL of the directory, without a password."""
+    answers: bool
+    """Whether the directory has answered within a lease."""
+    lease_seconds: float
+    """For how long this node's lease is held, at least; 0 where it has run out."""
+    epoch: int
+    """The highest epoch seen."""
+    draining: bool
+    nodes: tuple[FleetNode, ...]
+    """The other nodes; the first 1000."""
+    own_routes: int
+    """The number of places that this node owns."""
+    routes: tuple[FleetRoute, ...]
+    """The first 1000 of them."""
+    places: int
+    """The number of places that other nodes own."""
+    listening: int
+    """The number of those at which this node listens for them."""
+    links: int
+    """The number of open links to other nodes."""
+
+
+@attrs.frozen(kw_only=True)
 class SessionFigures:
     """The figures of one open session."""
 

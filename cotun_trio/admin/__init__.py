@@ -9,7 +9,7 @@ while the tunnel drains.  Nothing of it is imported unless ``--admin-listen`` as
 * `operations`: the form of an operation and of its description.  `bodies`: a request's body.
 * `probes`: health, readiness, figures.  `metrics`: the figures for Prometheus.
 * `sessions`: open sessions and their connections.  `bars`: sources barred for failed logins.
-* `log_level`: the level of the log.
+* `log_level`: the level of the log.  `fleet`: the fleet of a server.
 * `openapi`: the document that describes it all.  `schemas`: the classes in it, as JSON Schema.
 * `token_file`: the file of the token.
 * `watched`: the server or the client, as the interface sees it.

@@ -9,12 +9,12 @@ import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from cotun_trio.admin import bars, log_level, openapi, probes, sessions
+from cotun_trio.admin import bars, fleet, log_level, openapi, probes, sessions
 from cotun_trio.admin.answers import TEXT, Answer, as_json, problem
 from cotun_trio.admin.bodies import read_body, read_value
 from cotun_trio.admin.operations import Call, Failure, Operation, Parameter, Route
 from cotun_trio.escape import escape
-from cotun_trio.snapshot import SessionChannels
+from cotun_trio.snapshot import FleetFigures, SessionChannels
 
 if TYPE_CHECKING:
     from cotun_trio.admin.watched import Watched
@@ -46,6 +46,7 @@ _SOURCE = {
 _REASON = {"reason": Parameter(f"The reason for the peer, up to {sessions.MAX_REASON} characters")}
 _NO_SESSION = {HTTPStatus.NOT_FOUND: "There is no such session"}
 _NOT_BARRED = {HTTPStatus.NOT_FOUND: "The source is not barred"}
+_NO_FLEET = {HTTPStatus.NOT_FOUND: "The server is in no fleet"}
 _NOT_OURS = {HTTPStatus.CONFLICT: "The log is that of a program that embeds this one"}
 ROUTES = (
     Route("/health", {"GET": Operation(probes.health, media_types=(TEXT,))}),
@@ -100,6 +101,7 @@ ROUTES = (
         {"DELETE": Operation(bars.lift, gives=bars.Lifted, failures=_NOT_BARRED)},
         _SOURCE,
     ),
+    Route(f"{API}/fleet", {"GET": Operation(fleet.fleet, gives=FleetFigures, failures=_NO_FLEET)}),
     Route(
         f"{API}/log-level",
         {

@@ -22,7 +22,13 @@ if TYPE_CHECKING:
     from cotun_trio.counts import Meters
     from cotun_trio.logs import Level
     from cotun_trio.session import Session
-    from cotun_trio.snapshot import EndedTotals, Figures, SessionChannels, SessionFigures
+    from cotun_trio.snapshot import (
+        EndedTotals,
+        Figures,
+        FleetFigures,
+        SessionChannels,
+        SessionFigures,
+    )
 
 
 class Bars(Protocol):
@@ -105,6 +111,10 @@ class Watched(abc.ABC):
         """Let all barred sources in again; return how many there were."""
 
     @abc.abstractmethod
+    async def fleet(self) -> FleetFigures | None:
+        """Return the fleet, as this node knows it; None where there is none."""
+
+    @abc.abstractmethod
     async def log_level(self) -> Level | None:
         """Return the level of the log; None where that is another program's."""
 
@@ -114,15 +124,17 @@ class Watched(abc.ABC):
 
 
 class Own(Watched):
-    """One in this process: its ended sessions, the function that returns the open ones, and its
-    bars."""
+    """One in this process: its ended sessions, the function that returns the open ones, its bars,
+    and the function that returns its fleet."""
 
     def __init__(
         self,
         ended: EndedTotals,
         present: Callable[[], Sequence[Session]],
         bars: Bars = NO_BARS,
+        fleet: Callable[[], FleetFigures | None] = lambda: None,
     ) -> None:
+        self._fleet = fleet
         self._ended = ended
         self._present = present
         self._bars = bars
@@ -174,6 +186,10 @@ class Own(Watched):
     async def lift_all(self) -> int:
         """See `Watched`."""
         return self._bars.lift_all()
+
+    async def fleet(self) -> FleetFigures | None:
+        """See `Watched`."""
+        return self._fleet()
 
     async def log_level(self) -> Level | None:
         """See `Watched`."""

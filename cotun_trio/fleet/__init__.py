@@ -48,6 +48,7 @@ The server of a node:
 * `member`: an ordinary server, and around it the node and all that follows.
 * `reverse_places`: the places of its reverse remotes, claimed for the whole fleet.
 * `ingress`: it listens for places of other nodes, and passes visitors on by the `peer_links`.
+* `shown`: the fleet as administrators see it.
 * `passed_visitors`: the other end of a hop.  `hop`: its target.  `credentials`: the login of nodes.
 
 Nothing else imports this package unless a fleet is asked for.

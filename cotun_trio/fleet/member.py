@@ -29,6 +29,7 @@ from cotun_trio.fleet.records import NodeFacts
 from cotun_trio.fleet.redis_directory import open_directory
 from cotun_trio.fleet.redis_url import RedisUrl
 from cotun_trio.fleet.reverse_places import ReversePlaces
+from cotun_trio.fleet.shown import fleet_figures
 from cotun_trio.logs import get_logger
 from cotun_trio.net.dial import open_listeners
 from cotun_trio.protocol.addresses import is_wildcard
@@ -122,6 +123,7 @@ class FleetServer:
                 user_sessions=node.counts("users"),
                 sessions_changed=node.set_load,
                 users_changed=self._users_changed,
+                fleet=lambda: fleet_figures(self._fleet.name, self._url, node, ingress, links),
             ),
         )
         visitors.serve(server)

@@ -161,9 +161,9 @@ class Node:
         choice.avoid(self._rules.view.table, node, trio.current_time())
 
     @property
-    def others(self) -> list[NodeFacts]:
-        """The other nodes that are alive, as far as this one knows."""
-        return [known.facts for known in self._rules.view.table.nodes.values()]
+    def rules(self) -> Rules:
+        """Its rules, with all that it knows: to be read only."""
+        return self._rules
 
     def counts(self, kind: str) -> CountsOfKind:
         """Return counts by source or user, summed up over all nodes; `kind` is one word."""

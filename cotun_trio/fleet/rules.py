@@ -249,6 +249,20 @@ class Rules:
             self._is_lost = True
             self._effects.append(DirectoryLost())
 
+    def lease_left(self, now: float) -> float:
+        """Return for how many seconds the lease is held, at least; 0 where it has run out."""
+        return self._lease.ends(now) - now
+
+    @property
+    def directory_answers(self) -> bool:
+        """Whether the directory has answered within a lease."""
+        return not self._is_lost
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the node drains, or leaves."""
+        return self._leaving or self._facts.draining
+
     def _is_alone(self, now: float) -> bool:
         """Return whether the directory has not answered for longer than a lease."""
         return not self._lease.is_held(now) and now >= self._began + TTL

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from cotun_trio.server.peers import Peers
     from cotun_trio.server.reverse_listeners import Elsewhere
     from cotun_trio.settings import ServerSettings
+    from cotun_trio.snapshot import FleetFigures
 
 
 @attrs.frozen(kw_only=True)
@@ -50,6 +51,8 @@ class SharedState:
     """The sessions of each user."""
     served: Count = attrs.field(factory=OwnCount)
     """The connections that have been accepted and have ended since."""
+    fleet: Callable[[], FleetFigures | None] = lambda: None
+    """Returns the fleet for administrators, where there is one."""
     users_changed: Callable[[Users], None] = lambda _users: None
     """Called with the users whenever the files have others."""
     sessions_changed: Callable[[int], None] = lambda _count: None

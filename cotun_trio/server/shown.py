@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING
 from cotun_trio.admin.watched import Own
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cotun_trio.admin.watched import Bars
     from cotun_trio.server.reception import Reception
+    from cotun_trio.snapshot import FleetFigures
 
 
 class ShownServer(Own):
-    """The server with this `reception`, and with these `bars`."""
+    """The server with this `reception`, these `bars`, and this `fleet`."""
 
     role = "server"
 
-    def __init__(self, reception: Reception, bars: Bars) -> None:
-        super().__init__(reception.ended_totals, lambda: reception.open_sessions, bars)
+    def __init__(
+        self, reception: Reception, bars: Bars, fleet: Callable[[], FleetFigures | None]
+    ) -> None:
+        super().__init__(reception.ended_totals, lambda: reception.open_sessions, bars, fleet)
         self._not_ready: str | None = "it does not listen yet"
 
     @property
