@@ -13,6 +13,7 @@ from cotun_trio.admin import bars, log_level, openapi, probes, sessions
 from cotun_trio.admin.answers import TEXT, Answer, as_json, problem
 from cotun_trio.admin.bodies import read_body, read_value
 from cotun_trio.admin.operations import Call, Failure, Operation, Parameter, Route
+from cotun_trio.admin.watched import NoAnswer
 from cotun_trio.escape import escape
 from cotun_trio.snapshot import SessionChannels
 
@@ -45,6 +46,7 @@ _SOURCE = {
 }
 _REASON = {"reason": Parameter(f"The reason for the peer, up to {sessions.MAX_REASON} characters")}
 _NO_SESSION = {HTTPStatus.NOT_FOUND: "There is no such session"}
+_NOBODY_SAYS = {**_NO_SESSION, HTTPStatus.GATEWAY_TIMEOUT: "The worker of that does not answer"}
 _NOT_BARRED = {HTTPStatus.NOT_FOUND: "The source is not barred"}
 _NOT_OURS = {HTTPStatus.CONFLICT: "The log is that of a program that embeds this one"}
 ROUTES = (
@@ -78,14 +80,14 @@ ROUTES = (
         {
             "GET": Operation(sessions.session, gives=sessions.Session, failures=_NO_SESSION),
             "DELETE": Operation(
-                sessions.end_session, gives=sessions.Ended, query=_REASON, failures=_NO_SESSION
+                sessions.end_session, gives=sessions.Ended, query=_REASON, failures=_NOBODY_SAYS
             ),
         },
         _SESSION,
     ),
     Route(
         f"{API}/sessions/{{id}}/channels",
-        {"GET": Operation(sessions.channels, gives=SessionChannels, failures=_NO_SESSION)},
+        {"GET": Operation(sessions.channels, gives=SessionChannels, failures=_NOBODY_SAYS)},
         _SESSION,
     ),
     Route(
@@ -146,4 +148,6 @@ async def _answer(
         value = await operation.handler(Call(watched, request, parameters, body))
     except Failure as failure:
         return failure.answer
+    except NoAnswer as error:
+        return problem(HTTPStatus.GATEWAY_TIMEOUT, str(error))
     return value if isinstance(value, Answer) else as_json(value)

@@ -11,8 +11,11 @@ import abc
 import time
 from typing import TYPE_CHECKING, Protocol
 
+import attrs
+
 from cotun_trio import logs
 from cotun_trio.counts import meters
+from cotun_trio.errors import CotunError
 from cotun_trio.snapshot import figures, session_channels, session_figures
 
 if TYPE_CHECKING:
@@ -57,6 +60,23 @@ class NoBars:
 NO_BARS = NoBars()
 
 
+class NoAnswer(CotunError):
+    """A process does not answer for the sessions that it has."""
+
+
+@attrs.frozen(kw_only=True)
+class WorkerFigures:
+    """A process of several that are one server."""
+
+    number: int
+    """As in the log: ``worker=``."""
+    process: int
+    """Its process's number."""
+    answers: bool
+    """Whether the figures are present ones; or else those that it gave last."""
+    figures: Figures
+
+
 class Watched(abc.ABC):
     """A server or a client."""
 
@@ -73,6 +93,14 @@ class Watched(abc.ABC):
     def uptime(self) -> float:
         """Seconds since it began."""
 
+    @property
+    def workers(self) -> Sequence[WorkerFigures]:
+        """The processes that carry its sessions, as `stats` has seen them last.
+
+        There are none where this process carries them itself.
+        """
+        return ()
+
     @abc.abstractmethod
     async def stats(self) -> tuple[Figures, Meters]:
         """Return the present figures, and the tallies and durations so far."""
@@ -85,12 +113,15 @@ class Watched(abc.ABC):
     async def kick(self, identity: str, reason: str) -> bool:
         """End the open session that has this `SessionFigures.id`, whose peer is told why.
 
-        Returns whether there is one.
+        Returns whether there is one.  Raises `NoAnswer`.
         """
 
     @abc.abstractmethod
     async def channels(self, identity: str) -> SessionChannels | None:
-        """Return the connections of that session; None where there is no such session."""
+        """Return the connections of that session; None where there is no such session.
+
+        Raises `NoAnswer`.
+        """
 
     @abc.abstractmethod
     async def bars(self) -> Sequence[Bar]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.escape import escape
-from cotun_trio.snapshot import Figures
+from cotun_trio.logs.events import recorded
 from cotun_trio.workers import control
+from cotun_trio.workers.account import Account
 from cotun_trio.workers.dispatch import Dispatch
 from cotun_trio.workers.launch import Launcher
 from cotun_trio.workers.restarts import Restarts
@@ -49,8 +49,8 @@ class WorkerPool:
         self.workers: list[WorkerHandle] = []
         self.dispatch = Dispatch(self.workers)
         """Gives accepted connections to workers."""
-        self.past = Figures()
-        """The figures of workers that have ended in order."""
+        self.past = Account()
+        """The account of workers that have ended."""
         self._settings = settings
         self._size = process.workers
         self._log = log
@@ -165,14 +165,17 @@ class WorkerPool:
             finally:
                 self._give_up(worker)
                 self.workers.remove(worker)
+                self.past += worker.account.ended()
         worker.now_ended()
         self._changed()
         if worker.retired:
             self._log.info("worker %d has ended", worker.number)
+            self._log.event("worker_ended", worker=worker.number)
             return
         process = worker.process
         why = worker.problem or show_end(process.returncode or 0)
         self._log.warning("worker %d (process %d): %s", worker.number, process.pid, escape(why))
+        self._log.event("worker_ended", worker=worker.number, reason=escape(why))
         if worker.kept and not self._ending:
             restarts.ended(trio.current_time() - began)
             nursery.start_soon(self._start_another, nursery, restarts)
@@ -222,6 +225,7 @@ class WorkerPool:
         message, number = received.message, received.number
         if isinstance(message, control.Ready):
             worker.now_ready()
+            self._log.event("worker_ready", worker=worker.number)
             if not self._ending:
                 self.dispatch.balancer.add(worker)
             self._reconsider()
@@ -237,9 +241,21 @@ class WorkerPool:
         elif isinstance(message, control.Leaving):
             nursery.start_soon(self.replace, worker, nursery)
         elif isinstance(message, control.Farewell):
-            done = message.figures
-            self.past += attrs.evolve(
-                Figures(), ended=done.ended, bytes_in=done.bytes_in, bytes_out=done.bytes_out
-            )
+            worker.now_left(message.account)
+        elif isinstance(message, control.Happened):
+            self._note(worker, message)
         else:
             raise ProtocolError(f"a {type(message).__name__} from a worker")
+
+    def _note(self, worker: WorkerHandle, event: control.Happened) -> None:
+        """Note an event of a worker, where events are recorded.
+
+        All workers read the same files again: the eldest speaks for all of them.
+        """
+        events = recorded()
+        if events is None:
+            return
+        if event.kind != "reloaded":
+            events.add(event.kind, "server", {**event.facts, "worker": worker.number}, event.at)
+        elif worker is self.workers[0]:
+            events.add(event.kind, "server", event.facts, event.at)
