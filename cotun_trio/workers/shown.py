@@ -71,7 +71,7 @@ class ShownWorkers(Watched):
                 answers=worker.answers,
                 figures=worker.account.figures,
             )
-            for worker in self._present()
+            for worker in self._pool.workers
         ]
 
     async def stats(self) -> tuple[Figures, Meters]:
@@ -103,18 +103,17 @@ class ShownWorkers(Watched):
 
     # ---- questions
 
-    def _present(self) -> list[WorkerHandle]:
-        return [worker for worker in self._pool.workers if worker.is_ready]
-
     def _worker_of(self, identity: str) -> tuple[WorkerHandle | None, str]:
         """Return the worker that `SessionFigures.id` names, and the number that it knows."""
         number, _, session = identity.partition(".")
-        found = (worker for worker in self._present() if str(worker.number) == number)
-        return next(found, None), session
+        for worker in self._pool.workers:
+            if session and str(worker.number) == number:
+                return worker, session
+        return None, session
 
     async def _ask_all(self, kind: type[T], name: str) -> dict[WorkerHandle, T]:
         """Return the answer of each worker that gives one."""
-        workers = self._present()
+        workers = list(self._pool.workers)
         answers: dict[WorkerHandle, T] = {}
 
         async def ask(worker: WorkerHandle) -> None:
@@ -131,10 +130,10 @@ class ShownWorkers(Watched):
     async def _ask(self, worker: WorkerHandle, kind: type[T], name: str, *arguments: str) -> T:
         """Call a method of what a worker shows; its result is a `kind`.  Raises `NoAnswer`.
 
-        One that is known to be silent is not asked, and owes no more answers than that.
+        One that has not begun, or is known to be silent, is not asked: questions would pile up.
         """
         look = control.Look(name, arguments)
-        if not worker.is_silent:
+        if worker.is_ready and not worker.is_silent:
             with trio.move_on_after(PATIENCE):
                 try:
                     parts = await worker.link.ask_for_all(look, control.Seen)

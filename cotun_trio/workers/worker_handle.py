@@ -47,7 +47,7 @@ class WorkerHandle:
         """The number of its open sessions."""
         self.account = Account()
         """Its figures and meters, as it gave them last."""
-        self.answers = True
+        self.answers = False
         """Whether it has answered the latest question of an administrator."""
         self.kept = False
         """Whether another worker has to take its place when it ends."""
