@@ -17,6 +17,7 @@ import attrs
 from attrs.validators import deep_mapping, max_len
 
 from cotun_trio.errors import ProtocolError
+from cotun_trio.logs import Level
 from cotun_trio.logs.events import MAX_FACT
 from cotun_trio.protocol.bounded_json import load_json
 from cotun_trio.server.reverse_listeners import Yielded
@@ -93,6 +94,20 @@ class Barred(Message):
 
     source: str
     seconds: float
+
+
+@attrs.frozen
+class Lifted(Message):
+    """Logins from this source are accepted again; None: from all sources."""
+
+    source: str | None
+
+
+@attrs.frozen
+class LogLevel(Message):
+    """The worker has to log at this level; see `cotun_trio.logs.LEVELS`."""
+
+    level: Level
 
 
 # ---- from a worker
@@ -207,8 +222,8 @@ class Yield(Message):
 
 
 _KINDS: tuple[type[Message], ...] = (
-    Begin, Drain, Reload, LogTasks, Look, Ping, Barred, Ready, CannotServe, Leaving, Sessions,
-    LoginFailed, Farewell, Happened, Claim, Done, Seen, Penalty, Yield,
+    Begin, Drain, Reload, LogTasks, Look, Ping, Barred, Lifted, LogLevel, Ready, CannotServe,
+    Leaving, Sessions, LoginFailed, Farewell, Happened, Claim, Done, Seen, Penalty, Yield,
 )  # fmt: skip
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
 

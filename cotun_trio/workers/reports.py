@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PART = 256 * 1024
 """Bytes of the items in one message, except the last of them: some milliseconds of work."""
+MARGIN = 1024
+"""Bytes of a message besides its items."""
 PAUSE = 0.5
 """Seconds between two rounds of events, each at most as many as are kept: the supervisor has the
 events of all workers to read, and connections to accept."""
@@ -80,7 +82,8 @@ class Reports:
 def _parts(items: list[Any]) -> Iterator[tuple[list[Any], bool]]:
     """Return the items in parts that fit a message, each with whether there are more.
 
-    There are no more parts than the link takes: the rest is left out.
+    There are no more parts than the link takes: the rest is left out.  Raises `ValueError` for an
+    item that does not fit a message.
     """
     part: list[Any] = []
     parts, size = 1, 0
@@ -90,6 +93,9 @@ def _parts(items: list[Any]) -> Iterator[tuple[list[Any], bool]]:
                 break
             yield part, True
             parts, part, size = parts + 1, [], 0
+        length = len(json.dumps(item))
+        if length > control.MAX_BODY - PART - MARGIN:
+            raise ValueError("an item is too long for a message")
         part.append(item)
-        size += len(json.dumps(item))
+        size += length
     yield part, False

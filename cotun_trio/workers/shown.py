@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypeVar
 import attrs
 import trio
 
+from cotun_trio import logs
 from cotun_trio.admin.watched import NoAnswer, Watched, WorkerFigures
 from cotun_trio.counts import Meters, meters
-from cotun_trio.snapshot import EndedTotals, Figures, SessionFigures, figures
+from cotun_trio.snapshot import EndedTotals, Figures, SessionChannels, SessionFigures, figures
 from cotun_trio.workers import control, values
 from cotun_trio.workers.account import Account
 from cotun_trio.workers.control_link import LinkLost
@@ -22,6 +23,8 @@ from cotun_trio.workers.control_link import LinkLost
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cotun_trio.access.penalties import Bar
+    from cotun_trio.logs import Level
     from cotun_trio.workers.worker_handle import WorkerHandle
     from cotun_trio.workers.worker_pool import WorkerPool
 
@@ -100,6 +103,37 @@ class ShownWorkers(Watched):
         if worker is None:
             return False
         return (await self._ask(worker, tuple[bool], "kick", session, reason))[0]
+
+    async def channels(self, identity: str) -> SessionChannels | None:
+        """See `Watched`."""
+        worker, session = self._worker_of(identity)
+        if worker is None:
+            return None
+        return (await self._ask(worker, tuple[SessionChannels | None], "channels", session))[0]
+
+    # ---- decisions of this process, which the workers are told
+
+    async def bars(self) -> Sequence[Bar]:
+        """See `Watched`."""
+        return self._pool.rules.bars()
+
+    async def lift(self, source: str) -> bool:
+        """See `Watched`."""
+        return self._pool.rules.lift(source)
+
+    async def lift_all(self) -> int:
+        """See `Watched`."""
+        return self._pool.rules.lift_all()
+
+    async def log_level(self) -> Level | None:
+        """See `Watched`."""
+        return logs.level()
+
+    async def set_log_level(self, level: Level) -> None:
+        """See `Watched`.  Workers that begin later have it from their pool."""
+        logs.set_level(level)
+        for worker in self._pool.workers:
+            worker.link.send(control.LogLevel(level))
 
     # ---- questions
 

@@ -7,7 +7,7 @@ import functools
 import math
 import types
 import typing
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
 
@@ -35,8 +35,9 @@ def pack(value: Any) -> Any:
 def unpack(kind: type[T], value: Any) -> T:
     """Return a value of JSON as what `pack` was given, which was a `kind`.
 
-    That is an attrs class, `Meters`, an enumeration, a ``tuple``, a ``dict`` by texts, a union, one
-    of JSON's own types, or ``object`` for any value as it came.  Raises `ValueError` for others.
+    That is an attrs class, `Meters`, an enumeration, a ``tuple``, a ``dict`` by texts, a union, a
+    literal, one of JSON's own types, or ``object`` for any value as it came.  Raises `ValueError`
+    for others.
     """
     hint: Any = kind
     result: T = _unpack_generic(hint, value) if typing.get_args(hint) else _unpack(hint, value)
@@ -60,6 +61,10 @@ def _unpack(kind: Any, value: Any) -> Any:
 
 def _unpack_generic(hint: Any, value: Any) -> Any:
     kinds, origin = typing.get_args(hint), typing.get_origin(hint)
+    if origin is Literal:
+        if value not in kinds:
+            raise ValueError
+        return value
     if origin is types.UnionType:
         for kind in kinds:
             try:
@@ -68,12 +73,16 @@ def _unpack_generic(hint: Any, value: Any) -> Any:
                 continue
         raise ValueError
     if origin is dict:
-        if type(value) is not dict:
-            raise ValueError
-        return {name: unpack(kinds[1], each) for name, each in value.items()}
+        return {name: unpack(kinds[1], each) for name, each in _as_dict(value).items()}
     if kinds[-1] is Ellipsis:
         kinds = kinds[:1] * (len(value) if isinstance(value, list) else 0)
     return tuple(_each(kinds, value))
+
+
+def _as_dict(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError
+    return value
 
 
 def _each(kinds: tuple[Any, ...], value: Any) -> list[Any]:

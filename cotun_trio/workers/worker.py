@@ -86,6 +86,13 @@ class LinkFailures:
         if len(self._barred) > MAX_SOURCES:
             del self._barred[next(iter(self._barred))]  # the one that was barred first
 
+    def lift(self, source: str | None) -> None:
+        """Accept logins from `source` again; None: from all."""
+        if source is None:
+            self._barred.clear()
+        else:
+            self._barred.pop(source, None)
+
     def barred(self, source: str) -> float:
         """Return for how many seconds more `source` is barred; 0 if it is not."""
         until = self._barred.get(source)
@@ -249,6 +256,10 @@ class Worker:
             log_task_tree(self._server.log)
         elif isinstance(message, control.Barred):
             self._failures.bar(message.source, message.seconds)
+        elif isinstance(message, control.Lifted):
+            self._failures.lift(message.source)
+        elif isinstance(message, control.LogLevel):
+            logs.set_level(message.level)
         elif isinstance(message, control.Reload):
             nursery.start_soon(self._reload_for, number)
         elif isinstance(message, control.Claim):

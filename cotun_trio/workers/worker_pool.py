@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from cotun_trio import logs
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.escape import escape
 from cotun_trio.logs.events import recorded
@@ -49,6 +50,8 @@ class WorkerPool:
         self.workers: list[WorkerHandle] = []
         self.dispatch = Dispatch(self.workers)
         """Gives accepted connections to workers."""
+        self.rules = SharedRules(self.workers, per_minute=settings.max_auth_failures)
+        """Decides for all of them together."""
         self.past = Account()
         """The account of workers that have ended."""
         self._settings = settings
@@ -56,7 +59,6 @@ class WorkerPool:
         self._log = log
         self._changed = changed
         self._launcher = Launcher(settings, process)
-        self._rules = SharedRules(self.workers, per_minute=settings.max_auth_failures)
         self._replacing = trio.Lock()
         self._ending = False
 
@@ -154,7 +156,9 @@ class WorkerPool:
         """
         began = trio.current_time()
         async with self._launcher.launch(restarts, self._reconsider) as worker:
-            self._rules.tell_barred(worker.link)
+            self.rules.tell_barred(worker.link)
+            if (level := logs.level()) is not None:  # an administrator may have changed it
+                worker.link.send(control.LogLevel(level))
             self.workers.append(worker)
             task_status.started(worker)
             try:
@@ -233,9 +237,9 @@ class WorkerPool:
             worker.now_has(message.count)
             self._changed()
         elif isinstance(message, control.LoginFailed):
-            worker.link.send(self._rules.login_failed(message.source), number=number)
+            worker.link.send(self.rules.login_failed(message.source), number=number)
         elif isinstance(message, control.Claim):
-            tasks.start_soon(self._rules.settle, message, worker, number)
+            tasks.start_soon(self.rules.settle, message, worker, number)
         elif isinstance(message, control.CannotServe):
             worker.now_failed(message.reason)
         elif isinstance(message, control.Leaving):

@@ -12,11 +12,11 @@ import pytest
 import trio
 import trio.testing
 
-from cotun_trio.admin.watched import Watched
+from cotun_trio.admin.watched import Own
 from cotun_trio.counts import Meters
 from cotun_trio.logs import get_logger
 from cotun_trio.logs.events import KEPT, PER_SECOND, record_events
-from cotun_trio.snapshot import Figures, SessionFigures
+from cotun_trio.snapshot import EndedTotals, Figures, SessionFigures
 from cotun_trio.workers import control, reports, values
 from cotun_trio.workers.control_link import MAX_PARTS, ControlLink
 from cotun_trio.workers.reports import PAUSE, Reports
@@ -40,14 +40,14 @@ SESSION = SessionFigures(
 )
 
 
-class Shown(Watched):
+class Shown(Own):
     """A server with so many sessions."""
 
     role = "server"
     not_ready = None
-    uptime = 1.0
 
     def __init__(self, sessions: int) -> None:
+        super().__init__(EndedTotals(), lambda: ())
         self._sessions = sessions
 
     async def stats(self) -> tuple[Figures, Meters]:
