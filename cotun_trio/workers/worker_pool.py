@@ -174,12 +174,12 @@ class WorkerPool:
         self._changed()
         if worker.retired:
             self._log.info("worker %d has ended", worker.number)
-            self._log.event("worker_ended", worker=worker.number)
+            self._log.event("worker-ended", worker=worker.number)
             return
         process = worker.process
         why = worker.problem or show_end(process.returncode or 0)
         self._log.warning("worker %d (process %d): %s", worker.number, process.pid, escape(why))
-        self._log.event("worker_ended", worker=worker.number, reason=escape(why))
+        self._log.event("worker-ended", worker=worker.number, reason=escape(why))
         if worker.kept and not self._ending:
             restarts.ended(trio.current_time() - began)
             nursery.start_soon(self._start_another, nursery, restarts)
@@ -229,7 +229,7 @@ class WorkerPool:
         message, number = received.message, received.number
         if isinstance(message, control.Ready):
             worker.now_ready()
-            self._log.event("worker_ready", worker=worker.number)
+            self._log.event("worker-ready", worker=worker.number)
             if not self._ending:
                 self.dispatch.balancer.add(worker)
             self._reconsider()

@@ -303,7 +303,7 @@ async def test_events_say_which_worker_they_are_from(
         await log.wait_for("was killed by SIGKILL")
         await until(lambda: events.last == 4)
     *started, closed, ended = events.after(0)
-    assert {each.kind for each in started} == {"worker_ready"}
+    assert {each.kind for each in started} == {"worker-ready"}
     assert {each.facts["worker"] for each in started} == {"1", "2"}
     assert (closed.at, closed.kind, closed.role) == (5.0, "closed", "server")
     assert closed.facts == {"session": "4", "peer": "192.0.2.1:5", "worker": "2"}
