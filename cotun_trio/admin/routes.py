@@ -45,8 +45,10 @@ _SOURCE = {
     )
 }
 _REASON = {"reason": Parameter(f"The reason for the peer, up to {sessions.MAX_REASON} characters")}
-_NO_SESSION = {HTTPStatus.NOT_FOUND: "There is no such session"}
-_NOBODY_SAYS = {**_NO_SESSION, HTTPStatus.GATEWAY_TIMEOUT: "The worker of that does not answer"}
+_NO_SESSION = {
+    HTTPStatus.NOT_FOUND: "There is no such session",
+    HTTPStatus.GATEWAY_TIMEOUT: "The worker that may have it does not answer",
+}
 _NOT_BARRED = {HTTPStatus.NOT_FOUND: "The source is not barred"}
 _NOT_OURS = {HTTPStatus.CONFLICT: "The log is that of a program that embeds this one"}
 ROUTES = (
@@ -80,14 +82,14 @@ ROUTES = (
         {
             "GET": Operation(sessions.session, gives=sessions.Session, failures=_NO_SESSION),
             "DELETE": Operation(
-                sessions.end_session, gives=sessions.Ended, query=_REASON, failures=_NOBODY_SAYS
+                sessions.end_session, gives=sessions.Ended, query=_REASON, failures=_NO_SESSION
             ),
         },
         _SESSION,
     ),
     Route(
         f"{API}/sessions/{{id}}/channels",
-        {"GET": Operation(sessions.channels, gives=SessionChannels, failures=_NOBODY_SAYS)},
+        {"GET": Operation(sessions.channels, gives=SessionChannels, failures=_NO_SESSION)},
         _SESSION,
     ),
     Route(

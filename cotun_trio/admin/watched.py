@@ -110,6 +110,13 @@ class Watched(abc.ABC):
         """Return the figures of each open session."""
 
     @abc.abstractmethod
+    async def session(self, identity: str) -> SessionFigures | None:
+        """Return the figures of the open session that has this `SessionFigures.id`.
+
+        None where there is no such session.  Raises `NoAnswer`.
+        """
+
+    @abc.abstractmethod
     async def kick(self, identity: str, reason: str) -> bool:
         """End the open session that has this `SessionFigures.id`, whose peer is told why.
 
@@ -174,6 +181,11 @@ class Own(Watched):
     async def sessions(self) -> Sequence[SessionFigures]:
         """See `Watched`."""
         return [session_figures(session) for session in self._present()]
+
+    async def session(self, identity: str) -> SessionFigures | None:
+        """See `Watched`."""
+        session = self._find(identity)
+        return None if session is None else session_figures(session)
 
     async def kick(self, identity: str, reason: str) -> bool:
         """See `Watched`."""

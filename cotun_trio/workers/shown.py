@@ -97,19 +97,27 @@ class ShownWorkers(Watched):
             for session in sessions
         ]
 
+    async def session(self, identity: str) -> SessionFigures | None:
+        """See `Watched`."""
+        worker, number = self._worker_of(identity)
+        if worker is None:
+            return None
+        (found,) = await self._ask(worker, tuple[SessionFigures | None], "session", number)
+        return None if found is None else attrs.evolve(found, worker=worker.number)
+
     async def kick(self, identity: str, reason: str) -> bool:
         """See `Watched`."""
-        worker, session = self._worker_of(identity)
+        worker, number = self._worker_of(identity)
         if worker is None:
             return False
-        return (await self._ask(worker, tuple[bool], "kick", session, reason))[0]
+        return (await self._ask(worker, tuple[bool], "kick", number, reason))[0]
 
     async def channels(self, identity: str) -> SessionChannels | None:
         """See `Watched`."""
-        worker, session = self._worker_of(identity)
+        worker, number = self._worker_of(identity)
         if worker is None:
             return None
-        return (await self._ask(worker, tuple[SessionChannels | None], "channels", session))[0]
+        return (await self._ask(worker, tuple[SessionChannels | None], "channels", number))[0]
 
     # ---- decisions of this process, which the workers are told
 

@@ -177,6 +177,11 @@ async def test_totals_stay_when_a_worker_is_killed(place: str) -> None:
         await until(place, lambda found: found["sessions"] == 2)
         sessions = (await ask(place, "/api/v1/sessions")).json
         assert "1.1" not in {each["id"] for each in sessions}
+        assert (await ask(place, f"/api/v1/sessions/{sessions[0]['id']}")).status == 200
+        assert (await ask(place, f"/api/v1/sessions/{sessions[0]['id']}/channels")).json == {
+            "count": 0,
+            "channels": [],
+        }
 
 
 async def test_a_worker_that_is_stopped_holds_nothing_up_and_is_named(place: str) -> None:
@@ -227,8 +232,9 @@ async def test_it_lives_on_while_all_workers_are_replaced_and_while_they_drain(p
         await until(place, lambda found: found["sessions"] == 1)
         async with await connect(local) as again:
             assert await echoes(again)
+            said = len(server.lines)
             server.send_signal(signal.SIGTERM)
-            await server.wait_for("Shutting down, 1 sessions")
+            await server.wait_for("Shutting down, 1 sessions", skip=said)
             drains = await ask(place, "/ready")
             assert (drains.status, drains.body) == (503, "it is shutting down\n")
             assert (await ask(place, "/health")).status == 200

@@ -378,7 +378,11 @@ async def test_the_interface_has_the_sums_and_each_worker(
             "1.1",
             "1.2",
         ]
-        assert (await ask(place, "/api/v1/sessions/1.2")).json["worker"] == 1
+        on.workers[0].seen["session"] = [session(2)]
+        assert (await ask(place, "/api/v1/sessions/1.2")).json["id"] == "1.2"
+        on.workers[0].seen["session"] = [None]
+        assert (await ask(place, "/api/v1/sessions/1.2")).status == 404
+        assert (await ask(place, "/api/v1/sessions/2.1")).status == 504
         silent = await ask(place, "/api/v1/sessions/2.1", method="DELETE")
         assert silent.status == 504
         assert silent.json["detail"] == "worker 2 does not answer"
