@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen(kw_only=True)
+class Worker(Figures):
+    """The figures of one process of several that are one server."""
+
+    number: int
+    """As in the log: ``worker=``."""
+    process: int
+    """Its process's number."""
+    answers: bool
+    """Whether these are present figures; or else those that it gave last."""
+
+
+@attrs.frozen(kw_only=True)
 class Stats(Figures):
     """The figures of a server or a client."""
 
@@ -30,6 +42,10 @@ class Stats(Figures):
     """Whether it carries new connections."""
     not_ready_because: str | None
     """The reason where it does not."""
+    workers: tuple[Worker, ...]
+    """The processes of a server with ``--workers``, whose figures are the sums of theirs."""
+    workers_silent: int
+    """How many of them do not answer."""
 
 
 async def health(_call: Call) -> Answer:
@@ -58,11 +74,22 @@ async def stats(call: Call) -> Stats:
     watched = call.watched
     reason = watched.not_ready
     figures, _ = await watched.stats()
+    workers = tuple(
+        Worker(
+            number=each.number,
+            process=each.process,
+            answers=each.answers,
+            **attrs.asdict(each.figures),
+        )
+        for each in watched.workers
+    )
     return Stats(
         role=watched.role,
         version=__version__,
         uptime=round(watched.uptime, 3),
         ready=reason is None,
         not_ready_because=reason,
+        workers=workers,
+        workers_silent=sum(not each.answers for each in workers),
         **attrs.asdict(figures),
     )

@@ -13,6 +13,7 @@ from cotun_trio.admin import bars, fleet, log_level, openapi, probes, sessions
 from cotun_trio.admin.answers import TEXT, Answer, as_json, problem
 from cotun_trio.admin.bodies import read_body, read_value
 from cotun_trio.admin.operations import Call, Failure, Operation, Parameter, Route
+from cotun_trio.admin.watched import NoAnswer
 from cotun_trio.escape import escape
 from cotun_trio.snapshot import FleetFigures, SessionChannels
 
@@ -44,7 +45,10 @@ _SOURCE = {
     )
 }
 _REASON = {"reason": Parameter(f"The reason for the peer, up to {sessions.MAX_REASON} characters")}
-_NO_SESSION = {HTTPStatus.NOT_FOUND: "There is no such session"}
+_NO_SESSION = {
+    HTTPStatus.NOT_FOUND: "There is no such session",
+    HTTPStatus.GATEWAY_TIMEOUT: "The worker that may have it does not answer",
+}
 _NOT_BARRED = {HTTPStatus.NOT_FOUND: "The source is not barred"}
 _NO_FLEET = {HTTPStatus.NOT_FOUND: "The server is in no fleet"}
 _NOT_OURS = {HTTPStatus.CONFLICT: "The log is that of a program that embeds this one"}
@@ -148,4 +152,6 @@ async def _answer(
         value = await operation.handler(Call(watched, request, parameters, body))
     except Failure as failure:
         return failure.answer
+    except NoAnswer as error:
+        return problem(HTTPStatus.GATEWAY_TIMEOUT, str(error))
     return value if isinstance(value, Answer) else as_json(value)

@@ -49,10 +49,10 @@ async def sessions(call: Call) -> list[Session]:
 
 async def session(call: Call) -> Session:
     """Return an open session."""
-    for each in await call.watched.sessions():
-        if each.id == call.path["id"]:
-            return Session.of(each)
-    raise _no_session(call)
+    found = await call.watched.session(call.path["id"])
+    if found is None:
+        raise _no_session(call)
+    return Session.of(found)
 
 
 async def channels(call: Call) -> SessionChannels:

@@ -11,8 +11,11 @@ import abc
 import time
 from typing import TYPE_CHECKING, Protocol
 
+import attrs
+
 from cotun_trio import logs
 from cotun_trio.counts import meters
+from cotun_trio.errors import CotunError
 from cotun_trio.snapshot import figures, session_channels, session_figures
 
 if TYPE_CHECKING:
@@ -63,6 +66,23 @@ class NoBars:
 NO_BARS = NoBars()
 
 
+class NoAnswer(CotunError):
+    """A process does not answer for the sessions that it has."""
+
+
+@attrs.frozen(kw_only=True)
+class WorkerFigures:
+    """A process of several that are one server."""
+
+    number: int
+    """As in the log: ``worker=``."""
+    process: int
+    """Its process's number."""
+    answers: bool
+    """Whether the figures are present ones; or else those that it gave last."""
+    figures: Figures
+
+
 class Watched(abc.ABC):
     """A server or a client."""
 
@@ -79,6 +99,14 @@ class Watched(abc.ABC):
     def uptime(self) -> float:
         """Seconds since it began."""
 
+    @property
+    def workers(self) -> Sequence[WorkerFigures]:
+        """The processes that carry its sessions, as `stats` has seen them last.
+
+        There are none where this process carries them itself.
+        """
+        return ()
+
     @abc.abstractmethod
     async def stats(self) -> tuple[Figures, Meters]:
         """Return the present figures, and the tallies and durations so far."""
@@ -88,15 +116,25 @@ class Watched(abc.ABC):
         """Return the figures of each open session."""
 
     @abc.abstractmethod
+    async def session(self, identity: str) -> SessionFigures | None:
+        """Return the figures of the open session that has this `SessionFigures.id`.
+
+        None where there is no such session.  Raises `NoAnswer`.
+        """
+
+    @abc.abstractmethod
     async def kick(self, identity: str, reason: str) -> bool:
         """End the open session that has this `SessionFigures.id`, whose peer is told why.
 
-        Returns whether there is one.
+        Returns whether there is one.  Raises `NoAnswer`.
         """
 
     @abc.abstractmethod
     async def channels(self, identity: str) -> SessionChannels | None:
-        """Return the connections of that session; None where there is no such session."""
+        """Return the connections of that session; None where there is no such session.
+
+        Raises `NoAnswer`.
+        """
 
     @abc.abstractmethod
     async def bars(self) -> Sequence[Bar]:
@@ -110,9 +148,9 @@ class Watched(abc.ABC):
     async def lift_all(self) -> int:
         """Let all barred sources in again; return how many there were."""
 
-    @abc.abstractmethod
     async def fleet(self) -> FleetFigures | None:
         """Return the fleet, as this node knows it; None where there is none."""
+        return None
 
     @abc.abstractmethod
     async def log_level(self) -> Level | None:
@@ -155,6 +193,11 @@ class Own(Watched):
     async def sessions(self) -> Sequence[SessionFigures]:
         """See `Watched`."""
         return [session_figures(session) for session in self._present()]
+
+    async def session(self, identity: str) -> SessionFigures | None:
+        """See `Watched`."""
+        session = self._find(identity)
+        return None if session is None else session_figures(session)
 
     async def kick(self, identity: str, reason: str) -> bool:
         """See `Watched`."""

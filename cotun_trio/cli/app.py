@@ -18,7 +18,7 @@ from cotun_trio.cli.config_file import TABLES, fill_in
 from cotun_trio.cli.groups import CONNECTION, LOG, PROCESS
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
-from cotun_trio.settings import DEFAULT_KEEPALIVE, AdminAddress, ProcessSettings
+from cotun_trio.settings import DEFAULT_KEEPALIVE, ProcessSettings
 from cotun_trio.system import pidfile
 
 if TYPE_CHECKING:
@@ -285,13 +285,6 @@ def known_hosts_path(text: str | None) -> str | None:
     if text is None or text.lower() == "false":
         return None
     return known_hosts.default_path(os.environ) if text.lower() == "true" else text
-
-
-def admin_address(text: str | None, workers: int) -> AdminAddress | None:
-    """Return the address of ``--admin-listen``.  Raises `UsageError`."""
-    if text is not None and workers > 1:
-        raise UsageError("--admin-listen answers for one process: leave out --workers")
-    return None if text is None else AdminAddress.parse(text)
 
 
 def credentials(text: str | None) -> Credentials | None:

@@ -34,27 +34,30 @@ def status(*, admin: Admin = DEFAULT, token_file: TokenFile = None, as_json: AsJ
 def _lines(found: dict[str, Any]) -> list[str]:
     lease = format_duration(round(found["lease_seconds"]))
     answers = "answers" if found["answers"] else "does not answer"
-    lines = [
+    here = f"{escape(found['id'])}{_draining(found)}"
+    directory = f"{escape(found['directory'])}, {answers}"
+    listening = f"{found['listening']} listened for here, {found['links']} links"
+    return [
         f"fleet      {escape(found['name'])}, {1 + len(found['nodes'])} nodes",
-        f"directory  {escape(found['directory'])}, {answers}; lease for {lease}, "
-        f"epoch {found['epoch']}",
-        f"elsewhere  {found['places']} places, {found['listening']} listened for here, "
-        f"{found['links']} links",
-        f"this node  {escape(found['id'])}{_draining(found)}, {found['own_routes']} places",
+        f"directory  {directory}; lease for {lease}, epoch {found['epoch']}",
+        f"elsewhere  {found['places']} places, {listening}",
+        f"this node  {here}, {found['own_routes']} places",
+        *map(_node, found["nodes"]),
+        *map(_place, found["routes"]),
     ]
-    for node in found["nodes"]:
-        lines.append(
-            f"node       {escape(node['id'])}{_draining(node)}, {escape(node['address'])}, version "
-            f"{escape(node['version'])}, {node['load']} sessions, {node['routes']} places"
-        )
-    for route in found["routes"]:
-        shared = ", shared" if route["shared"] else ""
-        user = f" of {escape(route['user'])}" if route["user"] else ""
-        lines.append(
-            f"place      {escape(route['place'])}, session {route['session']}{user}, "
-            f"epoch {route['epoch']}{shared}"
-        )
-    return lines
+
+
+def _node(node: dict[str, Any]) -> str:
+    who = f"{escape(node['id'])}{_draining(node)}, {escape(node['address'])}"
+    has = f"{node['load']} sessions, {node['routes']} places"
+    return f"node       {who}, version {escape(node['version'])}, {has}"
+
+
+def _place(route: dict[str, Any]) -> str:
+    shared = ", shared" if route["shared"] else ""
+    user = f" of {escape(route['user'])}" if route["user"] else ""
+    whose = f"session {route['session']}{user}, epoch {route['epoch']}{shared}"
+    return f"place      {escape(route['place'])}, {whose}"
 
 
 def _draining(node: dict[str, Any]) -> str:

@@ -82,6 +82,10 @@ def status(*, admin: Admin = DEFAULT, token_file: TokenFile = None, as_json: AsJ
 def _lines(stats: dict[str, Any]) -> list[str]:
     state = "ready" if stats["ready"] else f"not ready: {escape(str(stats['not_ready_because']))}"
     total = stats["sessions"] + stats["ended"]
+    workers = [
+        f"worker {each['number']}  process {each['process']}, {_load(each)}"
+        for each in stats["workers"]
+    ]
     received, sent = show_bytes(stats["bytes_in"]), show_bytes(stats["bytes_out"])
     return [
         f"cotun-trio {stats['version']} {stats['role']}, {state}",
@@ -90,7 +94,14 @@ def _lines(stats: dict[str, Any]) -> list[str]:
         f"traffic   {received} received, {sent} sent",
         f"dropped   {stats['dropped']} datagrams",
         f"memory    {show_bytes(stats['memory'])}, {stats['descriptors']} descriptors",
+        *workers,
     ]
+
+
+def _load(worker: dict[str, Any]) -> str:
+    if not worker["answers"]:
+        return "does not answer"
+    return f"{worker['sessions']} sessions, {show_bytes(worker['memory'])}"
 
 
 @app.command(help_epilogue=SESSIONS_NOTES, usage="Usage: cotun-trio sessions [OPTIONS] [SESSION]")

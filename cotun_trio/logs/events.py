@@ -36,8 +36,8 @@ class Event:
     at: float
     """Seconds since 1970."""
     kind: str
-    """``opened``, ``closed``, ``refused``, ``kicked``, ``reloaded``, ``lifted`` or
-    ``log-level``."""
+    """``opened``, ``closed``, ``refused``, ``kicked``, ``reloaded``, ``lifted``, ``log-level``,
+    ``worker-ready`` or ``worker-ended``."""
     role: str
     """``server`` or ``client``."""
     facts: Mapping[str, str]
@@ -54,14 +54,19 @@ class Events:
         self.last = 0
         """The number of the latest one; 0 where there was none."""
 
-    def add(self, kind: str, role: str, facts: Mapping[str, object]) -> None:
-        """Note an event of now, unless its source has had too many of its kind in this second."""
+    def add(
+        self, kind: str, role: str, facts: Mapping[str, object], at: float | None = None
+    ) -> None:
+        """Note an event of now, unless its source has had too many of its kind in this second.
+
+        `at` is for one that comes from another process: its time there.
+        """
         words = {name: str(value)[:MAX_FACT] for name, value in facts.items()}
         source = words.get("client") or words.get("peer") or words.get("server", "")
         self._rates.turn(time.monotonic())
         if self._rates.admits(f"{kind} {source.rpartition(':')[0] or source}"):
             self.last += 1
-            self._kept.append(Event(self.last, time.time(), kind, role, words))
+            self._kept.append(Event(self.last, at or time.time(), kind, role, words))
             self._news.unpark_all()
 
     def after(self, number: int) -> list[Event]:
