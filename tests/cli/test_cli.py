@@ -517,7 +517,8 @@ def test_help_fits_a_narrower_terminal(
     [
         (
             "server",
-            "Connection, Host key, Users, Rights of clients, Limits, Fleet, TLS, HTTP, Process, Log",
+            "Connection, Host key, Users, Rights of clients, Limits, Fleet, TLS, HTTP, Process, "
+            "Log",
         ),
         ("client", "Arguments, Connection, Host key, Users, Limits, TLS, HTTP, Process, Log"),
     ],
