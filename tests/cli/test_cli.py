@@ -512,14 +512,13 @@ def test_help_fits_a_narrower_terminal(
     assert max(map(len, helped(capsys, "server", "--help").splitlines())) <= 60
 
 
+SERVER = "Connection, Host key, Users, Rights of clients, Limits, Fleet, TLS, HTTP, Process, Log"
+
+
 @pytest.mark.parametrize(
     ("command", "groups"),
     [
-        (
-            "server",
-            "Connection, Host key, Users, Rights of clients, Limits, Fleet, TLS, HTTP, Process, "
-            "Log",
-        ),
+        ("server", SERVER),
         ("client", "Arguments, Connection, Host key, Users, Limits, TLS, HTTP, Process, Log"),
     ],
 )
