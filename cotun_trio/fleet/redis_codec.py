@@ -134,7 +134,7 @@ def written(answer: Any) -> operations.Written | Outdated:
     """See `renewed`."""
     kind, version, *rest = (_text(each) for each in answer)
     if kind == "outdated":
-        return Outdated(abs(_version(version)))
+        return Outdated(int(version.lstrip("~")))
     epoch, *outcomes = rest
     return operations.Written(int(version), int(epoch), tuple(_outcome(each) for each in outcomes))
 
