@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cotun_trio.fleet.leases import TTL
+from cotun_trio.fleet.leases import RENEWAL, TTL
 from cotun_trio.fleet.records import Wish
 from tests.support.fleet_simulation import Faults, Simulation
 
@@ -91,3 +91,13 @@ def test_without_faults_a_place_never_has_two_owners_for_longer_than_news_take(s
         assert world.longest_conflict() < PROPAGATION
     world.advance(TTL)
     world.check_converged()
+
+
+@pytest.mark.slow
+def test_an_idle_fleet_writes_its_leases_and_nothing_else() -> None:
+    world = Simulation(0, "n" * 50)
+    world.advance(5.0)
+    done, told = world.directory.done, world.directory.memory.last
+    world.advance(30.0)
+    assert abs(world.directory.done - done - 50 * 30.0 / RENEWAL) <= 50
+    assert world.directory.memory.last == told
