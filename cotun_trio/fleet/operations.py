@@ -119,6 +119,7 @@ class Outdated:
     """Nothing was done: the directory has another version of the statement, or no lease."""
 
     version: int
+    """The one that it has, or that is being made there."""
 
 
 @attrs.frozen

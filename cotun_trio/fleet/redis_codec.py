@@ -20,6 +20,7 @@ know: these are left out.  Anything else that cannot be read raises `ValueError`
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -134,7 +135,7 @@ def written(answer: Any) -> operations.Written | Outdated:
     """See `renewed`."""
     kind, version, *rest = (_text(each) for each in answer)
     if kind == "outdated":
-        return Outdated(abs(_version(version)))
+        return Outdated(int(version.lstrip("~")))
     epoch, *outcomes = rest
     return operations.Written(int(version), int(epoch), tuple(_outcome(each) for each in outcomes))
 
@@ -238,7 +239,8 @@ def _load_route(field: str, value: str) -> Route:
     user, group = load_json(rest)
     if not isinstance(user, str) or not isinstance(group, str):
         raise ValueError(rest)
-    return Route(place, int(session), user, group, int(epoch))
+    # There are far more routes than users: their names are there once.
+    return Route(place, int(session), sys.intern(user), sys.intern(group), int(epoch))
 
 
 def load_holder(text: str) -> Holder:

@@ -239,14 +239,14 @@ async def _client(url: RedisUrl, tls: ssl.SSLContext | None) -> AsyncIterator[An
         "connect_timeout": CONNECT,
     }
     policy = NoRetryPolicy()
+    places = [coredis.connection.TCPLocation(*host) for host in url.hosts]
     if url.form == "cluster":
-        nodes = [coredis.connection.TCPLocation(*host) for host in url.hosts]
-        cluster: Any = coredis.RedisCluster(startup_nodes=nodes, retry_policy=policy, **login)
+        cluster: Any = coredis.RedisCluster(startup_nodes=places, retry_policy=policy, **login)
         async with cluster as client:
             yield client
     elif url.form == "sentinel":
         sentinel: Any = coredis.Sentinel(
-            url.hosts,
+            places,
             sentinel_kwargs={"connect_timeout": CONNECT, "ssl_context": tls},
             retry_policy=policy,
             db=url.database,

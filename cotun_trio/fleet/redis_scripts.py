@@ -10,7 +10,9 @@ Key                 Value
 ``leases``          a sorted set: nodes, by the time when their lease runs out (ms)
 ``node:ID``         what a node says of itself, as JSON
 ``state:ID``        its statement
-``grave:ID``        that of a node whose lease has run out; ``graves`` is the set of these
+``old:ID``          the one before, while a new one is being made
+``graves``          a set: names of statements whose node's lease has run out; they are kept as
+                    ``grave:NAME`` until their claims are removed
 ``claims``          a hash: exclusive places, each with its owner
 ``epoch``           the counter of epochs
 ``last``, ``stream`` the number of the last entry, and the entries
@@ -94,9 +96,11 @@ end
 local function bury(id)
   if redis.call('ZREM', P .. 'leases', id) == 0 then return end
   redis.call('DEL', P .. 'node:' .. id)
-  if redis.call('EXISTS', P .. 'state:' .. id) == 1 then
-    redis.call('RENAME', P .. 'state:' .. id, P .. 'grave:' .. id)
-    redis.call('SADD', P .. 'graves', id)
+  for _, name in ipairs({'state:' .. id, 'old:' .. id}) do
+    if redis.call('EXISTS', P .. name) == 1 then
+      redis.call('RENAME', P .. name, P .. 'grave:' .. name)
+      redis.call('SADD', P .. 'graves', name)
+    end
   end
   say('k', 'gone', 'n', id)
 end
@@ -136,9 +140,9 @@ if now >= amnesty then
   for _, id in ipairs(over) do bury(id) end
 end
 
-local dead = redis.call('SRANDMEMBER', P .. 'graves')
-if dead then
-  local grave = P .. 'grave:' .. dead
+local name = redis.call('SRANDMEMBER', P .. 'graves')
+if name then
+  local grave, dead = P .. 'grave:' .. name, string.match(name, '^%a+:(.*)$')
   for _, field in ipairs(redis.call('HRANDFIELD', grave, 128) or {}) do
     local session, place = string.match(field, '^r (%d+) (.*)$')
     if place and redis.call('HEXISTS', P .. 'state:' .. dead, field) == 0 then
@@ -146,7 +150,7 @@ if dead then
     end
     redis.call('HDEL', grave, field)
   end
-  if redis.call('EXISTS', grave) == 0 then redis.call('SREM', P .. 'graves', dead) end
+  if redis.call('EXISTS', grave) == 0 then redis.call('SREM', P .. 'graves', name) end
 end
 return {version(op.id), text(get('epoch')), text(get('last')), life}
 """

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
+import trio
 
 from cotun_trio.access.penalties import Penalties
 from cotun_trio.fleet import entries, operations
+from cotun_trio.fleet.directory import DirectoryFailed
 from cotun_trio.fleet.leases import TTL
 from cotun_trio.fleet.operations import Granted, Held, Outdated, Unknown, Written
 from cotun_trio.fleet.records import Holder, NodeFacts, Rank, Route
@@ -138,7 +140,7 @@ class ModelDirectory:
         self._amnesty(now)
         stated = memory.stated.setdefault(op.node, _Stated())
         if stated.readable != op.version or op.node not in memory.leases:
-            return Outdated(stated.readable)
+            return Outdated(stated.version)
         memory.epoch = max(memory.epoch, op.epoch)
         opened: list[Route] = []
         outcomes: list[Outcome] = []
@@ -260,3 +262,35 @@ class ModelDirectory:
         if verdict.barred_for:
             self._say(now, self._kept(entries.Barred(op.source, verdict.barred_for), now))
         return verdict
+
+
+class MemoryDirectory:
+    """A model as a `cotun_trio.fleet.directory.Directory`, by Trio's clock."""
+
+    def __init__(self) -> None:
+        self.model = ModelDirectory()
+        self.broken = False
+        """Whether all fails at once."""
+        self.frozen = False
+        """Whether nothing is answered."""
+
+    async def perform(self, operation: Operation) -> Any:
+        """See `Directory`."""
+        await self._reach()
+        return self.model.perform(operation, trio.current_time())
+
+    async def after(self, position: int) -> list[tuple[int, Entry]]:
+        """See `Directory`."""
+        for _ in range(20):
+            await self._reach()
+            if news := self.model.after(position):
+                return news
+            await trio.sleep(0.05)
+        return []
+
+    async def _reach(self) -> None:
+        await trio.sleep(0.001)
+        if self.broken:
+            raise DirectoryFailed("connection refused")
+        while self.frozen:
+            await trio.sleep(0.1)

@@ -190,14 +190,22 @@ class SimulatedNode:
 
     def open(self, wish: Wish) -> None:
         """A session wants a place."""
-        self.wanting[wish.key] = Session(wish.session, wish)
-        self.run(lambda: self.rules.wish(wish, self.now))
+
+        def step() -> None:
+            self.wanting[wish.key] = Session(wish.session, wish)
+            self.rules.wish(wish, self.now)
+
+        self.run(step)
 
     def close(self, place: str, number: int) -> None:
         """A session has ended."""
-        self.wanting.pop((place, number), None)
-        self.owning.pop((place, number), None)
-        self.run(lambda: self.rules.release(place, number))
+
+        def step() -> None:
+            self.wanting.pop((place, number), None)
+            self.owning.pop((place, number), None)
+            self.rules.release(place, number)
+
+        self.run(step)
 
     def exclusive(self) -> set[str]:
         """Return the places that it believes to own alone."""
@@ -228,8 +236,7 @@ class Simulation:
 
     def after(self, seconds: float, step: Callable[[], None]) -> None:
         """Do a step later."""
-        self._count += 1
-        heapq.heappush(self._events, (self.now + seconds, self._count, step))
+        heapq.heappush(self._events, (self.now + seconds, self.number(), step))
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
@@ -249,6 +256,11 @@ class Simulation:
             double |= seen & mine
             seen |= mine
         self.conflicts = {place: self.conflicts.get(place, self.now) for place in double}
+
+    def number(self) -> int:
+        """Return a number for a session or a node."""
+        self._count += 1
+        return self._count
 
     def longest_conflict(self) -> float:
         """Return for how long the oldest conflict has lasted."""
@@ -298,8 +310,7 @@ class Simulation:
 
     def start(self, name: str) -> SimulatedNode:
         """Start a node."""
-        self._count += 1
-        node = SimulatedNode(self, f"{name}{self._count}", local=self.local)
+        node = SimulatedNode(self, f"{name}{self.number()}", local=self.local)
         self.nodes[node.name] = node
         node.follow()
         return node

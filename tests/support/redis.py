@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @attrs.define
 class Redis:
-    """A server; `start` starts it, again too, with what it has on its disk."""
+    """A server in memory, unless `options` say something else; it can be run again."""
 
     directory: Path
     options: tuple[str, ...] = ()
@@ -37,7 +37,7 @@ class Redis:
     async def running(self) -> AsyncIterator[Program]:
         """Run it."""
         words = ["--port", str(self.port), "--bind", LOOPBACK, "--dir", str(self.directory)]
-        words += ["--appendonly", "yes", "--appendfsync", "always", "--save", ""]
+        words += ["--save", ""]
         async with running("redis-server", *words, *self.options) as program:
             await program.wait_for("Ready to accept connections")
             yield program
@@ -45,3 +45,32 @@ class Redis:
     def client(self) -> contextlib.AbstractAsyncContextManager[RedisDirectory]:
         """Give a node's access to it, of a fleet that is named ``test``."""
         return open_directory(self.url, "test")
+
+
+@contextlib.asynccontextmanager
+async def running_cluster(directory: Path) -> AsyncIterator[RedisUrl]:
+    """Run a Cluster of one server; give its URL."""
+    redis = Redis(directory, options=("--cluster-enabled", "yes"))
+    async with redis.running():
+        async with redis.client() as client:
+            await client._questions.use(lambda redis: redis.cluster_addslotsrange([(0, 16383)]))
+        yield RedisUrl.parse(f"redis+cluster://{LOOPBACK}:{redis.port}")
+
+
+@contextlib.asynccontextmanager
+async def running_sentinel(directory: Path) -> AsyncIterator[tuple[RedisUrl, Program]]:
+    """Run a server, a replica of it, and a Sentinel; give the URL, and the first one."""
+    main, replica = Redis(directory), Redis(directory)
+    replica.options = ("--replicaof", f"{LOOPBACK} {main.port}", "--dbfilename", "replica.rdb")
+    port = free_port()
+    configuration = directory / "sentinel.conf"
+    configuration.write_text(
+        f"port {port}\nbind {LOOPBACK}\ndir {directory}\n"
+        f"sentinel monitor fleet {LOOPBACK} {main.port} 1\n"
+        "sentinel down-after-milliseconds fleet 500\nsentinel failover-timeout fleet 2000\n"
+    )
+    async with main.running() as program, replica.running() as other:
+        await other.wait_for("sync: Finished with success|Successful partial")
+        async with running("redis-server", str(configuration), "--sentinel") as sentinel:
+            await sentinel.wait_for(r"\+slave slave")
+            yield RedisUrl.parse(f"redis+sentinel://{LOOPBACK}:{port}/fleet"), program
