@@ -10,11 +10,14 @@ Four nouns explain the package:
   channel then is the connection's own business, except for two kinds: datagrams
   (`datagram_codec`), which Go's gob puts one behind the other (`gob`, `gob_encoder`, `gob_usual`),
   or a form of our own (`datagram_runs`); and connections that say by SOCKS where they want to go
-  (`socks5`).
+  (`socks5`, which is read in `steps`).
 * The **config request** is the first thing a client says after login: its version, and the remotes
   that it asks for (`config`).  It is JSON (`peer_json`, `bounded_json`), and so is a server's
   answer to a client of our own kind (`config_reply`).  Else its answer is a `refusal`.  In both,
   two of our kind name what they can do beyond this page's first version (`extensions`).
+
+Clients of the proxy may say where they want to go in other ways, too (`socks4`, `http_connect`).
+The listener tells them apart (`proxy_handshake`), and makes the same of all (`proxy_request`).
 
 Three readers are for what comes before all that: a TLS ClientHello (`client_hello`), the URL of a
 proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).  One is for variables of
@@ -120,7 +123,8 @@ channel, not even a window adjust: Go drops the whole connection for it.  A CLOS
 a good end from Go 1.11; from one of *ours* it means that the stream broke off.
 
 With ``socks``, a SOCKS5 conversation follows in the channel (`socks5`): the dialling end is the
-SOCKS server, and asks for no login.  *Ours*: the datagrams of a SOCKS client go through channels to
+SOCKS server, and asks for no login.  *Ours*: the listening end also takes SOCKS 4, 4a and HTTP's
+CONNECT, and turns each into that; the datagrams of a SOCKS client go through channels to
 ``host:port/udp``.
 
 With ``/udp``, there is one channel for each UDP remote, and in it a stream of Go's ``encoding/gob``
