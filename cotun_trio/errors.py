@@ -75,6 +75,10 @@ class ProxyRefused(DialFailed):
         self.status = status
 
 
+class ProxyLoginUnknown(ProxyRefused):
+    """A proxy wants a login, and by none of the schemes that are known here."""
+
+
 class Shortage(DialFailed):
     """A resource that it needs is used up here at present: places for look-ups, descriptors."""
 

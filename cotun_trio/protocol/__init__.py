@@ -19,8 +19,9 @@ Four nouns explain the package:
 Clients of the proxy may say where they want to go in other ways, too (`socks4`, `http_connect`).
 The listener tells them apart (`proxy_handshake`), and makes the same of all (`proxy_request`).
 
-Three readers are for what comes before all that: a TLS ClientHello (`client_hello`), the URL of a
-proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).  One is for variables of
+Some are for what comes before all that: a TLS ClientHello (`client_hello`), the URL of a proxy
+(`proxy_url`) and the login there (`proxy_login`, `http_challenges`, `http_digest`), and an HTTP
+answer that is no upgrade (`http_answer`).  One is for variables of
 the `environment`, whose names the Go programs have made.
 
 
