@@ -31,9 +31,8 @@ _CHALLENGE = 'WWW-Authenticate: Bearer realm="cotun-trio"'
 
 def token_of_query(request: Request) -> str | None:
     """Return the token that the query of a request has, if there is one."""
-    query = request.origin_form.partition(b"?")[2].decode("ascii", "replace")
     try:
-        found = parse_qs(query, max_num_fields=16).get("token")
+        found = parse_qs(request.query, max_num_fields=16).get("token")
     except ValueError:
         return None
     return found[0] if found else None

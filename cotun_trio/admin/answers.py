@@ -1,11 +1,15 @@
-"""An answer of the admin interface, and how it goes out as HTTP."""
+"""An answer of the admin interface: a whole one, or a stream that has no end."""
 
 from __future__ import annotations
 
 import json
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
@@ -33,6 +37,22 @@ class Answer:
     @property
     def lines(self) -> str:
         """All header lines that are not about the body itself, each with its end."""
+        return "".join(f"{line}\r\n" for line in (*_HEADERS, *self.headers))
+
+
+@attrs.frozen
+class Stream:
+    """An answer that goes on until its reader leaves, or the interface ends."""
+
+    next_part: Callable[[], Awaitable[bytes]]
+    """Returns the next bytes, as soon as there are some.  Can be cancelled at any time."""
+    content_type: str
+    headers: tuple[str, ...] = ()
+    """See `Answer`."""
+
+    @property
+    def lines(self) -> str:
+        """See `Answer`."""
         return "".join(f"{line}\r\n" for line in (*_HEADERS, *self.headers))
 
 

@@ -9,12 +9,13 @@ import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from cotun_trio.admin import bars, log_level, openapi, probes, sessions
-from cotun_trio.admin.answers import TEXT, Answer, as_json, problem
+from cotun_trio.admin import bars, events, log_level, openapi, probes, sessions
+from cotun_trio.admin.answers import JSON, TEXT, Answer, Stream, as_json, problem
 from cotun_trio.admin.bodies import read_body, read_value
 from cotun_trio.admin.operations import Call, Failure, Operation, Parameter, Route
 from cotun_trio.admin.watched import NoAnswer
 from cotun_trio.escape import escape
+from cotun_trio.logs.events import Event
 from cotun_trio.snapshot import SessionChannels
 
 if TYPE_CHECKING:
@@ -45,6 +46,10 @@ _SOURCE = {
     )
 }
 _REASON = {"reason": Parameter(f"The reason for the peer, up to {sessions.MAX_REASON} characters")}
+_BEGINNING = {
+    "after": Parameter("The number of the last event that is known", events.NUMBER),
+    "last": Parameter("How many of the latest events come at first", events.NUMBER),
+}
 _NO_SESSION = {
     HTTPStatus.NOT_FOUND: "There is no such session",
     HTTPStatus.GATEWAY_TIMEOUT: "The worker that may have it does not answer",
@@ -93,6 +98,18 @@ ROUTES = (
         _SESSION,
     ),
     Route(
+        f"{API}/events",
+        {
+            "GET": Operation(
+                events.events,
+                gives=list[Event],
+                media_types=(JSON, events.CONTENT_TYPE),
+                query=_BEGINNING,
+                failures={HTTPStatus.SERVICE_UNAVAILABLE: "There are too many readers"},
+            )
+        },
+    ),
+    Route(
         f"{API}/bars",
         {
             "GET": Operation(bars.bars, gives=bars.BarredSources),
@@ -119,7 +136,7 @@ ROUTES = (
 )
 
 
-async def answer(watched: Watched, front: Front, request: Request) -> Answer:
+async def answer(watched: Watched, front: Front, request: Request) -> Answer | Stream:
     """Return the answer to a request about `watched`, whose body `front` reads.
 
     Raises `CotunError` where the connection ends before.
@@ -133,7 +150,7 @@ async def answer(watched: Watched, front: Front, request: Request) -> Answer:
 
 async def _answer(
     route: Route, parameters: dict[str, str], watched: Watched, front: Front, request: Request
-) -> Answer:
+) -> Answer | Stream:
     """Return the answer to a request for a path of `route`, which has these parameters."""
     method = request.method.decode("ascii", "replace")
     operation = route.operations.get("GET" if method == "HEAD" else method)
@@ -152,4 +169,4 @@ async def _answer(
         return failure.answer
     except NoAnswer as error:
         return problem(HTTPStatus.GATEWAY_TIMEOUT, str(error))
-    return value if isinstance(value, Answer) else as_json(value)
+    return value if isinstance(value, (Answer, Stream)) else as_json(value)
