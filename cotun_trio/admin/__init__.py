@@ -9,6 +9,7 @@ while the tunnel drains.  Nothing of it is imported unless ``--admin-listen`` as
   `streaming`: one that goes on.
 * `operations`: the form of an operation and of its description.  `bodies`: a request's body.
 * `probes`: health, readiness, figures.  `metrics`: the figures for Prometheus.
+* `page`: the page for people.  `history`: the traffic of the last minutes.
 * `sessions`: open sessions and their connections.  `bars`: sources barred for failed logins.
 * `events`: events as they happen.  `log_level`: the level of the log.
 * `openapi`: the document that describes it all.  `schemas`: the classes in it, as JSON Schema.

@@ -17,11 +17,12 @@ PROBLEM = "application/problem+json"
 _HEADERS = (
     "Cache-Control: no-store",
     "X-Content-Type-Options: nosniff",
-    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy: same-origin",
     "Referrer-Policy: no-referrer",
 )
-"""On every answer: nothing of it is kept, guessed at, framed, or shown to other sites."""
+"""On every answer: nothing of it is kept, guessed at, or shown to other sites."""
+_POLICY = "default-src 'none'; frame-ancestors 'none'"
+"""The content that a browser may load for an answer: nothing; and nowhere is it framed."""
 
 
 @attrs.frozen
@@ -33,11 +34,13 @@ class Answer:
     status: HTTPStatus = HTTPStatus.OK
     headers: tuple[str, ...] = ()
     """Lines besides those of every answer."""
+    policy: str = _POLICY
+    """Its Content-Security-Policy."""
 
     @property
     def lines(self) -> str:
         """All header lines that are not about the body itself, each with its end."""
-        return "".join(f"{line}\r\n" for line in (*_HEADERS, *self.headers))
+        return _lines(self.policy, self.headers)
 
 
 @attrs.frozen
@@ -53,7 +56,12 @@ class Stream:
     @property
     def lines(self) -> str:
         """See `Answer`."""
-        return "".join(f"{line}\r\n" for line in (*_HEADERS, *self.headers))
+        return _lines(_POLICY, self.headers)
+
+
+def _lines(policy: str, more: tuple[str, ...]) -> str:
+    lines = (*_HEADERS, f"Content-Security-Policy: {policy}", *more)
+    return "".join(f"{line}\r\n" for line in lines)
 
 
 def text(words: str, status: HTTPStatus = HTTPStatus.OK, *headers: str) -> Answer:

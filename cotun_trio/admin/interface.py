@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.admin import routes, token_file
-from cotun_trio.admin.access import COOKIE, Gate, token_of_query
+from cotun_trio.admin.access import Gate, cookie_name, token_of_query
 from cotun_trio.admin.answers import Stream, problem, text
+from cotun_trio.admin.history import History
+from cotun_trio.admin.page.page import Page
 from cotun_trio.admin.streaming import send_stream
 from cotun_trio.errors import CotunError
 from cotun_trio.escape import escape
@@ -57,6 +59,8 @@ class AdminInterface:
         self, watched: Watched, address: AdminAddress, token_path: str | None, log: Context
     ) -> None:
         self._watched = watched
+        self._history = History(watched, log)
+        self._page = Page(watched, self._history)
         self._address = address
         self._token_path = token_path
         self._log = log
@@ -101,6 +105,7 @@ class AdminInterface:
                 self._open += 1
                 nursery.start_soon(self._serve, sock)
 
+            nursery.start_soon(self._history.run)
             for sock in self._sockets:
                 nursery.start_soon(accept_forever, sock, accepted)
 
@@ -150,7 +155,8 @@ class AdminInterface:
         answer = (
             self._gate.refusal(request)
             or self._with_cookie(request)
-            or await routes.answer(self._watched, front, request)
+            or await self._page.answer(request)
+            or await routes.answer(self._watched, self._history, front, request)
         )
         if isinstance(answer, Stream):
             if self._readers < MAX_READERS:
@@ -175,5 +181,5 @@ class AdminInterface:
         if given is None or request.method != b"GET" or not self._gate.is_token(given):
             return None
         path = request.path.decode("ascii", "replace")
-        cookie = f"Set-Cookie: {COOKIE}={given}; HttpOnly; SameSite=Strict; Path=/"
-        return text("see there", HTTPStatus.SEE_OTHER, f"Location: {path}", cookie)
+        cookie = f"{cookie_name(request)}={given}; HttpOnly; SameSite=Strict; Path=/"
+        return text("see there", HTTPStatus.SEE_OTHER, f"Location: {path}", f"Set-Cookie: {cookie}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
     from cotun_trio.admin.answers import Answer, Stream
+    from cotun_trio.admin.history import History
     from cotun_trio.admin.watched import Watched
     from cotun_trio.http.front import Request
 
@@ -55,6 +56,7 @@ class Call:
     """A call of an operation."""
 
     watched: Watched
+    history: History
     request: Request
     path: Mapping[str, str]
     """The parameters of its path, decoded."""

@@ -9,6 +9,8 @@ import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import attrs
+
 from cotun_trio.admin import bars, events, log_level, openapi, probes, sessions
 from cotun_trio.admin.answers import JSON, TEXT, Answer, Stream, as_json, problem
 from cotun_trio.admin.bodies import read_body, read_value
@@ -19,6 +21,7 @@ from cotun_trio.logs.events import Event
 from cotun_trio.snapshot import SessionChannels
 
 if TYPE_CHECKING:
+    from cotun_trio.admin.history import History
     from cotun_trio.admin.watched import Watched
     from cotun_trio.http.front import Front, Request
 
@@ -80,6 +83,7 @@ ROUTES = (
         },
     ),
     Route(DOCUMENT, {"GET": Operation(openapi_document, gives=dict[str, Any])}),
+    Route(f"{API}/rates", {"GET": Operation(probes.rates, gives=probes.Rates)}),
     Route(f"{API}/stats", {"GET": Operation(probes.stats, gives=probes.Stats)}),
     Route(f"{API}/sessions", {"GET": Operation(sessions.sessions, gives=list[sessions.Session])}),
     Route(
@@ -136,23 +140,24 @@ ROUTES = (
 )
 
 
-async def answer(watched: Watched, front: Front, request: Request) -> Answer | Stream:
-    """Return the answer to a request about `watched`, whose body `front` reads.
+async def answer(
+    watched: Watched, history: History, front: Front, request: Request
+) -> Answer | Stream:
+    """Return the answer to a request about `watched` and its `history`, whose body `front` reads.
 
     Raises `CotunError` where the connection ends before.
     """
     path = request.path.decode("ascii", "replace")
     for route in ROUTES:
         if (parameters := route.match(path)) is not None:
-            return await _answer(route, parameters, watched, front, request)
+            call = Call(watched, history, request, parameters, None)
+            return await _answer(route, call, front)
     return problem(HTTPStatus.NOT_FOUND, f"there is no {escape(path)}")
 
 
-async def _answer(
-    route: Route, parameters: dict[str, str], watched: Watched, front: Front, request: Request
-) -> Answer | Stream:
-    """Return the answer to a request for a path of `route`, which has these parameters."""
-    method = request.method.decode("ascii", "replace")
+async def _answer(route: Route, call: Call, front: Front) -> Answer | Stream:
+    """Return the answer to a call for a path of `route`."""
+    method = call.request.method.decode("ascii", "replace")
     operation = route.operations.get("GET" if method == "HEAD" else method)
     if operation is None:
         allowed = route.operations.keys() | ({"HEAD"} if "GET" in route.operations else set())
@@ -161,10 +166,10 @@ async def _answer(
             HTTPStatus.METHOD_NOT_ALLOWED, detail, f"Allow: {', '.join(sorted(allowed))}"
         )
     try:
-        body = None
         if operation.takes is not None:
-            body = read_value(operation.takes, await read_body(front, request))
-        value = await operation.handler(Call(watched, request, parameters, body))
+            body = read_value(operation.takes, await read_body(front, call.request))
+            call = attrs.evolve(call, body=body)
+        value = await operation.handler(call)
     except Failure as failure:
         return failure.answer
     except NoAnswer as error:

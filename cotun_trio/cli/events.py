@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
+import sys
 import time
 from typing import Annotated, Any
 
@@ -36,9 +37,13 @@ def events(
         raise UsageError("--last is a number of events")
     client = admin_client(admin, token_file)
     path = f"{PATH}?last={last}"
-    with contextlib.suppress(KeyboardInterrupt):
+    try:
         for event in client.follow(path) if follow else client.get(path):
-            print(json.dumps(event) if as_json else _line(event), flush=follow)
+            print(json.dumps(event) if as_json else _line(event), flush=True)
+    except KeyboardInterrupt:
+        pass
+    except BrokenPipeError:  # the program that reads the lines has enough of them, like head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
 

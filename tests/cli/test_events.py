@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
+import trio
 
 from cotun_trio.cli.admin_client import AdminClient
 from cotun_trio.cli.events import _line
@@ -41,6 +44,15 @@ async def test_events_are_printed_and_followed(tmp_path: Path) -> None:
             async with ours("events", "--last", "3", env=env) as latest:
                 assert await latest.wait() == 0
                 assert [line.split()[2] for line in latest.lines] == ["closed", "opened", "closed"]
+            words = [sys.executable, "-m", "cotun_trio", "events"]
+            piped = await trio.run_process(
+                ["sh", "-c", '"$@" | head -n 1', "sh", *words],
+                capture_stdout=True,
+                capture_stderr=True,
+                env={**os.environ, **env},
+            )
+            assert piped.stdout.count(b"\n") == 1
+            assert piped.stderr == b""
             await server.stop()
             assert await followed.wait() == 0
 
