@@ -119,7 +119,7 @@ class Client:
         ]
         self._failure: CotunError | None = None  # the reason to end
         self._connector = Connector(self, uplink)
-        self.shown = ShownClient(self._connector, self.current)
+        self.shown = ShownClient(self._connector, self.current, self.remotes)
         self._shutdown = trio.Event()
         self._reload = trio.Event()
 

@@ -69,9 +69,12 @@ class Connector:
         self.warnings: tuple[str, ...] = ()
         """Advice about the settings and their files, as far as a network is behind it: a line
         each."""
+        self.certificate_expires: float | None = None
+        """When the client's own certificate ends, in seconds since 1970; None where it has none."""
         if uplink is None:
             uplink = own = Uplink(owner.settings, owner.scratch)
             self.warnings = (*owner.settings.warnings, *own.warnings)
+            self.certificate_expires = own.certificate_expires
         self._uplink: AnyUplink = uplink
         self._dialects = owner.settings.dialects
         self._numbers = itertools.count(1)  # of sessions
@@ -81,6 +84,11 @@ class Connector:
         self._patience = 0.0  # seconds from the news of a network to the next attempt
         self._not_before = 0.0  # when one of the servers may be asked again
         self._paused: dict[Route, tuple[float, CotunError]] = {}  # until when, and what they said
+
+    @property
+    def servers(self) -> list[ServerUrl]:
+        """The servers that may be tried, in this order."""
+        return [route.server for route in self._settings.routes]
 
     def retry_now(self) -> None:
         """Cut the present wait for the next attempt short, whatever the servers have said."""

@@ -47,7 +47,12 @@ class Uplink:
         routes = settings.routes
         tls = any(route.server.tls for route in routes)
         proxy_tls = any(route.proxy is not None and route.proxy.tls for route in routes)
-        self._context = client_context(settings.tls, self.warnings.append) if tls else None
+        ends: list[float] = []
+        self._context = (
+            client_context(settings.tls, self.warnings.append, ends.append) if tls else None
+        )
+        self.certificate_expires = min(ends, default=None)
+        """When the client's own certificate ends, in seconds since 1970; None where it has none."""
         self._proxy_context = None
         if proxy_tls:
             said: list[str] = []

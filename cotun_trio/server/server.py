@@ -159,7 +159,7 @@ class Server:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 self._listening.accept(accepting, connections, self.reception)
-                self.shown.listens()
+                self.shown.listens(self.addresses)
                 self.notifier.ready(self._status())
                 task_status.started()
                 await self._shutdown.wait()
