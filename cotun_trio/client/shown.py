@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING
 from cotun_trio.admin.watched import Own
 
 if TYPE_CHECKING:
-    from cotun_trio.client.connector import Connector
-    from cotun_trio.client.current_session import CurrentSession
+    from cotun_trio.client.open_sessions import OpenSessions
+    from cotun_trio.client.running_sessions import RunningSessions
 
 
 class ShownClient(Own):
-    """The client with this connector and this current session."""
+    """The client with these sessions."""
 
     role = "client"
 
-    def __init__(self, connector: Connector, current: CurrentSession) -> None:
+    def __init__(self, running: RunningSessions, open_sessions: OpenSessions) -> None:
         super().__init__(
-            connector.ended_totals,
-            lambda: [session for session in connector.sessions if session.was_open],
+            running.ended_totals,
+            lambda: [session for session in running.present if session.was_open],
         )
-        self._current = current
+        self._open = open_sessions
         self._why = "it is connecting"
 
     def failed(self, reason: str) -> None:
@@ -31,4 +31,4 @@ class ShownClient(Own):
     @property
     def not_ready(self) -> str | None:
         """See `Watched`."""
-        return None if self._current.now is not None else f"there is no tunnel: {self._why}"
+        return None if len(self._open) else f"there is no tunnel: {self._why}"
