@@ -132,6 +132,13 @@ class NotNow(Refused):
     """
 
 
+class SameServer(NotNow):
+    """The client has another session with this server, and wants one with another server.
+
+    Only a client with several connections asks for that.
+    """
+
+
 class FingerprintMismatch(CotunError):
     """The server's host key is not the one that the user named: perhaps not their server at all."""
 

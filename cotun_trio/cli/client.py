@@ -153,6 +153,16 @@ def client(
     ] = None,
     auth: Auth = None,
     auth_from: AuthFrom = None,
+    connections: Annotated[
+        int,
+        Parameter(
+            group=CONNECTION,
+            metavar="COUNT",
+            help="Have sessions with so many servers at once, up to 16: those of several URLs, the "
+            "addresses of a name, or the servers behind a balancer.  Where one is lost, the others "
+            "carry on.",
+        ),
+    ] = 1,
     keepalive: Keepalive = KEEPALIVE,
     max_retry_count: Annotated[
         int | None,
@@ -228,6 +238,7 @@ def client(
         tls_key=tls_key,
         tls_skip_verify=tls_skip_verify,
         sni=sni,
+        connections=connections,
         keepalive=parse_duration(keepalive),
         max_retry_count=max_retry_count,
         min_retry_interval=parse_duration(min_retry_interval),

@@ -98,17 +98,22 @@ and ``null`` is as if the field were missing; a client without remotes sends ``"
   reverse listeners over.  Who sends it gets a reply with addresses.
 * ``Extensions`` in ``CotunTrio``, up to 64 names: what the client can do beyond this
   (`extensions`).  Unknown ones are ignored.
+* ``Nodes`` in ``CotunTrio``, up to 64 identities of servers, where there are any: a client with
+  several connections names the servers that it has sessions with.  One of these refuses, and
+  changes nothing.
 * ``unix:/path`` in the field of a host, with an empty port.
 * ``SocksAuth``, in a reverse SOCKS remote: the ``user:password`` that the server asks for.
 
 **Reply** (`config_reply`).  Yes is request-success with an *empty* payload, since a Go client takes
 any payload for an error.  *Ours* has one: ``{"Addresses": ["0.0.0.0:2222"], "Extensions":
-["datagram-runs"]}``.  The addresses are where the server listens for each reverse remote, in turn;
-the extensions, which may be missing, are those of the client's that the server has, too, and are
-used in the session from then on.  No is request-failure, with the reason as raw text; then
-the server ends the connection (`refusal`).  A no is final, unless the text is Go's ``server:
-Server cannot listen on …``, or *ours* has a NUL and ``not now`` behind the text: then the client
-asks again later.
+["datagram-runs"], "Node": "9c1e…"}``.  The addresses are where the server listens for each reverse
+remote, in turn; the extensions, which may be missing, are those of the client's that the server
+has, too, and are used in the session from then on.  The node is the server's identity, up to 64 hex
+digits that are random for each run of it, and the same in all its workers; older versions do not
+tell it.  No is request-failure, with the reason as raw text; then the server ends the connection
+(`refusal`).  A no is final, unless the text is Go's ``server: Server cannot listen on …``, or
+*ours* has a NUL and ``not now`` behind the text: then the client asks again later.  Behind a NUL
+and ``same server``, the server is one of the client's ``Nodes``.
 
 **Channels** (RFC 4254 section 5; `cotun_trio.ssh.connection`, `cotun_trio.ssh.channel`).  One for
 each connection, opened by the end that accepted it: by the client, or for a reverse remote by the

@@ -73,6 +73,8 @@ class Server:
         self.settings = settings
         self.notifier = notifier or Notifier({})
         self.log = get_logger("server")
+        self.node = shared.node
+        """See `cotun_trio.server.session.ServerHost`."""
         self.files = ServerFiles(settings, self.log)
         self.places = places or SystemPlaces()
         self.peers = shared.peers
