@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 from pathlib import Path
@@ -43,9 +44,17 @@ class EndedTotals:
         self.bytes_out += session.wire.bytes_out
 
 
+def _least(one: float | None, other: float | None) -> float | None:
+    return min((each for each in (one, other) if each is not None), default=None)
+
+
+_SUM = "sum"
+"""How a figure of several processes is made, where it is not their sum."""
+
+
 @attrs.frozen(kw_only=True)
 class Figures:
-    """The figures of one process, or of several together."""
+    """The figures of one process, or of several together, which are their sums mostly."""
 
     sessions: int = 0
     """Current sessions."""
@@ -61,10 +70,18 @@ class Figures:
     """0 where the system does not say; so is the memory."""
     memory: int = 0
     """Bytes."""
+    certificate_expires: float | None = attrs.field(default=None, metadata={_SUM: _least})
+    """When its TLS certificate ends, in seconds since 1970; of several, the first to end."""
 
     def __add__(self, other: Figures) -> Figures:
-        mine, others = attrs.asdict(self), attrs.asdict(other)
-        return Figures(**{name: mine[name] + others[name] for name in mine})
+        return Figures(
+            **{
+                field.name: field.metadata.get(_SUM, operator.add)(
+                    getattr(self, field.name), getattr(other, field.name)
+                )
+                for field in attrs.fields(Figures)
+            }
+        )
 
     def show(self, uptime: float) -> str:
         """Return the figures on one line; `uptime` is in seconds."""

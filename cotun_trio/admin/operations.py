@@ -18,7 +18,8 @@ from cotun_trio.admin.answers import JSON, problem
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
 
-    from cotun_trio.admin.answers import Answer
+    from cotun_trio.admin.answers import Answer, Stream
+    from cotun_trio.admin.history import History
     from cotun_trio.admin.watched import Watched
     from cotun_trio.http.front import Request
 
@@ -55,6 +56,7 @@ class Call:
     """A call of an operation."""
 
     watched: Watched
+    history: History
     request: Request
     path: Mapping[str, str]
     """The parameters of its path, decoded."""
@@ -63,9 +65,8 @@ class Call:
 
     def query(self, name: str) -> str | None:
         """Return a parameter of the query, decoded; None where there is none, or an empty one."""
-        query = self.request.origin_form.partition(b"?")[2].decode("ascii", "replace")
         try:
-            found = parse_qs(query, max_num_fields=MAX_FIELDS).get(name)
+            found = parse_qs(self.request.query, max_num_fields=MAX_FIELDS).get(name)
         except ValueError:
             raise Failure(HTTPStatus.BAD_REQUEST, "too many parameters") from None
         return found[0] if found else None
@@ -75,7 +76,7 @@ class Call:
 class Operation(Generic[T_co]):
     """What a method of a path does."""
 
-    handler: Callable[[Call], Awaitable[T_co | Answer]] = attrs.field(kw_only=False)
+    handler: Callable[[Call], Awaitable[T_co | Answer | Stream]] = attrs.field(kw_only=False)
     """Returns the answer, or the value that becomes its JSON.  Raises `Failure`.  Its docstring
     is the description."""
     gives: type[T_co] | None = None

@@ -9,6 +9,7 @@ import attrs
 
 from cotun_trio._version import __version__
 from cotun_trio.admin.answers import Answer, text
+from cotun_trio.admin.history import PERIOD, Rate  # noqa: TC001  the schema of `Rates` has it
 from cotun_trio.admin.operations import Failure
 from cotun_trio.errors import UsageError
 from cotun_trio.snapshot import Figures
@@ -46,6 +47,16 @@ class Stats(Figures):
     """The processes of a server with ``--workers``, whose figures are the sums of theirs."""
     workers_silent: int
     """How many of them do not answer."""
+
+
+@attrs.frozen
+class Rates:
+    """The traffic of the last five minutes."""
+
+    seconds: float
+    """The time between two samples."""
+    rates: tuple[Rate, ...]
+    """The eldest first."""
 
 
 async def health(_call: Call) -> Answer:
@@ -93,3 +104,8 @@ async def stats(call: Call) -> Stats:
         workers_silent=sum(not each.answers for each in workers),
         **attrs.asdict(figures),
     )
+
+
+async def rates(call: Call) -> Rates:
+    """Return the traffic of the last five minutes."""
+    return Rates(PERIOD, tuple(call.history.rates))

@@ -9,15 +9,19 @@ import functools
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from cotun_trio.admin import bars, fleet, log_level, openapi, probes, sessions
-from cotun_trio.admin.answers import TEXT, Answer, as_json, problem
+import attrs
+
+from cotun_trio.admin import bars, events, fleet, log_level, openapi, probes, sessions
+from cotun_trio.admin.answers import JSON, TEXT, Answer, Stream, as_json, problem
 from cotun_trio.admin.bodies import read_body, read_value
 from cotun_trio.admin.operations import Call, Failure, Operation, Parameter, Route
 from cotun_trio.admin.watched import NoAnswer
 from cotun_trio.escape import escape
+from cotun_trio.logs.events import Event
 from cotun_trio.snapshot import FleetFigures, SessionChannels
 
 if TYPE_CHECKING:
+    from cotun_trio.admin.history import History
     from cotun_trio.admin.watched import Watched
     from cotun_trio.http.front import Front, Request
 
@@ -45,6 +49,10 @@ _SOURCE = {
     )
 }
 _REASON = {"reason": Parameter(f"The reason for the peer, up to {sessions.MAX_REASON} characters")}
+_BEGINNING = {
+    "after": Parameter("The number of the last event that is known", events.NUMBER),
+    "last": Parameter("How many of the latest events come at first", events.NUMBER),
+}
 _NO_SESSION = {
     HTTPStatus.NOT_FOUND: "There is no such session",
     HTTPStatus.GATEWAY_TIMEOUT: "The worker that may have it does not answer",
@@ -76,6 +84,7 @@ ROUTES = (
         },
     ),
     Route(DOCUMENT, {"GET": Operation(openapi_document, gives=dict[str, Any])}),
+    Route(f"{API}/rates", {"GET": Operation(probes.rates, gives=probes.Rates)}),
     Route(f"{API}/stats", {"GET": Operation(probes.stats, gives=probes.Stats)}),
     Route(f"{API}/sessions", {"GET": Operation(sessions.sessions, gives=list[sessions.Session])}),
     Route(
@@ -92,6 +101,18 @@ ROUTES = (
         f"{API}/sessions/{{id}}/channels",
         {"GET": Operation(sessions.channels, gives=SessionChannels, failures=_NO_SESSION)},
         _SESSION,
+    ),
+    Route(
+        f"{API}/events",
+        {
+            "GET": Operation(
+                events.events,
+                gives=list[Event],
+                media_types=(JSON, events.CONTENT_TYPE),
+                query=_BEGINNING,
+                failures={HTTPStatus.SERVICE_UNAVAILABLE: "There are too many readers"},
+            )
+        },
     ),
     Route(
         f"{API}/bars",
@@ -121,23 +142,24 @@ ROUTES = (
 )
 
 
-async def answer(watched: Watched, front: Front, request: Request) -> Answer:
-    """Return the answer to a request about `watched`, whose body `front` reads.
+async def answer(
+    watched: Watched, history: History, front: Front, request: Request
+) -> Answer | Stream:
+    """Return the answer to a request about `watched` and its `history`, whose body `front` reads.
 
     Raises `CotunError` where the connection ends before.
     """
     path = request.path.decode("ascii", "replace")
     for route in ROUTES:
         if (parameters := route.match(path)) is not None:
-            return await _answer(route, parameters, watched, front, request)
+            call = Call(watched, history, request, parameters, None)
+            return await _answer(route, call, front)
     return problem(HTTPStatus.NOT_FOUND, f"there is no {escape(path)}")
 
 
-async def _answer(
-    route: Route, parameters: dict[str, str], watched: Watched, front: Front, request: Request
-) -> Answer:
-    """Return the answer to a request for a path of `route`, which has these parameters."""
-    method = request.method.decode("ascii", "replace")
+async def _answer(route: Route, call: Call, front: Front) -> Answer | Stream:
+    """Return the answer to a call for a path of `route`."""
+    method = call.request.method.decode("ascii", "replace")
     operation = route.operations.get("GET" if method == "HEAD" else method)
     if operation is None:
         allowed = route.operations.keys() | ({"HEAD"} if "GET" in route.operations else set())
@@ -146,12 +168,12 @@ async def _answer(
             HTTPStatus.METHOD_NOT_ALLOWED, detail, f"Allow: {', '.join(sorted(allowed))}"
         )
     try:
-        body = None
         if operation.takes is not None:
-            body = read_value(operation.takes, await read_body(front, request))
-        value = await operation.handler(Call(watched, request, parameters, body))
+            body = read_value(operation.takes, await read_body(front, call.request))
+            call = attrs.evolve(call, body=body)
+        value = await operation.handler(call)
     except Failure as failure:
         return failure.answer
     except NoAnswer as error:
         return problem(HTTPStatus.GATEWAY_TIMEOUT, str(error))
-    return value if isinstance(value, Answer) else as_json(value)
+    return value if isinstance(value, (Answer, Stream)) else as_json(value)

@@ -34,6 +34,15 @@ if TYPE_CHECKING:
     )
 
 
+@attrs.frozen
+class Fact:
+    """A fact about a server or a client that is no figure."""
+
+    name: str
+    """For people."""
+    values: tuple[str, ...]
+
+
 class Bars(Protocol):
     """The sources that are barred for failed logins."""
 
@@ -98,6 +107,11 @@ class Watched(abc.ABC):
     @abc.abstractmethod
     def uptime(self) -> float:
         """Seconds since it began."""
+
+    @property
+    def facts(self) -> Sequence[Fact]:
+        """Facts that are to be shown: where it listens, which server it is for."""
+        return ()
 
     @property
     def workers(self) -> Sequence[WorkerFigures]:
@@ -182,9 +196,15 @@ class Own(Watched):
         """See `Watched`."""
         return time.monotonic() - self._ended.began
 
+    @property
+    @abc.abstractmethod
+    def certificate_expires(self) -> float | None:
+        """See `Figures`."""
+
     def figures(self) -> Figures:
         """Return the present figures."""
-        return figures(self._ended, self._present())
+        found = figures(self._ended, self._present())
+        return attrs.evolve(found, certificate_expires=self.certificate_expires)
 
     async def stats(self) -> tuple[Figures, Meters]:
         """See `Watched`."""

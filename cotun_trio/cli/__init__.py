@@ -7,8 +7,8 @@ with a line that names the mistake, and status 2, before anything is opened.
 * `client`, `server`, `doctor`, `check_auth`, `hash_password`, `forget`, `config`: one command each.
 * `route_options`: the options of the way to a server, for those that take one.
 * `doctor_report`: what ``doctor`` prints.
-* `status`, `bars`, `log_level`, `fleet`: the commands that look into a running program, and change
-  it.
+* `status`, `events`, `bars`, `log_level`, `fleet`: the commands that look into a running program,
+  and change it.
 * `admin_client`: how they ask it.
 * `keygen`: ``server --keygen``.  `server_tls`: its TLS options together.  `fleet_options`: those of
   a fleet.
@@ -29,6 +29,7 @@ from cotun_trio.cli import (  # they register their commands
     client,  # noqa: F401
     config,  # noqa: F401
     doctor,  # noqa: F401
+    events,  # noqa: F401
     fleet,  # noqa: F401
     forget,  # noqa: F401
     hash_password,  # noqa: F401

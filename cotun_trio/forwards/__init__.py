@@ -4,7 +4,8 @@
   the kind that each one is.
 * `streams`: TCP and Unix sockets; `relay`: one of them beside one channel; `turn_length`: how much
   it moves before other tasks have their turn; `splice`: two channels of two sessions, joined.
-* `socks5`: the SOCKS5 proxy; `stdio`: standard input and output.
+* `proxy_entry`, `socks_exit`: the two ends of the proxy; `proxy_requests`: receiving what its
+  clients want; `stdio`: standard input and output.
 * `udp_listener`, `udp_exit`: the two ends of UDP; `datagrams`: the messages between them;
   `association`: UDP for SOCKS clients; `udp_flow`: one source; `udp_flows`: all, with limits;
   `udp_addresses`: those of a target; `segments`: many datagrams in one system call; `drops`:

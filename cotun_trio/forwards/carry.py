@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from cotun_trio.forwards import socks5, streams, udp_exit
+from cotun_trio.forwards import proxy_entry, socks_exit, streams, udp_exit
 
 if TYPE_CHECKING:
     import socket
@@ -32,7 +32,7 @@ def carry_out(
 ) -> Continuation:
     """Carry a connection that was accepted here for `remote`.  Owns `sock`."""
     if remote.socks:
-        return partial(socks5.serve_client, session, sock, remote.socks_auth, log)
+        return partial(proxy_entry.serve_client, session, sock, remote.socks_auth, log)
     return streams.Outgoing(session, sock, remote.channel_target, log).run
 
 
@@ -52,7 +52,7 @@ def carry_in(
     """
     if target.socks:
         return partial(
-            socks5.serve_channel,
+            socks_exit.serve_channel,
             session,
             opening,
             refusal,

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Mapping  # noqa: TC003  the schema of an event has it
 
 import attrs
 import trio
 
 from cotun_trio.logs.rates import Rates
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 KEPT = 1000
 """Events that are kept; the eldest are dropped first."""

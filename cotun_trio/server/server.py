@@ -73,6 +73,8 @@ class Server:
         self.settings = settings
         self.notifier = notifier or Notifier({})
         self.log = get_logger("server")
+        self.node = shared.node
+        """See `cotun_trio.server.session.ServerHost`."""
         self.files = ServerFiles(settings, self.log)
         self.places = places or SystemPlaces(settings.reverse_host)
         self.peers = shared.peers
@@ -162,7 +164,7 @@ class Server:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 self._listening.accept(accepting, connections, self.reception)
-                self.shown.listens()
+                self.shown.listens(self.addresses)
                 self.notifier.ready(self._status())
                 task_status.started()
                 await self._shutdown.wait()

@@ -12,7 +12,14 @@ import trio
 
 from cotun_trio.access.sources import source_of
 from cotun_trio.counts import meters
-from cotun_trio.errors import ConnectionLost, CotunError, NotNow, ProtocolError, Refused
+from cotun_trio.errors import (
+    ConnectionLost,
+    CotunError,
+    NotNow,
+    ProtocolError,
+    Refused,
+    SameServer,
+)
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.dialect import MARK
@@ -69,6 +76,8 @@ class ServerHost(Protocol):
     """Of the sessions of each user."""
     authorisation: Authorisation | None
     """The hook that is asked besides the access lists."""
+    node: str
+    """The server's identity, see `cotun_trio.server.shared.SharedState`."""
 
     @property
     def host_key(self) -> HostKey:
@@ -188,7 +197,7 @@ class ServerSession(Session):
         request, config = await self._receive_config()
         self.identity, self._version = config.identity, config.version
         try:
-            reply = await self.client_remotes.open(config)
+            reply = await self.client_remotes.open(config, self._owner.node)
         except CotunError as error:
             _refuse(request, error, marked=bool(self.identity))
             raise
@@ -345,7 +354,11 @@ class ServerSession(Session):
 
 def _refuse(request: GlobalRequest, error: CotunError, *, marked: bool) -> None:
     """Answer a config request by an error; `marked` is for clients of our kind."""
-    refusal = ConfigRefusal(str(error).encode(), passing=isinstance(error, NotNow))
+    refusal = ConfigRefusal(
+        str(error).encode(),
+        passing=isinstance(error, NotNow),
+        same_server=isinstance(error, SameServer),
+    )
     request.reply(refusal.encode(marked=marked), success=False)
 
 

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import secrets
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 import attrs
@@ -57,6 +59,9 @@ class SharedState:
     """Called with the users whenever the files have others."""
     sessions_changed: Callable[[int], None] = lambda _count: None
     """Called with the number of open sessions whenever that has changed."""
+    node: str = attrs.field(factory=partial(secrets.token_hex, 16))
+    """The server's identity for its clients, see `cotun_trio.protocol.config_reply.ConfigReply`.
+    It is not made of the host key, since several servers may have the same."""
 
     @classmethod
     def alone(cls, settings: ServerSettings) -> Self:

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from cotun_trio import logs
-from cotun_trio.admin.watched import NoAnswer, Watched, WorkerFigures
+from cotun_trio.admin.watched import Fact, NoAnswer, Watched, WorkerFigures
 from cotun_trio.counts import Meters, meters
 from cotun_trio.snapshot import EndedTotals, Figures, SessionChannels, SessionFigures, figures
 from cotun_trio.workers import control, values
@@ -43,10 +43,17 @@ class ShownWorkers(Watched):
         self._pool = pool
         self._began = time.monotonic()
         self._not_ready: str | None = "it does not listen yet"
+        self._facts: tuple[Fact, ...] = ()
 
-    def listens(self) -> None:
-        """It carries connections from now on, as long as a worker takes them."""
+    def listens(self, addresses: Sequence[str]) -> None:
+        """It carries connections to these addresses from now on, if a worker takes them."""
         self._not_ready = None
+        self._facts = (Fact("Listens on", tuple(addresses)),)
+
+    @property
+    def facts(self) -> Sequence[Fact]:
+        """See `Watched`."""
+        return self._facts
 
     def drains(self) -> None:
         """It carries no new connections any more."""

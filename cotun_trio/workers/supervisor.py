@@ -99,7 +99,7 @@ class Supervisor:
         async with trio.open_nursery() as accepting:
             self._accept(accepting)
             self._is_ready = True
-            self.shown.listens()
+            self.shown.listens(self._listening.addresses)
             self.notifier.ready(self._status())
             await self._shutdown.wait()
             accepting.cancel_scope.cancel()

@@ -201,6 +201,7 @@ class Worker:
             user_sessions=counts.source_counts(start.slot, USERS),
             served=counts.count(SERVED, start.slot),
             failures=self._failures,
+            node=start.node,
             elsewhere=LinkElsewhere(link),
             sessions_changed=lambda count: link.send(control.Sessions(count)),
         )

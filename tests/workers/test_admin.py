@@ -13,7 +13,8 @@ import pytest
 import trio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from tests.support.admin import ask
+from tests.support.admin import ask, reading
+from tests.support.certificates import Authority
 from tests.support.peers import needs
 from tests.support.programs import PATIENCE, our_client, our_server, ours
 from tests.support.targets import connect, echo, echoes, listening
@@ -257,3 +258,26 @@ async def test_promtool_has_nothing_to_say(place: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, b"")
+
+
+async def test_the_page_and_the_events_are_of_all_workers(place: str, tmp_path: Path) -> None:
+    cert, key = Authority(tmp_path / "ca").issue("localhost", "127.0.0.1")
+    async with (
+        listening(echo) as target,
+        two_workers(place, "--tls-cert", cert, "--tls-key", key) as (_, url),
+        reading(place) as blocks,
+    ):
+        await blocks.next()
+        one = our_client(url, "--tls-skip-verify", target=target)
+        other = our_client(url, "--tls-skip-verify", target=target)
+        async with one as (first, _), other as (second, _):
+            await first.wait_for("Connected")
+            await second.wait_for("Connected")
+            for _ in range(2):
+                assert "\nevent: opened\n" in await blocks.next()
+            await until(place, lambda found: found["sessions"] == 2)
+            page = (await ask(place, "/")).body
+    assert set(re.findall(r'<tr role="row" id="session-(\d)[.]1">', page)) == {"1", "2"}
+    address = url.partition("://")[2]
+    assert f"<dt>Listens on</dt><dd>{address}</dd>" in page
+    assert "<dt>Certificate</dt><dd>until " in page

@@ -68,6 +68,7 @@ class Crowd:
             settings=self.settings,
             process=ProcessSettings(),
             host_key=generate_host_key(),
+            node="00",
         )
         one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         outgoing = Outgoing(self.counts.count(TAKEN, slot))

@@ -82,7 +82,7 @@ async def shown(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Stage, S
     async with stage(monkeypatch) as on:
         workers = ShownWorkers(on.pool)
         await on.run()
-        workers.listens()
+        workers.listens(["127.0.0.1:1"])
         on.workers[0].seen = {"stats": [ONE, meters(2)], "sessions": [session(1), session(2)]}
         on.workers[1].seen = {"stats": [TWO, meters(1)], "sessions": [session(1)]}
         yield on, workers
@@ -238,7 +238,7 @@ async def test_it_is_ready_from_the_first_accepting_to_the_end(
         workers = ShownWorkers(on.pool)
         assert workers.not_ready == "it does not listen yet"
         await on.run()
-        workers.listens()
+        workers.listens(["127.0.0.1:1"])
         assert workers.not_ready is None
         workers.drains()
         assert workers.not_ready == "it is shutting down"
