@@ -63,6 +63,8 @@ class Ingress:
         self._log = log
         self._listening: dict[str, list[socket.socket]] = {}
         self._visitors = 0
+        self._endings = trio.lowlevel.ParkingLot()  # of visitors
+        self._draining = False
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -77,7 +79,7 @@ class Ingress:
 
     def want(self, place: str) -> None:
         """Listen at a place, soon."""
-        if self._nursery is not None and place not in self._listening:
+        if self._nursery is not None and place not in self._listening and not self._draining:
             self._nursery.start_soon(self.listen, place)
 
     @property
@@ -100,7 +102,7 @@ class Ingress:
         except UsageError as error:
             self._log.warning("%s, which a client at another node has: %s", place, error)
             return False
-        if place in self._listening or self._nursery is None:
+        if place in self._listening or self._nursery is None or self._draining:
             for sock in sockets:
                 close(sock)
             return place in self._listening
@@ -127,6 +129,14 @@ class Ingress:
             close(sock)
         return bool(sockets)
 
+    async def drain(self) -> None:
+        """Listen nowhere any more, and wait for the visitors that are here to end."""
+        self._draining = True
+        for place in list(self._listening):
+            self.leave(place)
+        while self._visitors:
+            await self._endings.park()
+
     async def _visit(self, place: str, sock: socket.socket, visitor: str) -> None:
         log = self._log.within(source=visitor, place=place)
         try:
@@ -135,6 +145,7 @@ class Ingress:
             log.exception("internal error, the connection is closed")
         finally:
             self._visitors -= 1
+            self._endings.unpark_all()
             close(sock, reset=True)  # unless it is closed already
 
     async def _pass_on(self, place: str, sock: socket.socket, log: Context) -> None:

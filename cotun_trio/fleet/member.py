@@ -5,11 +5,13 @@ around it the node, the links to its peers and the ingress.
 
 At its end, it says first that it drains: peers send their visitors elsewhere.  Then its own clients
 are told, and those of our kind open their next session before they leave this one.  The ingress
-goes on until then.  The lease goes last.
+listens until then, and the visitors that it has passed on get the rest of the time to end.  The
+lease goes last.
 """
 
 from __future__ import annotations
 
+import math
 import platform
 from functools import partial
 from typing import TYPE_CHECKING
@@ -83,6 +85,7 @@ class FleetServer:
         self._settings = attrs.evolve(settings, host_key=files.host_key)
         self._passed = passed
         self._shutdown = trio.Event()
+        self._ends_at = math.inf  # open connections are cut then
         self._server: Server | None = None
         self._places: ReversePlaces | None = None
         self._node: Node | None = None
@@ -133,6 +136,8 @@ class FleetServer:
                 nursery.start_soon(task)
             try:
                 await server.run(task_status=task_status)
+                with trio.CancelScope(deadline=self._ends_at):
+                    await ingress.drain()
                 await node.leave()
             except CotunError as error:
                 failure = error
@@ -181,6 +186,7 @@ class FleetServer:
         await self._shutdown.wait()
         assert self._node is not None
         assert self._server is not None
+        self._ends_at = trio.current_time() + self._settings.timings.shutdown_grace
         self._node.drain()
         self._server.shut_down()
 

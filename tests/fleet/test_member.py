@@ -76,6 +76,8 @@ class Fleet:
     directory: SharedDirectory
     port: int
     """Of the reverse remote."""
+    ended: list[trio.Event] = attrs.field(factory=list)
+    """For each node, whether it has ended."""
 
     def remote(self, target: str) -> str:
         """Return the reverse remote to `target`, with the fleet's port."""
@@ -94,6 +96,12 @@ class Fleet:
                         return
             await trio.lowlevel.checkpoint()
 
+    async def until_gone(self, number: int) -> None:
+        """Wait until a node does not listen for visitors any more."""
+        with contextlib.suppress(OSError):
+            while True:
+                await (await connect(self.visited(number))).aclose()
+
 
 @contextlib.asynccontextmanager
 async def fleet(
@@ -104,6 +112,14 @@ async def fleet(
     key.write_text("0123456789abcdef" * 4)
     key.chmod(0o600)
     directory = SharedDirectory()
+    ended: list[trio.Event] = []
+
+    async def run(
+        server: FleetServer, event: trio.Event, task_status: trio.TaskStatus[None]
+    ) -> None:
+        await server.run(task_status=task_status)
+        event.set()
+
     async with background() as nursery:
         nodes = []
         for number in range(count):
@@ -119,9 +135,10 @@ async def fleet(
                 server_settings(**{**mine, "fleet": of_fleet, **settings}),
                 directory=lambda: contextlib.nullcontext(directory),
             )
-            await nursery.start(server.run)
+            ended.append(trio.Event())
+            await nursery.start(run, server, ended[-1])
             nodes.append(server)
-        yield Fleet(nodes, directory, free_port())
+        yield Fleet(nodes, directory, free_port(), ended)
 
 
 async def test_visitors_reach_a_client_through_any_node(tmp_path: Path) -> None:
@@ -251,3 +268,20 @@ async def _accepts(address: str) -> bool:
     with contextlib.suppress(OSError):
         return not await turned_away(address)
     return False
+
+
+async def test_a_draining_node_lets_the_visitors_end_that_it_passes_on(tmp_path: Path) -> None:
+    async with (
+        nothing_left(),
+        listening(echo) as target,
+        fleet(tmp_path) as nodes,
+        running_client(nodes.nodes[0].addresses[0], nodes.remote(target)) as client,
+    ):
+        await client.opened()
+        await nodes.until_reached(1)
+        async with await connect(nodes.visited(1)) as stream:
+            assert await echoes(stream)
+            nodes.nodes[1].shut_down()
+            await nodes.until_gone(1)
+            assert await echoes(stream)
+        await nodes.ended[1].wait()

@@ -150,6 +150,11 @@ class Program:
         return await self.wait()
 
     @property
+    def has_ended(self) -> bool:
+        """Whether it has ended, and all that it said has been read."""
+        return self._ended
+
+    @property
     def pid(self) -> int:
         """Its process number."""
         return self._process.pid

@@ -10,7 +10,7 @@ import attrs
 from cotun_trio.fleet.redis_directory import open_directory
 from cotun_trio.fleet.redis_url import RedisUrl
 from tests.support.programs import running
-from tests.support.targets import LOOPBACK, free_port
+from tests.support.targets import LOOPBACK, connect, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -41,6 +41,12 @@ class Redis:
         async with running("redis-server", *words, *self.options) as program:
             await program.wait_for("Ready to accept connections")
             yield program
+
+    async def command(self, *words: str) -> bytes:
+        """Return the answer to a command, as one line of Redis's protocol."""
+        async with await connect(f"{LOOPBACK}:{self.port}") as stream:
+            await stream.send_all(" ".join(words).encode() + b"\r\n")
+            return bytes(await stream.receive_some()).strip()
 
     def client(self) -> contextlib.AbstractAsyncContextManager[RedisDirectory]:
         """Give a node's access to it, of a fleet that is named ``test``."""
