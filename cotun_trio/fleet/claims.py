@@ -255,7 +255,6 @@ class Claims:
                 self._lose(wish.place, session, REPLACED)
         route = Route(wish.place, wish.session, wish.user, wish.group, epoch)
         self._own[wish.place][wish.session] = _Own(route, wish.mark)
-        self._released.pop(wish.key, None)
         self._effect(Give(wish.place, wish.session, epoch))
 
     def _lose(self, place: str, session: int, reason: str) -> None:

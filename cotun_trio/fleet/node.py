@@ -322,8 +322,6 @@ class Node:
         if waiter is not None:
             waiter.epoch, waiter.refusal = epoch, refusal
             waiter.event.set()
-        elif not refusal:
-            self._rules.release(place, session)
 
 
 _FAILED = object()

@@ -35,8 +35,7 @@ from cotun_trio.fleet.leases import TTL
 
 try:
     import coredis
-    from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
-    from coredis.exceptions import NoScriptError, RedisError
+    from coredis.exceptions import NoScriptError
     from coredis.retry import NoRetryPolicy
 except ImportError:
     raise UsageError("--fleet takes coredis: pip install 'cotun-trio[fleet]'") from None
@@ -62,13 +61,6 @@ REMEMBERED = 3600.0
 """Seconds for which a revocation is told to nodes that have missed it."""
 CONNECT = 2.0
 """Seconds for a connection to Redis."""
-_FAILURES = (
-    RedisError, OSError, TimeoutError, RuntimeError, ValueError, LookupError, TypeError,
-    BrokenResourceError, ClosedResourceError, EndOfStream, trio.BrokenResourceError,
-    trio.ClosedResourceError,
-)  # fmt: skip
-"""What coredis raises where a connection fails, also while others use it, and our readers of
-answers where these make no sense."""
 
 # It logs what it raises as well, with the whole traceback.
 logging.getLogger("coredis").addHandler(logging.NullHandler())
@@ -196,7 +188,7 @@ class _Connection:
                     self._client = await self._nursery.start(self._keep_open)
                 client, scope = self._client, self._scope
             return await work(client)
-        except _FAILURES as error:
+        except Exception as error:  # noqa: BLE001  whatever it raises, no tunnel must end for it
             self._throw_away(scope)
             raise DirectoryFailed(_reason(error)) from None
         except BaseException:  # cancelled
@@ -219,11 +211,10 @@ class _Connection:
                     has_started = True
                     task_status.started(client)
                     await trio.sleep_forever()
-            except* _FAILURES as group:
+            except Exception as error:  # noqa: BLE001  see `use`
                 if not has_started:
-                    raise DirectoryFailed(_reason(_first(group))) from None
-                if scope is self._scope:
-                    self._client = None
+                    raise DirectoryFailed(_reason(error)) from None
+                self._throw_away(scope)
 
 
 _Opening = contextlib.AbstractAsyncContextManager[Any]
@@ -292,6 +283,9 @@ def _first(error: BaseException) -> BaseException:
 
 def _reason(error: BaseException) -> str:
     """Return the reason of a failure in a line, with what is behind it."""
+    error = _first(error)
+    if isinstance(error, DirectoryFailed):
+        return str(error)
     words = [escape(str(error) or type(error).__name__)]
     cause = error.__cause__
     if cause is not None:

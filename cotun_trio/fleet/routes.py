@@ -47,10 +47,6 @@ class KnownNode:
         for routes in self.routes.values():
             yield from _several(routes)
 
-    def has(self, route: Route) -> bool:
-        """Return whether it has exactly this route."""
-        return route in _several(self.routes.get(route.place, ()))
-
 
 class Table:
     """The other nodes and their routes."""

@@ -247,6 +247,51 @@ async def test_a_cancelled_claim_takes_nothing(autojump: trio.testing.MockClock)
         await b.node.claim(BOB)
 
 
+async def test_a_claim_of_what_a_session_has_is_given_at_once(
+    autojump: trio.testing.MockClock,
+) -> None:
+    async with running_node(MemoryDirectory(), "a") as a:
+        epoch = await a.node.claim(ALICE)
+        began = trio.current_time()
+        assert await a.node.claim(ALICE) == epoch
+        assert trio.current_time() == began
+
+
+async def test_two_claims_of_one_session_have_one_answer(autojump: trio.testing.MockClock) -> None:
+    async with running_node(MemoryDirectory(), "a") as a:
+        epochs: list[int] = []
+
+        async def claim() -> None:
+            epochs.append(await a.node.claim(ALICE))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(claim)
+            nursery.start_soon(claim)
+        assert len(set(epochs)) == 1
+
+
+async def test_a_node_that_could_not_be_reached_is_not_chosen(
+    autojump: trio.testing.MockClock,
+) -> None:
+    directory = MemoryDirectory()
+    async with running_node(directory, "a") as a, running_node(directory, "b") as b:
+        await a.node.claim(ALICE)
+        await until(lambda: chosen(b) == "a")
+        b.node.avoid("a")
+        assert chosen(b) is None
+        await until(lambda: chosen(b) == "a", seconds=TTL + 1.0)
+
+
+async def test_a_users_file_that_has_changed_is_told_with_the_lease(
+    autojump: trio.testing.MockClock,
+) -> None:
+    directory = MemoryDirectory()
+    async with running_node(directory, "a") as a, running_node(directory, "b") as b:
+        await until(lambda: b.node.others)
+        a.node.set_users("new")
+        await until(lambda: b.node.others[0].users == "new", seconds=RENEWAL + 1.0)
+
+
 async def test_a_revocation_reaches_all_nodes_within_a_second(
     autojump: trio.testing.MockClock,
 ) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import random
 import re
 import signal
+import ssl
+import sys
 import time
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -21,11 +24,13 @@ from cotun_trio.fleet.leases import TTL
 from cotun_trio.fleet.operations import Outdated, Read, Renew, Restate, Survey, Write
 from cotun_trio.fleet.records import Route, Wish
 from cotun_trio.fleet.redis_directory import open_directory
+from cotun_trio.fleet.redis_url import RedisUrl
+from tests.support.certificates import Authority
 from tests.support.fleet import ModelDirectory, node_facts
 from tests.support.fleet_nodes import running_node, until
 from tests.support.peers import needs
 from tests.support.redis import Redis, running_cluster, running_sentinel
-from tests.support.targets import background
+from tests.support.targets import LOOPBACK, background, free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -413,6 +418,30 @@ async def test_a_password_is_used_and_shown_to_nobody(tmp_path: Path) -> None:
                 assert "hush" not in str(caught.value)
                 assert "wrong pass" not in str(caught.value)
                 assert re.search("authenticated|invalid username", str(caught.value))
+
+
+async def test_with_tls_the_certificate_is_verified(tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "ca")
+    cert, key = authority.issue(LOOPBACK)
+    port = free_port()
+    words = ("--tls-port", str(port), "--tls-cert-file", cert, "--tls-key-file", key)
+    words += ("--tls-ca-cert-file", authority.path, "--tls-auth-clients", "no")
+    url = RedisUrl.parse(f"rediss://{LOOPBACK}:{port}")
+    trusting = ssl.create_default_context(cafile=authority.path)
+    async with Redis(tmp_path, options=words).running():
+        async with open_directory(url, "test", trusting) as client:
+            assert await client.perform(Read("a")) == operations.Statement(0)
+        async with open_directory(url, "test") as client:
+            with pytest.raises(DirectoryFailed, match="certificate verify failed"):
+                await client.perform(Read("a"))
+
+
+def test_without_coredis_the_reason_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "cotun_trio.fleet.redis_directory"
+    monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "coredis", None)
+    with pytest.raises(UsageError, match=r"pip install 'cotun-trio\[fleet\]'"):
+        importlib.import_module(name)
 
 
 async def test_text_that_is_none_of_ours_in_the_directory_is_a_failure(tmp_path: Path) -> None:

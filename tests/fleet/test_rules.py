@@ -25,7 +25,7 @@ from cotun_trio.fleet.operations import (
     Write,
     Written,
 )
-from cotun_trio.fleet.records import Route, Wish
+from cotun_trio.fleet.records import Holder, Rank, Route, Wish
 from cotun_trio.fleet.rules import Rules
 from cotun_trio.fleet.statements import MAX_CHANGES
 from tests.support.fleet import node_facts
@@ -351,3 +351,51 @@ def test_a_different_users_file_is_told_of_again_when_it_has_changed() -> None:
     hand.hear(entries.NodeChanged(node_facts("b", users=""), 0))
     told = [effect.facts.users for effect in hand.rules.take_effects()]  # type: ignore[attr-defined]
     assert told == ["x", "y", ""]
+
+
+def test_a_node_that_comes_with_a_statement_has_it_read() -> None:
+    hand = Hand()
+    hand.survey()
+    hand.hear(entries.NodeChanged(node_facts("b"), 4))
+    assert hand.rules.view.next_reading(0.0) == Read("b")
+
+
+def test_a_node_that_is_making_its_statement_is_read_when_that_is_done() -> None:
+    hand = Hand()
+    hand.survey()
+    hand.hear(entries.NodeChanged(node_facts("b"), -1))
+    assert hand.rules.view.next_reading(0.0) is None
+    hand.hear(entries.Restated("b", 4))
+    assert hand.rules.view.next_reading(0.0) == Read("b")
+    hand.rules.view.stated("b", Statement(-1))  # and it begins anew
+    assert hand.rules.view.next_reading(0.0) is None
+
+
+def test_a_place_that_cannot_be_claimed_back_is_lost() -> None:
+    hand = Hand()
+    hand.wish(1)
+    hand.grant()
+    hand.version, hand.now = 0, RENEWAL
+    hand.renew()
+    part = hand.take()
+    assert isinstance(part, Restate)
+    hand.rules.take_effects()
+    hand.rules.restated(part, Retold(((PLACE, Holder(Rank(9, "b"), 7, "bob", "")),)))
+    (effect,) = hand.rules.take_effects()
+    assert isinstance(effect, Yield)
+    assert not hand.rules.claims.routes(PLACE)
+    hand.now += RENEWAL
+    hand.version = part.version
+    hand.renew()
+    assert hand.renewals[-1].epoch == 9
+
+
+def test_what_is_released_while_the_statement_is_doubted_is_not_released_again() -> None:
+    hand = Hand()
+    hand.wish(1)
+    hand.grant()
+    hand.rules.release(PLACE, 1)
+    hand.version, hand.now = 0, RENEWAL
+    hand.renew()
+    assert [part.routes for part in hand.restate()] == [()]
+    assert hand.take() is None
