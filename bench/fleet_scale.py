@@ -42,7 +42,6 @@ def facts(number: int) -> NodeFacts:
     return NodeFacts(
         id=f"{name}~0123abcd",
         address=f"{name}:8080",
-        url=f"https://{name}",
         fingerprint="QpUjJ1DMAdnGhT0p1CHlmXSUxZK8mQ4pzQxJ0zIYRGA=",
         version="0.2.0",
         load=1000,

@@ -19,6 +19,7 @@ The roles differ in how a session is established, and in the requests that the p
 from __future__ import annotations
 
 import abc
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -84,8 +85,7 @@ class About:
 class Session(abc.ABC):
     """A session on `wire`, which it owns, with a peer that has these `rights`.
 
-    It carries up to `max_connections` at a time (0: no limit), and no more than `quota` allows for
-    all sessions together.
+    It carries up to `max_connections` (0: no limit), and all sessions together what `quota` allows.
     """
 
     def __init__(
@@ -121,7 +121,6 @@ class Session(abc.ABC):
         self.timings = timings
         self.wire = wire
         self._keepalive = keepalive
-        self._share: Share | None = None
         self._nursery: trio.Nursery | None = None
         self._speaks_ssh = False
         self._farewell = "closing"  # the reason that the peer is given
@@ -160,10 +159,6 @@ class Session(abc.ABC):
     @abc.abstractmethod
     def peer_identity(self) -> Hashable:
         """The peer, once it is known: all sessions of the same peer share some limits."""
-
-    @abc.abstractmethod
-    async def wait_replaced(self) -> None:
-        """Wait until nobody needs it any more, besides its open streams: it drains."""
 
     @abc.abstractmethod
     def leave(self, reason: str) -> None:
@@ -257,10 +252,13 @@ class Session(abc.ABC):
         self.flows.cut(lambda flow: not flow.endless)
         if self.connection.peer_is_ours:
             await self.connection.request(DRAIN, self._farewell.encode())
+        await self.wait_quiet()
+
+    async def wait_quiet(self) -> None:
+        """Wait until nothing is open."""
         while not self.quiet:
             await self.flows.wait_idle()
             await self.connection.wait_no_channels()
-            await self.wait_replaced()
 
     @property
     def quiet(self) -> bool:
@@ -290,12 +288,10 @@ class Session(abc.ABC):
         """Carry a connection that was accepted here to the other side.  Owns `sock` from now on."""
         self._forwarder.forward(sock, peer, remote)
 
-    @property
+    @cached_property
     def share(self) -> Share:
-        """The share of name look-ups for the peer."""
-        if self._share is None:
-            self._share = share_of(self.peer_identity)
-        return self._share
+        """The share of name look-ups for the peer, once that is known."""
+        return share_of(self.peer_identity)
 
     def start_soon(self, function: Callable[..., Awaitable[Any]], *args: object) -> None:
         """Run `function` as a child of the session."""

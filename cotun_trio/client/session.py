@@ -327,7 +327,8 @@ class ClientSession(Session):
             if remote.needs_extensions and not ours:
                 raise ConfigRefused(f"{remote}: only a cotun-trio server can do this")
         identity = self._owner.identity if ours else ""
-        config = Config(__version__, remotes, identity, OURS if ours else (), nodes)
+        several = self._owner.settings.connections > 1
+        config = Config(__version__, remotes, identity, OURS if ours else (), nodes, several)
         payload = config.encode()
         if len(payload) > MAX_REQUEST:
             raise ConfigRefused(too_many(len(remotes)))
@@ -355,9 +356,6 @@ class ClientSession(Session):
             self._left_because = reason
             self._left.set()
             self._owner.session_left(self)
-
-    async def wait_replaced(self) -> None:
-        """See `Session.wait_replaced`: a client decides that by itself."""
 
     async def verify_login(self, user: str, password: str) -> bool:  # noqa: ARG002
         """Nobody logs in to a client; the engine does not even ask."""

@@ -90,7 +90,7 @@ class PeerLink:
             async with trio.open_nursery() as nursery:
 
                 async def wait() -> None:
-                    found.append(await self._client.current.wait())
+                    found.append(await self._client.open_sessions.wait())
                     nursery.cancel_scope.cancel()
 
                 nursery.start_soon(wait)

@@ -9,9 +9,9 @@ Between two cotun-trio ends there is more, in fields that Go ignores:
 
 * ``CotunTrio`` holds the client's identity, and the names of its `extensions`.  A client that sends
   an identity gets a `ConfigReply`.
-* A client with several connections puts into it, as ``Nodes``, the servers that it has sessions
-  with.  One of these refuses the request (`refusal`), and nothing has changed there: no listener of
-  the other session is taken over.
+* A client with several connections says so in it (``Several``), and puts into it, as ``Nodes``, the
+  servers that it has sessions with.  One of these refuses the request (`refusal`), and nothing has
+  changed there: no listener of the other session is taken over.
 * A Unix-domain socket is ``unix:/path`` in the field of the host, with an empty port.
 * ``SocksAuth`` is the ``user:password`` of a reverse SOCKS remote, where it is the server that asks
   for them.  The passwords of a client's own listeners are not sent.
@@ -65,6 +65,8 @@ class Config:
     nodes: tuple[str, ...] = ()
     """The servers that the client has sessions with, by `ConfigReply.node`, where it wants one with
     another server.  Sent with an identity only."""
+    several: bool = False
+    """Whether the client wants sessions with several servers, with the same remotes at each."""
 
     def encode(self) -> bytes:
         """Return the payload, the same bytes as from Go."""
@@ -75,6 +77,8 @@ class Config:
             ours: Fields = {"Identity": self.identity}
             if self.extensions:
                 ours["Extensions"] = self.extensions
+            if self.several:
+                ours["Several"] = True
             if self.nodes:
                 ours["Nodes"] = self.nodes
             fields["CotunTrio"] = ours
@@ -96,9 +100,10 @@ class Config:
             identity = take_identity(ours, "Identity")
             extensions = read_extensions(ours) if identity else ()
             nodes = _read_nodes(ours) if identity else ()
+            several = take(ours, "Several", False)
         except JsonError as error:
             raise ProtocolError(f"config request: {error}") from error
-        return cls(version[:MAX_VERSION], remotes, identity, extensions, nodes)
+        return cls(version[:MAX_VERSION], remotes, identity, extensions, nodes, several)
 
 
 def take_identity(fields: Fields, name: str) -> str:

@@ -7,6 +7,7 @@
 * `arrival`: one connection on its way in: TLS, its requests, and the session that one asks for.
 * `side_doors`: health checks, and an authority's challenges.
 * `session`: the server's side of a session, from the login to the accepted remotes.
+* `admission`: the login of a client, and its place among its user's sessions.
 * `client_remotes`: the remotes of a client that have been accepted, and their listeners.
 * `rights`: the rights of a client.
 * `reverse_listeners`: the listeners that clients ask for.

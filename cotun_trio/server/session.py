@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, NoReturn, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import attrs
 import trio
@@ -17,18 +17,16 @@ from cotun_trio.errors import (
     CotunError,
     NotNow,
     ProtocolError,
-    Refused,
     SameServer,
 )
-from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.dialect import MARK
 from cotun_trio.protocol.extensions import DATAGRAM_RUNS
 from cotun_trio.protocol.refusal import ConfigRefusal
+from cotun_trio.server.admission import Admission
 from cotun_trio.server.client_remotes import ClientRemotes
 from cotun_trio.server.rights import Rights
 from cotun_trio.session import CHANGE, About, Session
-from cotun_trio.ssh import messages
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
 from cotun_trio.ssh.trace import packetizer_for
@@ -38,7 +36,7 @@ from cotun_trio.websocket import handshake
 if TYPE_CHECKING:
     from cotun_trio.access.host_keys import HostKey
     from cotun_trio.access.startups import Startup
-    from cotun_trio.access.user_sessions import UserSession, UserSessions
+    from cotun_trio.access.user_sessions import UserSessions
     from cotun_trio.access.users import Users
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
@@ -138,8 +136,7 @@ class ServerSession(Session):
         self._open_since: float | None = None
         self.client_remotes = ClientRemotes(self, self.rights, owner.listeners)
         self.host = host
-        self._startup = startup
-        self._user_session: UserSession | None = None  # its place among the user's sessions
+        self._admission = Admission(self, startup, owner.logins, owner.user_sessions)
         self._version = ""  # of the client, as it came
         self.identity = ""
         """The client's own, that it said with its config request."""
@@ -162,8 +159,7 @@ class ServerSession(Session):
                 self._log_end("internal error" if others else "the server is shutting down")
             raise
         finally:
-            if self._user_session is not None:
-                self._user_session.leave()
+            self._admission.leave()
 
     @property
     def was_open(self) -> bool:
@@ -196,6 +192,7 @@ class ServerSession(Session):
         await self.connection.logged_in.wait()
         request, config = await self._receive_config()
         self.identity, self._version = config.identity, config.version
+        self.has_others = config.several
         try:
             reply = await self.client_remotes.open(config, self._owner.node)
         except CotunError as error:
@@ -276,14 +273,12 @@ class ServerSession(Session):
         """See `Session.leave`: nobody listens for it any more, or not for long."""
         self._owner.listeners.leave(self, draining=self.draining and self.failure is None)
 
-    @property
-    def quiet(self) -> bool:
-        """See `Session.quiet`."""
-        return super().quiet and not self._owner.listeners.held_by(self)
-
-    async def wait_replaced(self) -> None:
-        """See `Session.wait_replaced`: it listens as long as it has to."""
-        await self._owner.listeners.wait_none(self)
+    async def wait_quiet(self) -> None:
+        """See `Session.wait_quiet`; it listens until another session has its places, too."""
+        await super().wait_quiet()
+        while self._owner.listeners.held_by(self):
+            await self._owner.listeners.wait_none(self)
+            await super().wait_quiet()
 
     # ---- requests of the client
 
@@ -307,37 +302,8 @@ class ServerSession(Session):
             request.reply(b"there was a config request already", success=False)
 
     async def verify_login(self, user: str, password: str) -> bool:
-        """Ask the server's users.
-
-        Raises `Refused` where the user has too many sessions, or there were too many failures.
-        """
-        try:
-            known = await self._owner.logins.judge(self.host, user, password, self.log)
-        except Refused as error:
-            self._too_many(error)
-        if known is None:
-            return False
-        self.rights.log_in(known)
-        self._take_place()
-        self._startup.leave()
-        return True
-
-    def _take_place(self) -> None:
-        """Be one of the user's sessions.  Raises `Refused` where there are too many."""
-        kind, name = self.peer_identity
-        self._user_session = self._owner.user_sessions.enter(
-            f"{kind} {name}", limited=kind == "user", scarce=self.wire.in_reserve
-        )
-        if self._user_session is None:
-            self._too_many(Refused(f"too many sessions of the {kind} '{escape(name)}'"))
-
-    def _too_many(self, refusal: Refused) -> NoReturn:
-        """End the connection because of `refusal`, and raise it.
-
-        Not as a wrong password or a refused config, after which clients do not try again.
-        """
-        self.connection.disconnect(messages.DISCONNECT_TOO_MANY_CONNECTIONS, str(refusal))
-        raise refusal
+        """See `Session.verify_login`: the server's users are asked."""
+        return await self._admission.judge(user, password)
 
     def inbox(self, target: Target) -> Inbox | None:
         """See `Session.inbox`: the server knows."""

@@ -14,7 +14,7 @@ from tests.support.fleet import node_facts
 from tests.support.targets import background
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
 
     from cotun_trio.fleet.directory import Directory
 
@@ -25,6 +25,8 @@ class NotingHost:
 
     yielded: list[tuple[str, int]] = attrs.field(factory=list)
     cut: list[str] = attrs.field(factory=list)
+    changed: set[str] = attrs.field(factory=set)
+    """Places that other nodes have come to own, or do not any more."""
     silent: set[int] = attrs.field(factory=set)
     """The sessions whose clients do not answer."""
 
@@ -41,6 +43,10 @@ class NotingHost:
     def cut_user(self, user: str) -> None:
         """See `NodeHost`."""
         self.cut.append(user)
+
+    def places_changed(self, places: Collection[str]) -> None:
+        """See `NodeHost`."""
+        self.changed.update(places)
 
 
 @attrs.frozen
