@@ -18,21 +18,21 @@ of the visitor's was taken."""
 
 
 def choose(
-    table: Table, place: str, now: float, tried: Collection[str] = ()
+    table: Table, place: str, now: float, tried: Collection[tuple[str, int]] = ()
 ) -> tuple[KnownNode, Route] | None:
     """Return the owner elsewhere that a visitor to `place` is sent to, with its route.
 
     It is the one with the least load.  Visitors that were sent there since the node said its load
     count as load, or all would go to the same node until it speaks again.  A draining node is
-    chosen only where it has the only owner.  Returns None where nobody is left: nodes in `tried`
-    have refused, and there are at most `MAX_HOPS` of them.
+    chosen only where it has the only owner.  Returns None where nobody is left: the sessions in
+    `tried`, each after its node's id, have refused, and there are at most `MAX_HOPS` of them.
     """
     if len(tried) >= MAX_HOPS:
         return None
     candidates = [
         (known.facts.draining, known.facts.load + known.hops, known.facts.id, route.session, route)
         for known, route in table.owners(place)
-        if known.facts.id not in tried and known.avoided_until <= now
+        if (known.facts.id, route.session) not in tried and known.avoided_until <= now
     ]
     if not candidates:
         return None

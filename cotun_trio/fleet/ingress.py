@@ -1,23 +1,29 @@
 """The ingress: this node listens for the places that other nodes own, and passes visitors on.
 
 A visitor takes one hop to the node of an owner, which `choose` names.  Where that refuses, before
-any byte of the visitor's was taken, another one is tried once.  Then the visitor is reset, as by a
-port that nobody listens on.
+any byte of the visitor's was taken, another one is tried once, as soon as there is one.  Then the
+visitor is reset, as by a port that nobody listens on.
+
+When a client moves from one node to another, its place does, and the listening sockets with it:
+those of the ingress are the session's, or the other way round, and no visitor is turned away.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
+import attrs
 import trio
 
 from cotun_trio.errors import ConnectionLost, CotunError, UsageError
+from cotun_trio.fleet.choice import MAX_HOPS
 from cotun_trio.fleet.hop import Hop
 from cotun_trio.forwards.relay import Relay
 from cotun_trio.forwards.streams import carry
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import open_listeners
-from cotun_trio.net.sockets import close
+from cotun_trio.net.sockets import close, duplicates
 from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.remote import Remote
 
@@ -28,16 +34,33 @@ if TYPE_CHECKING:
     from cotun_trio.fleet.peer_links import PeerLinks
     from cotun_trio.fleet.records import NodeFacts, Route
     from cotun_trio.logs import Context
+    from cotun_trio.server.session import ServerSession
 
 MAX_VISITORS = 10_000
 """Visitors at a time whom this node passes on; more are reset."""
+SETTLING = 2.0
+"""Seconds in which a visitor waits for an owner, where the one that was known has gone: a client
+that has lost its node is at another one after half a second."""
+LOOK_AGAIN = 0.05
+"""Seconds between two looks for that."""
+
+
+@attrs.frozen
+class LocalOwner:
+    """A session of this node, with the remote of the place that it listens at."""
+
+    session: ServerSession
+    remote: Remote
 
 
 class Owners(Protocol):
     """The routes of other nodes, from memory."""
 
-    def choose(self, place: str, tried: Collection[str]) -> tuple[NodeFacts, Route] | None:
-        """Return an owner of a place and its node, but none of the nodes `tried`."""
+    def choose(
+        self, place: str, tried: Collection[tuple[str, int]]
+    ) -> tuple[NodeFacts, Route] | None:
+        """Return an owner of a place at another node, none of those `tried`: nodes with the number
+        of a session each."""
 
     def avoid(self, node: str) -> None:
         """A node could not be reached."""
@@ -46,8 +69,8 @@ class Owners(Protocol):
 class Ingress:
     """Listens for places of other nodes.  `run` it, and tell it of `owned` places.
 
-    `owners` says where a visitor goes, and `links` lead there.  `open_sockets` listens on a host
-    and a port.
+    `owners` says where a visitor goes, and `links` lead there.  `local` returns the owner at this
+    node, if there is one by now: that comes first.  `open_sockets` listens on a host and a port.
     """
 
     def __init__(
@@ -56,7 +79,9 @@ class Ingress:
         links: PeerLinks,
         log: Context,
         open_sockets: Callable[[str, int], Awaitable[list[socket.socket]]] = open_listeners,
+        local: Callable[[str], LocalOwner | None] = lambda _place: None,
     ) -> None:
+        self._local = local
         self._open_sockets = open_sockets
         self._owners = owners
         self._links = links
@@ -102,25 +127,38 @@ class Ingress:
         except UsageError as error:
             self._log.warning("%s, which a client at another node has: %s", place, error)
             return False
-        if place in self._listening or self._nursery is None or self._draining:
+        self.adopt(place, sockets)
+        return place in self._listening
+
+    def adopt(self, place: str, sockets: list[socket.socket]) -> None:
+        """Listen at a place with these sockets, which are the ingress's from now on."""
+        is_wanted = self._nursery is not None and not self._draining
+        if not sockets or not is_wanted or place in self._listening:
             for sock in sockets:
                 close(sock)
-            return place in self._listening
+            return
         self._listening[place] = sockets
+        address = place.partition("/")[2]
         self._log.info("Listening on %s for a client at another node", address)
 
-        def accepted(sock: socket.socket, peer: object) -> None:
-            assert self._nursery is not None
-            shown = join_host_port(*peer[:2]) if isinstance(peer, tuple) else "local"
-            if self._visitors >= MAX_VISITORS:
-                close(sock, reset=True)
-            else:
-                self._visitors += 1
-                self._nursery.start_soon(self._visit, place, sock, shown)
-
+        assert self._nursery is not None
         for sock in sockets:
-            self._nursery.start_soon(accept_forever, sock, accepted)
-        return True
+            self._nursery.start_soon(accept_forever, sock, partial(self._accepted, place))
+
+    def _accepted(self, place: str, sock: socket.socket, peer: object) -> None:
+        assert self._nursery is not None
+        shown = join_host_port(*peer[:2]) if isinstance(peer, tuple) else "local"
+        if self._visitors >= MAX_VISITORS:
+            close(sock, reset=True)
+        else:
+            self._visitors += 1
+            self._nursery.start_soon(self._visit, place, sock, shown)
+
+    def give(self, place: str) -> list[socket.socket]:
+        """Listen no more at a place; return the sockets, with the visitors that wait there."""
+        sockets = duplicates(self._listening.get(place, ()))
+        self.leave(place)
+        return sockets
 
     def leave(self, place: str) -> bool:
         """Listen no more at a place; return whether it did.  Visitors that are here go on."""
@@ -140,20 +178,26 @@ class Ingress:
     async def _visit(self, place: str, sock: socket.socket, visitor: str) -> None:
         log = self._log.within(source=visitor, place=place)
         try:
-            await self._pass_on(place, sock, log)
+            await self._pass_on(place, sock, visitor, log)
         except Exception:
             log.exception("internal error, the connection is closed")
+            close(sock, reset=True)
+        except BaseException:
+            close(sock, reset=True)
+            raise
         finally:
             self._visitors -= 1
             self._endings.unpark_all()
-            close(sock, reset=True)  # unless it is closed already
 
-    async def _pass_on(self, place: str, sock: socket.socket, log: Context) -> None:
-        tried: list[str] = []
+    async def _pass_on(self, place: str, sock: socket.socket, visitor: str, log: Context) -> None:
+        tried: list[tuple[str, int]] = []
         failure: CotunError | None = None
-        while (found := self._owners.choose(place, tried)) is not None:
-            node, route = found
-            tried.append(node.id)
+        while (owner := await self._next_owner(place, tried)) is not None:
+            if isinstance(owner, LocalOwner):
+                owner.session.forward(sock, visitor, owner.remote)
+                return
+            node, route = owner
+            tried.append((node.id, route.session))
             link = self._links.to(node)
             with link.used():
                 try:
@@ -174,6 +218,23 @@ class Ingress:
                     await carry(Relay(channel, sock), log)
                 return
         log.refused(failure or "no node has a client for it")
+        close(sock, reset=True)
+
+    async def _next_owner(
+        self, place: str, tried: Collection[tuple[str, int]]
+    ) -> LocalOwner | tuple[NodeFacts, Route] | None:
+        """Return the owner for a visitor whom these routes have refused.
+
+        While its client is on its way from one node to another, or to this one, a place has none
+        for a moment: that is waited for.
+        """
+        with trio.move_on_after(SETTLING):
+            while len(tried) < MAX_HOPS:
+                owner = self._local(place) or self._owners.choose(place, tried)
+                if owner is not None:
+                    return owner
+                await trio.sleep(LOOK_AGAIN)
+        return None
 
 
 _AS_REMOTE = Remote(local_host="0.0.0.0", local_port=1, remote_host="fleet", remote_port=1)  # noqa: S104

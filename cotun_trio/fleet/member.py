@@ -22,7 +22,8 @@ import trio
 from cotun_trio._version import __version__
 from cotun_trio.errors import CotunError
 from cotun_trio.fleet.credentials import FleetKey
-from cotun_trio.fleet.ingress import Ingress
+from cotun_trio.fleet.hop import Hop
+from cotun_trio.fleet.ingress import Ingress, LocalOwner
 from cotun_trio.fleet.node import Node, new_id
 from cotun_trio.fleet.passed_visitors import PassedVisitors
 from cotun_trio.fleet.peer_links import PeerLinks
@@ -108,15 +109,24 @@ class FleetServer:
     async def _run(self, directory: Directory, task_status: trio.TaskStatus[None]) -> None:
         node = self._node = self._make_node(directory)
         links = PeerLinks(node.id, self._key, self._settings.timings, self.log)
-        ingress = Ingress(node, links, self.log, self._open_sockets)
-        places = self._places = ReversePlaces(
-            node, ingress if self._fleet.ingress == "all" else None
-        )
         visitors = PassedVisitors(self._key)
+
+        def local(place: str) -> LocalOwner | None:
+            hops = (Hop(route.session, place) for route in node.routes(place))
+            found = next(filter(None, map(visitors.find, hops)), None)
+            return None if found is None else LocalOwner(*found)
+
+        ingress = Ingress(node, links, self.log, self._open_sockets, local)
+        places = self._places = ReversePlaces(
+            node,
+            ingress if self._fleet.ingress == "all" else None,
+            self._settings.reverse_host,
+        )
         server = self._server = Server(
             self._settings,
             self._passed,
             self.notifier,
+            places=places,
             shared=SharedState(
                 failures=node.failures,
                 elsewhere=places,

@@ -143,11 +143,13 @@ class Node:
         """Return this node's own routes to a place."""
         return self._rules.claims.routes(place)
 
-    def choose(self, place: str, tried: Collection[str] = ()) -> tuple[NodeFacts, Route] | None:
+    def choose(
+        self, place: str, tried: Collection[tuple[str, int]] = ()
+    ) -> tuple[NodeFacts, Route] | None:
         """Return the other node that a visitor is sent to, with the route there; None for none.
 
-        It is for a place without a route of our own: that comes first.  `tried` are the ids of
-        nodes that have refused this visitor.
+        It is for a place without a route of our own: that comes first.  `tried` are the
+        sessions that have refused this visitor, each after the id of its node.
         """
         found = choice.choose(self._rules.view.table, place, trio.current_time(), tried)
         return None if found is None else (found[0].facts, found[1])

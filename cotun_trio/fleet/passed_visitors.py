@@ -65,7 +65,7 @@ class PassedVisitors:
             session.log.refused(error)
             opening.refuse(messages.OPEN_PROHIBITED, str(error))
             return
-        found = self._find(hop)
+        found = self.find(hop)
         if found is None:
             session.log.debug("refused a hop to %s: %s", hop.place, GONE)
             opening.refuse(messages.OPEN_CONNECT_FAILED, GONE)
@@ -81,7 +81,8 @@ class PassedVisitors:
             flow = owner.flows.begin(remote)
             owner.start_soon(_carry, session, opening, owner, remote, flow, log)
 
-    def _find(self, hop: Hop) -> tuple[ServerSession, Remote] | None:
+    def find(self, hop: Hop) -> tuple[ServerSession, Remote] | None:
+        """Return the session that a hop leads to, with its remote; None where there is none."""
         assert self._server is not None
         for session in self._server.sessions:
             if session.number == hop.session:

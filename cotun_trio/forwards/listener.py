@@ -19,7 +19,7 @@ from cotun_trio.forwards.udp_listener import UdpListener
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.descriptors import is_reserved
 from cotun_trio.net.dial import open_listeners, show_addresses
-from cotun_trio.net.sockets import close
+from cotun_trio.net.sockets import close, duplicates
 from cotun_trio.net.unix import listen_unix, remove_socket_file
 from cotun_trio.protocol.addresses import is_wildcard, join_host_port
 
@@ -50,6 +50,13 @@ class Listener:
     def is_in_reserve(self) -> bool:
         """Whether it has descriptors that are not for forwards."""
         return any(map(is_reserved, self._sockets))
+
+    def duplicates(self) -> list[socket.socket]:
+        """Return its sockets once more, for another listener at the same place.
+
+        They stay open when this one is closed.  None where there are no descriptors left.
+        """
+        return duplicates(self._sockets)
 
     async def serve(
         self,

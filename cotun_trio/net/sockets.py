@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
+from typing import TYPE_CHECKING
 
 from cotun_trio.net.poller import notify_closing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _RESET = struct.pack("ii", 1, 0)
 KEEPALIVE = 15
@@ -50,6 +55,20 @@ def peer_address(sock: socket.socket) -> str:
     except OSError:
         return ""
     return str(name[0]) if isinstance(name, tuple) else ""
+
+
+def duplicates(sockets: Iterable[socket.socket]) -> list[socket.socket]:
+    """Return other descriptors of the same sockets, which stay open when these are closed.
+
+    A listener's waiting connections stay, too.  Returns none where there are no descriptors left.
+    """
+    with contextlib.ExitStack() as opened:
+        try:
+            found = [opened.enter_context(sock.dup()) for sock in sockets]
+        except OSError:
+            return []
+        opened.pop_all()
+        return found
 
 
 def close(sock: socket.socket, *, reset: bool = False) -> None:

@@ -120,7 +120,7 @@ class Elsewhere(Protocol):
         """A session listens here.  Raises `NotNow` where the place is somebody else's."""
 
     def closed(self, owner: ListenerOwner, listener: Listener) -> None:
-        """It does not listen here any more."""
+        """It does not listen here any more: the listener is closed next."""
 
 
 class NothingElsewhere:
@@ -288,8 +288,8 @@ class Listeners:
             await self._closings.park()
 
     def _close(self, owner: ListenerOwner, listener: Listener) -> None:
-        listener.close()
         self._elsewhere.closed(owner, listener)
+        listener.close()
         self._closings.unpark_all()
 
     async def _open_one(self, owner: ListenerOwner, remote: Remote) -> Listener:

@@ -15,7 +15,7 @@ import trio.testing
 from cotun_trio.client.client import Client
 from cotun_trio.errors import GaveUp
 from cotun_trio.fleet.credentials import FleetKey, is_node
-from cotun_trio.fleet.ingress import Ingress
+from cotun_trio.fleet.ingress import Ingress, LocalOwner
 from cotun_trio.fleet.passed_visitors import PassedVisitors
 from cotun_trio.fleet.peer_links import PeerLinks
 from cotun_trio.fleet.records import NodeFacts, Route
@@ -42,7 +42,7 @@ from tests.support.targets import (
 from tests.support.tunnel import client_settings, running_client, server_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Callable, Collection
 
     from tests.support.tunnel import WatchedClient
 
@@ -56,10 +56,12 @@ class Table:
     routes: list[tuple[NodeFacts, Route]] = attrs.field(factory=list)
     avoided: list[str] = attrs.field(factory=list)
 
-    def choose(self, place: str, tried: Collection[str]) -> tuple[NodeFacts, Route] | None:
+    def choose(
+        self, place: str, tried: Collection[tuple[str, int]]
+    ) -> tuple[NodeFacts, Route] | None:
         """See `Owners`."""
         for node, route in self.routes:
-            if route.place == place and node.id not in tried:
+            if route.place == place and (node.id, route.session) not in tried:
                 return node, route
         return None
 
@@ -101,11 +103,15 @@ async def elsewhere(_host: str, port: int) -> list[socket.socket]:
 
 
 @contextlib.asynccontextmanager
-async def entry(table: Table, key: FleetKey = KEY) -> AsyncIterator[tuple[Ingress, PeerLinks]]:
+async def entry(
+    table: Table,
+    key: FleetKey = KEY,
+    local: Callable[[str], LocalOwner | None] = lambda _place: None,
+) -> AsyncIterator[tuple[Ingress, PeerLinks]]:
     """Run the ingress of a node that has no client."""
     log = get_logger("server")
     links = PeerLinks("entry", key, Timings(), log)
-    ingress = Ingress(table, links, log, elsewhere)
+    ingress = Ingress(table, links, log, elsewhere, local)
     async with background() as nursery:
         nursery.start_soon(links.run)
         nursery.start_soon(ingress.run)
@@ -132,7 +138,11 @@ class Fleet:
 
 @contextlib.asynccontextmanager
 async def fleet(
-    *, target: str, remote: str = "R:{host}:{port}:{target}", **client: Any
+    *,
+    target: str,
+    remote: str = "R:{host}:{port}:{target}",
+    local: Callable[[str], LocalOwner | None] = lambda _place: None,
+    **client: Any,
 ) -> AsyncIterator[Fleet]:
     """Run both, with a client whose reverse remote leads to `target`."""
     port, table = free_port(), Table()
@@ -140,7 +150,7 @@ async def fleet(
     async with (
         node() as owner,
         running_client(owner.addresses[0], words, **client) as running,
-        entry(table) as (ingress, links),
+        entry(table, local=local) as (ingress, links),
     ):
         await running.opened()
         place = f"tcp/{LOOPBACK}:{port}"
@@ -228,14 +238,61 @@ async def test_a_node_that_cannot_be_reached_is_avoided() -> None:
         assert both.table.avoided == ["gone"]
 
 
-async def test_a_visitor_is_reset_where_nobody_is_left() -> None:
+async def test_a_visitor_waits_for_a_client_that_moves() -> None:
+    async with listening(echo) as target, fleet(target=target) as both, watch_logs() as log:
+        right = both.table.routes[0]
+        stale = attrs.evolve(right[1], session=99)
+        both.table.routes[:] = [(right[0], stale)]
+        async with await connect(both.visited) as stream, trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, b"are you there?")
+            await log.wait_for("refuses: this node has no such route any more", "server")
+            # It has come back to the same node, by another session.
+            both.table.routes[:] = [right]
+            assert await receive_exactly(stream, 14) == b"are you there?"
+
+
+async def test_a_visitor_waits_for_a_client_that_moves_to_this_node() -> None:
+    here: list[LocalOwner] = []
+    async with (
+        listening(echo) as target,
+        fleet(target=target, local=lambda _place: here[0] if here else None) as both,
+    ):
+        both.table.routes.clear()
+        async with await connect(both.visited) as stream, trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, b"are you there?")
+            await trio.testing.wait_all_tasks_blocked()
+            [session] = both.owner.sessions
+            [listener] = both.owner.listeners.held_by(session)
+            here.append(LocalOwner(session, listener.remote))
+            assert await receive_exactly(stream, 14) == b"are you there?"
+        assert not len(both.links)
+
+
+async def test_visitors_that_wait_are_handed_over_with_the_sockets() -> None:
+    async with listening(echo) as target, fleet(target=target) as both:
+        place = both.table.routes[0][1].place
+        with socket.create_connection(split_address(both.visited)) as visitor:
+            # Nobody else has had a turn since: it waits in the listening socket.
+            sockets = both.ingress.give(place)
+            assert place not in both.ingress.places
+            both.ingress.adopt(place, sockets)
+            visitor.setblocking(False)
+            async with trio.SocketStream(trio.socket.from_stdlib_socket(visitor)) as stream:
+                assert await echoes(stream)
+
+
+async def test_a_visitor_is_reset_where_nobody_is_left(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
     async with listening(echo) as target, fleet(target=target) as both:
         both.table.routes.clear()
         assert await turned_away(both.visited)
 
 
 @pytest.mark.parametrize("wrong", ["key", "fingerprint"])
-async def test_a_false_peer_is_not_talked_to(wrong: str) -> None:
+async def test_a_false_peer_is_not_talked_to(
+    wrong: str, autojump_with_sockets: trio.testing.MockClock
+) -> None:
     # Somebody has written into the directory, or into the way.
     other = FleetKey(b"another-key-of-another-fleet-----")
     async with listening(echo) as target, fleet(target=target) as both, watch_logs() as log:

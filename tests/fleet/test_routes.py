@@ -29,7 +29,7 @@ def table(**loads: int) -> Table:
     return made
 
 
-def chosen(made: Table, now: float = 0.0, tried: tuple[str, ...] = ()) -> str | None:
+def chosen(made: Table, now: float = 0.0, tried: tuple[tuple[str, int], ...] = ()) -> str | None:
     found = choose(made, PLACE, now, tried)
     return None if found is None else found[0].facts.id
 
@@ -94,8 +94,9 @@ def test_a_draining_node_is_chosen_last() -> None:
 
 def test_one_other_owner_is_tried_and_not_a_third() -> None:
     made = table(a=1, b=2, c=3)
-    assert chosen(made, tried=("a",)) == "b"
-    assert chosen(made, tried=("a", "b")) is None
+    assert chosen(made, tried=(("a", 1),)) == "b"
+    assert chosen(made, tried=(("a", 1), ("b", 1))) is None
+    assert chosen(made, tried=(("a", 2),)) == "a"  # an earlier session of the same client
     assert MAX_HOPS == 2
 
 
