@@ -23,11 +23,13 @@ import trio
 from cotun_trio.client.attempts import Attempts
 from cotun_trio.client.backoff import FIRST_INTERVAL, Backoff
 from cotun_trio.client.session import Stage
+from cotun_trio.counts import meters
 from cotun_trio.errors import (
     AuthenticationFailed,
     DialFailed,
     FingerprintMismatch,
     GaveUp,
+    Refused,
     SameServer,
 )
 from cotun_trio.units import format_duration
@@ -257,6 +259,7 @@ class Connector:
         if isinstance(failure, SameServer):
             log.debug("no use: %s", failure)
         else:
+            _count_failure(session, failure)
             self._log_end(session, failure, failed, log)
         return session, failure
 
@@ -305,6 +308,19 @@ class Connector:
 def _only_missed(failures: Sequence[CotunError]) -> bool:
     """Return whether all servers have a session with another connection: that is no fault."""
     return all(isinstance(failure, SameServer) for failure in failures)
+
+
+def _count_failure(session: ClientSession | None, failure: CotunError) -> None:
+    """Count an attempt without a session (`cotun_trio.client.session` counts the others)."""
+    if session is None or not session.was_open:
+        meters().connects.add(_outcome(failure))
+
+
+def _outcome(failure: CotunError) -> str:
+    """Return the outcome of an attempt that has failed (`cotun_trio.counts.Meters`)."""
+    if isinstance(failure, DialFailed):
+        return "unreachable"
+    return "refused" if isinstance(failure, (Refused, FingerprintMismatch)) else "lost"
 
 
 def _show_attempt(failed: int, most: int | None) -> str:
