@@ -287,7 +287,6 @@ class Connector:
     def _log_end(
         self, session: ClientSession | None, failure: CotunError, failed: int, log: Context
     ) -> None:
-        most = self._settings.max_retry_count
         level = self._level(failure)
         facts = {"reason": str(failure), "attempt": failed + 1}
         was_open = session is not None and session.was_open
@@ -301,7 +300,7 @@ class Connector:
         elif isinstance(failure, FingerprintMismatch):
             log.log(level, "%s", failure, extra={"facts": facts})
         else:
-            attempt = _show_attempt(failed, most)
+            attempt = _show_attempt(failed, self._settings.max_retry_count)
             log.log(level, "Connection error: %s%s", failure, attempt, extra={"facts": facts})
 
 
