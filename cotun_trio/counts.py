@@ -1,4 +1,5 @@
-"""Counts: of open connections, perhaps shared with other processes; of outcomes and durations."""
+"""Counts: of open connections, perhaps shared with other processes; of outcomes and durations; of
+the traffic of each user."""
 
 from __future__ import annotations
 
@@ -6,10 +7,18 @@ from bisect import bisect_left
 from itertools import accumulate
 from typing import TYPE_CHECKING, Protocol, Self
 
+import attrs
 import trio
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+MAX_USERS = 100
+"""Users that are counted by name.  Each is three series of a monitor, and a server can have a
+hundred thousand users."""
+OTHERS = ":other"
+"""The name for all other users, and for sessions without one.  No user of a users file has a colon
+in the name."""
 
 
 class Count(Protocol):
@@ -111,12 +120,52 @@ class Durations:
         self.total += total
 
 
+@attrs.frozen
+class UserTraffic:
+    """What the sessions of one user carry."""
+
+    sessions: int = 0
+    """Current sessions."""
+    bytes_out: int = 0
+    bytes_in: int = 0
+
+    def __add__(self, other: UserTraffic) -> UserTraffic:
+        return UserTraffic(
+            self.sessions + other.sessions,
+            self.bytes_out + other.bytes_out,
+            self.bytes_in + other.bytes_in,
+        )
+
+
+def counted_name(users: Mapping[str, UserTraffic], name: str | None) -> str:
+    """Return the name by which a user is counted beside `users`: `OTHERS` where it has no place.
+
+    A name that has a place keeps it.  So the counters of each name never go back.
+    """
+    if name is None or (name not in users and len(users) - (OTHERS in users) >= MAX_USERS):
+        return OTHERS
+    return name
+
+
+def add_users(
+    some: Mapping[str, UserTraffic], more: Mapping[str, UserTraffic]
+) -> dict[str, UserTraffic]:
+    """Return the traffic of both by user; those in `some` have their places first."""
+    total = dict(some)
+    for name, traffic in more.items():
+        counted = counted_name(total, name)
+        total[counted] = total.get(counted, UserTraffic()) + traffic
+    return total
+
+
 class Meters:
     """The tallies and durations of a process, of both roles and all sessions."""
 
-    __slots__ = ("channels", "dials", "handshakes", "logins", "pings")
+    __slots__ = ("channels", "connects", "dials", "handshakes", "lags", "logins", "pings")
 
     def __init__(self) -> None:
+        self.connects = Tally("opened", "unreachable", "refused", "lost")
+        """Attempts of this client to get a session."""
         self.logins = Tally("accepted", "failed", "barred")
         """Logins at this server."""
         self.channels = Tally("opened", "denied", "unreachable", "too_many", "refused_by_peer")
@@ -127,6 +176,8 @@ class Meters:
         """From the wish for a target to its connection."""
         self.pings = Durations()
         """Round trips of pings."""
+        self.lags = Durations()
+        """How late the event loop was, where that is measured (`cotun_trio.admin.lag`)."""
 
     @property
     def numbers(self) -> dict[str, list[float]]:

@@ -4,12 +4,14 @@ It has a listener of its own, never the tunnel's, with its own small limits, and
 while the tunnel drains.  Nothing of it is imported unless ``--admin-listen`` asks for it.
 
 * `choice`: the interface that the settings ask for.
-* `interface`: its listener and its connections.  `access`: tokens, Host and Origin.
+* `interface`: its listener and its connections.  `places`: how many of them there may be.
+* `access`: tokens, Host and Origin.
 * `routes`: paths, and the operation for each of their methods.  `answers`: an answer, as HTTP;
   `streaming`: one that goes on.
 * `operations`: the form of an operation and of its description.  `bodies`: a request's body.
 * `probes`: health, readiness, figures.  `metrics`: the figures for Prometheus.
 * `page`: the page for people.  `history`: the traffic of the last minutes.
+* `lag`: how late the event loop is.
 * `sessions`: open sessions and their connections.  `bars`: sources barred for failed logins.
 * `events`: events as they happen.  `log_level`: the level of the log.  `fleet`: a server's fleet.
 * `openapi`: the document that describes it all.  `schemas`: the classes in it, as JSON Schema.

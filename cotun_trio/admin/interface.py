@@ -16,7 +16,9 @@ from cotun_trio.admin import routes, token_file
 from cotun_trio.admin.access import Gate, cookie_name, token_of_query
 from cotun_trio.admin.answers import Stream, problem, text
 from cotun_trio.admin.history import History
+from cotun_trio.admin.lag import measure_lag
 from cotun_trio.admin.page.page import Page
+from cotun_trio.admin.places import Places
 from cotun_trio.admin.streaming import send_stream
 from cotun_trio.errors import CotunError
 from cotun_trio.escape import escape
@@ -34,13 +36,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from cotun_trio.admin.answers import Answer
+    from cotun_trio.admin.places import Place
     from cotun_trio.admin.watched import Watched
     from cotun_trio.http.front import Request
     from cotun_trio.logs import Context
     from cotun_trio.settings.admin import AdminAddress
 
 MAX_CONNECTIONS = 64
-"""Connections at a time; more are closed at once.  A request is answered in milliseconds."""
+"""Connections at a time.  A request is answered in milliseconds."""
 MAX_READERS = 32
 """Readers of events at a time, besides those; more get 503."""
 TOO_MANY = f"there are {MAX_READERS} readers of events already"
@@ -66,7 +69,7 @@ class AdminInterface:
         self._log = log
         self._sockets: list[socket.socket] = []
         self._gate = Gate(None, None)
-        self._open = 0
+        self._places = Places(MAX_CONNECTIONS)
         self._readers = 0
         self.addresses: list[str] = []
         """Where it listens: ``unix:/path``, or ``host:port`` with the real port; once it is open.
@@ -99,13 +102,14 @@ class AdminInterface:
         async with trio.open_nursery() as nursery:
 
             def accepted(sock: socket.socket, _peer: object) -> None:
-                if self._open >= MAX_CONNECTIONS:
+                place = self._places.enter()
+                if place is None:
                     close(sock)
-                    return
-                self._open += 1
-                nursery.start_soon(self._serve, sock)
+                else:
+                    nursery.start_soon(self._serve, sock, place)
 
             nursery.start_soon(self._history.run)
+            nursery.start_soon(measure_lag)
             for sock in self._sockets:
                 nursery.start_soon(accept_forever, sock, accepted)
 
@@ -117,15 +121,14 @@ class AdminInterface:
             remove_socket_file(self._address.path)
         self._sockets = []
 
-    async def _serve(self, sock: socket.socket) -> None:
+    async def _serve(self, sock: socket.socket, place: Place) -> None:
         """Answer one connection; its errors are its own."""
         log = self._log
         transport = Transport(sock)
+        stream = None
         try:
-            try:
-                stream = await self._answer(transport)
-            finally:
-                self._open -= 1
+            with place.hold():
+                stream = await self._answer(transport, place)
             if stream is not None:
                 self._readers += 1
                 try:
@@ -139,7 +142,9 @@ class AdminInterface:
         finally:
             close(sock)
 
-    async def _answer(self, transport: Transport) -> Callable[[], Awaitable[None]] | None:
+    async def _answer(
+        self, transport: Transport, place: Place
+    ) -> Callable[[], Awaitable[None]] | None:
         """Answer one request; return what is still to run where the answer is a stream.
 
         Raises `CotunError`.
@@ -152,12 +157,12 @@ class AdminInterface:
             await respond_error(transport, error.status)
             return None
         with_body = request.method != b"HEAD"
-        answer = (
-            self._gate.refusal(request)
-            or self._with_cookie(request)
-            or await self._page.answer(request)
-            or await routes.answer(self._watched, self._history, front, request)
-        )
+        answer: Answer | Stream | None = self._gate.refusal(request) or self._with_cookie(request)
+        if answer is None:
+            place.let_in()
+            answer = await self._page.answer(request) or await routes.answer(
+                self._watched, self._history, front, request
+            )
         if isinstance(answer, Stream):
             if self._readers < MAX_READERS:
                 return partial(send_stream, transport, answer, with_body=with_body)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from cotun_trio._version import __version__
 from cotun_trio.errors import UsageError
+from cotun_trio.escape import escape
 
 try:
     from prometheus_client.core import (
@@ -25,12 +26,12 @@ except ImportError:
     ) from None
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from prometheus_client import Metric
 
     from cotun_trio.admin.watched import Watched, WorkerFigures
-    from cotun_trio.counts import Durations, Meters, Tally
+    from cotun_trio.counts import Durations, Meters, Tally, UserTraffic
     from cotun_trio.snapshot import Figures
 
 
@@ -44,35 +45,81 @@ class _Figures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield a family for each figure."""
-        watched, figures, meters = self._watched, self._figures, self._meters
+        yield from self._of_program()
+        yield from self._of_sessions()
+        yield from self._of_outcomes()
+        yield from self._of_process()
+        if self._figures.users:
+            yield from _of_users(self._figures.users)
+
+    def _of_program(self) -> Iterator[Metric]:
+        watched, figures = self._watched, self._figures
         build = GaugeMetricFamily(
             "cotun_trio_build_info", "The program and its role", labels=["version", "role"]
         )
         build.add_metric([__version__, watched.role], 1)
         yield build
         yield _gauge("ready", "Whether it carries new connections", watched.not_ready is None)
+        yield _gauge("draining", "Processes that are about to end", figures.draining)
         yield _gauge("uptime_seconds", "Time since it began", watched.uptime)
+        if figures.started is not None:
+            yield _gauge("start_time_seconds", "When it began, since 1970", figures.started)
+        if figures.certificate_expires is not None:
+            yield _gauge(
+                "certificate_expiry_timestamp_seconds",
+                "When its TLS certificate ends, since 1970; of several, the first to end",
+                figures.certificate_expires,
+            )
+
+    def _of_sessions(self) -> Iterator[Metric]:
+        figures = self._figures
         yield _gauge("sessions", "Open sessions", figures.sessions)
         yield _counter("sessions_opened", "Sessions so far", figures.sessions + figures.ended)
         yield _gauge("channels", "Open channels of all sessions", figures.channels)
+        yield _gauge("connections", "Forwarded connections", figures.connections)
+        if figures.max_connections:  # or there is no limit
+            yield _gauge("max_connections", "Their limit", figures.max_connections)
         both = CounterMetricFamily(
             "cotun_trio_bytes", "Bytes of the sessions, as the network has them", labels=["way"]
         )
         both.add_metric(["in"], figures.bytes_in)
         both.add_metric(["out"], figures.bytes_out)
         yield both
-        yield _tally("logins", "Logins at this server", meters.logins)
-        yield _tally("channel_openings", "Channels that either end asked for", meters.channels)
-        yield _histogram("handshake", "From a connection to its open session", meters.handshakes)
-        yield _histogram("dial", "From the wish for a target to its connection", meters.dials)
-        yield _histogram("ping", "Round trips of pings", meters.pings)
+        waiting = GaugeMetricFamily(
+            "cotun_trio_backlog_bytes",
+            "Bytes that wait: out, for the network; in, for a program that is slow to read",
+            labels=["way"],
+        )
+        waiting.add_metric(["in"], figures.backlog_in)
+        waiting.add_metric(["out"], figures.backlog_out)
+        yield waiting
         yield _counter("datagrams_dropped", "Datagrams that had to be dropped", figures.dropped)
+
+    def _of_outcomes(self) -> Iterator[Metric]:
+        meters = self._meters
+        if self._watched.role == "client":
+            yield _tally("connects", "Attempts to get a session", meters.connects)
+        else:
+            yield _tally("logins", "Logins at this server", meters.logins)
+        yield _tally("channel_openings", "Channels that either end asked for", meters.channels)
+        for name, text, durations in (
+            ("handshake_duration", "From a connection to its open session", meters.handshakes),
+            ("dial_duration", "From the wish for a target to its connection", meters.dials),
+            ("ping_duration", "Round trips of pings", meters.pings),
+            ("event_loop_lag", "How late the event loop woke a task", meters.lags),
+        ):
+            yield _histogram(f"{name}_seconds", text, durations)
+
+    def _of_process(self) -> Iterator[Metric]:
+        figures = self._figures
         yield _gauge("tasks", "Tasks of the event loop", figures.tasks)
         if figures.memory:  # or the system does not say
             yield _gauge("open_descriptors", "File descriptors in use", figures.descriptors)
             yield _gauge("resident_memory_bytes", "Memory in use", figures.memory)
-        if watched.workers:
-            yield from _workers(watched.workers)
+        if figures.max_descriptors:  # or there is no limit
+            yield _gauge("max_descriptors", "File descriptors allowed", figures.max_descriptors)
+        if self._watched.workers:
+            yield from _workers(self._watched.workers)
 
 
 def _workers(workers: Sequence[WorkerFigures]) -> Iterator[Metric]:
@@ -95,6 +142,22 @@ def _gauge_of_workers(name: str, text: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"cotun_trio_worker_{name}", text, labels=["worker"])
 
 
+def _of_users(users: Mapping[str, UserTraffic]) -> Iterator[Metric]:
+    sessions = GaugeMetricFamily(
+        "cotun_trio_user_sessions", "Open sessions of a user", labels=["user"]
+    )
+    both = CounterMetricFamily(
+        "cotun_trio_user_bytes", "Bytes of a user's sessions", labels=["user", "way"]
+    )
+    for name, traffic in users.items():
+        shown = escape(name, len(name))
+        sessions.add_metric([shown], traffic.sessions)
+        both.add_metric([shown, "in"], traffic.bytes_in)
+        both.add_metric([shown, "out"], traffic.bytes_out)
+    yield sessions
+    yield both
+
+
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"cotun_trio_{name}", text, value=value)
 
@@ -114,7 +177,7 @@ def _histogram(name: str, text: str, durations: Durations) -> HistogramMetricFam
     bounds = [*map(str, durations.BOUNDS), "+Inf"]
     buckets = list(zip(bounds, durations.cumulative(), strict=True))
     return HistogramMetricFamily(
-        f"cotun_trio_{name}_duration_seconds", text, buckets=buckets, sum_value=durations.total
+        f"cotun_trio_{name}", text, buckets=buckets, sum_value=durations.total
     )
 
 

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from cotun_trio.admin.answers import list_as_json
 from cotun_trio.admin.operations import Failure
 from cotun_trio.escape import escape
 from cotun_trio.snapshot import SessionFigures
 
 if TYPE_CHECKING:
+    from cotun_trio.admin.answers import Answer
     from cotun_trio.admin.operations import Call
     from cotun_trio.snapshot import SessionChannels
 
@@ -30,7 +32,7 @@ class Session(SessionFigures):
     @classmethod
     def of(cls, figures: SessionFigures) -> Session:
         """Return the session that has these figures."""
-        return cls(id=figures.id, **attrs.asdict(figures))
+        return cls(id=figures.id, **attrs.asdict(figures, recurse=False))
 
 
 @attrs.frozen
@@ -42,9 +44,9 @@ class Ended:
     """The reason that its peer was told."""
 
 
-async def sessions(call: Call) -> list[Session]:
+async def sessions(call: Call) -> Answer:
     """Return the open sessions."""
-    return [Session.of(each) for each in await call.watched.sessions()]
+    return await list_as_json(map(Session.of, await call.watched.sessions()))
 
 
 async def session(call: Call) -> Session:

@@ -16,7 +16,14 @@ import attrs
 from cotun_trio import logs
 from cotun_trio.counts import meters
 from cotun_trio.errors import CotunError
-from cotun_trio.snapshot import figures, session_channels, session_figures
+from cotun_trio.snapshot import (
+    Figures,
+    figures,
+    figures_in_turns,
+    session_channels,
+    session_figures,
+    session_figures_in_turns,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,13 +32,7 @@ if TYPE_CHECKING:
     from cotun_trio.counts import Meters
     from cotun_trio.logs import Level
     from cotun_trio.session import Session
-    from cotun_trio.snapshot import (
-        EndedTotals,
-        Figures,
-        FleetFigures,
-        SessionChannels,
-        SessionFigures,
-    )
+    from cotun_trio.snapshot import EndedTotals, FleetFigures, SessionChannels, SessionFigures
 
 
 @attrs.frozen
@@ -190,29 +191,46 @@ class Own(Watched):
         self._ended = ended
         self._present = present
         self._bars = bars
+        self._is_draining = False
+
+    @property
+    @abc.abstractmethod
+    def lack(self) -> str | None:
+        """What it lacks to carry new connections; None where nothing."""
+
+    @abc.abstractmethod
+    def of_role(self) -> Figures:
+        """Return the figures for which each role has an object of its own."""
+
+    @property
+    def not_ready(self) -> str | None:
+        """See `Watched`."""
+        return "it is shutting down" if self._is_draining else self.lack
+
+    def drains(self) -> None:
+        """It carries no new connections any more."""
+        self._is_draining = True
 
     @property
     def uptime(self) -> float:
         """See `Watched`."""
         return time.monotonic() - self._ended.began
 
-    @property
-    @abc.abstractmethod
-    def certificate_expires(self) -> float | None:
-        """See `Figures`."""
-
     def figures(self) -> Figures:
         """Return the present figures."""
-        found = figures(self._ended, self._present())
-        return attrs.evolve(found, certificate_expires=self.certificate_expires)
+        return figures(self._ended, self._present()) + self._of_role()
 
     async def stats(self) -> tuple[Figures, Meters]:
         """See `Watched`."""
-        return self.figures(), meters()
+        found = await figures_in_turns(self._ended, self._present())
+        return found + self._of_role(), meters()
+
+    def _of_role(self) -> Figures:
+        return self.of_role() + Figures(draining=int(self._is_draining))
 
     async def sessions(self) -> Sequence[SessionFigures]:
         """See `Watched`."""
-        return [session_figures(session) for session in self._present()]
+        return await session_figures_in_turns(self._present())
 
     async def session(self, identity: str) -> SessionFigures | None:
         """See `Watched`."""

@@ -10,6 +10,7 @@ import attrs
 import trio
 
 from cotun_trio.api.lifetime import running
+from cotun_trio.errors import UsageError
 from cotun_trio.server.server import Server
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ async def open_server(
     Raises `UsageError` where the server cannot listen or a file cannot be used.  When cancelled,
     clients are told, for which it takes up to a second.
     """
+    if settings.fleet is not None:
+        raise UsageError("a server in a program is in no fleet: run cotun-trio server --fleet")
     core = Server(settings, authorise=authorise)
     async with running_server(core) as ended:
         yield TunnelServer(core, ended)

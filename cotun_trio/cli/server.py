@@ -386,6 +386,15 @@ def server(
     config: Config = None,
     admin_listen: AdminListen = None,
     admin_token_file: AdminTokenFile = None,
+    metrics_per_user: Annotated[
+        bool,
+        Parameter(
+            group=PROCESS,
+            show_default=False,
+            help="Have sessions and bytes of each user in /metrics, for 100 users by name and the "
+            "rest together.",
+        ),
+    ] = False,
     pid: Pid = None,
     log_format: LogFormat = "text",
     verbose: Verbose = False,
@@ -441,6 +450,7 @@ def server(
         timings=Timings.from_environment(os.environ),
         admin_listen=None if admin_listen is None else AdminAddress.parse(admin_listen),
         admin_token_file=admin_token_file,
+        metrics_per_user=_per_user(metrics_per_user, admin_listen),
     )
     return Plan(
         settings,
@@ -450,6 +460,13 @@ def server(
         warnings=(*warnings, *tls_warnings(tls_domain, port)),
         from_file=config is not None,
     )
+
+
+def _per_user(asked: bool, admin_listen: str | None) -> bool:
+    """Return whether figures are there for each user.  Raises `UsageError`."""
+    if asked and admin_listen is None:
+        raise UsageError("--metrics-per-user is for --admin-listen only")
+    return asked
 
 
 def _user(auth: str | None, path: str | None) -> Credentials | None:

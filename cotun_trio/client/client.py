@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+from contextlib import closing
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -136,8 +137,7 @@ class Client:
         for warning in self.warnings:
             self.log.warning("%s", warning)
         admin = interface_for(self.shown, self.settings, self.log)
-        fast, closing = self.settings.fast_loop, contextlib.closing
-        with poller().hold(fast=fast), closing(admin), closing(self.remotes):
+        with poller().hold(fast=self.settings.fast_loop), closing(admin), closing(self.remotes):
             await admin.open()
             await self.remotes.listen()
             async with trio.open_nursery() as process:
@@ -186,6 +186,7 @@ class Client:
                 task_status.started()
                 await self._shutdown.wait()
                 accepting.cancel_scope.cancel()
+            self.shown.drains()
             self.remotes.close()
             connecting.cancel()
             grace = self.settings.timings.shutdown_grace

@@ -23,11 +23,13 @@ import trio
 from cotun_trio.client.attempts import Attempts
 from cotun_trio.client.backoff import FIRST_INTERVAL, Backoff
 from cotun_trio.client.session import Stage
+from cotun_trio.counts import meters
 from cotun_trio.errors import (
     AuthenticationFailed,
     DialFailed,
     FingerprintMismatch,
     GaveUp,
+    Refused,
     SameServer,
 )
 from cotun_trio.units import format_duration
@@ -257,6 +259,7 @@ class Connector:
         if isinstance(failure, SameServer):
             log.debug("no use: %s", failure)
         else:
+            _count_failure(session, failure)
             self._log_end(session, failure, failed, log)
         return session, failure
 
@@ -284,7 +287,6 @@ class Connector:
     def _log_end(
         self, session: ClientSession | None, failure: CotunError, failed: int, log: Context
     ) -> None:
-        most = self._settings.max_retry_count
         level = self._level(failure)
         facts = {"reason": str(failure), "attempt": failed + 1}
         was_open = session is not None and session.was_open
@@ -298,13 +300,26 @@ class Connector:
         elif isinstance(failure, FingerprintMismatch):
             log.log(level, "%s", failure, extra={"facts": facts})
         else:
-            attempt = _show_attempt(failed, most)
+            attempt = _show_attempt(failed, self._settings.max_retry_count)
             log.log(level, "Connection error: %s%s", failure, attempt, extra={"facts": facts})
 
 
 def _only_missed(failures: Sequence[CotunError]) -> bool:
     """Return whether all servers have a session with another connection: that is no fault."""
     return all(isinstance(failure, SameServer) for failure in failures)
+
+
+def _count_failure(session: ClientSession | None, failure: CotunError) -> None:
+    """Count an attempt without a session (`cotun_trio.client.session` counts the others)."""
+    if session is None or not session.was_open:
+        meters().connects.add(_outcome(failure))
+
+
+def _outcome(failure: CotunError) -> str:
+    """Return the outcome of an attempt that has failed (`cotun_trio.counts.Meters`)."""
+    if isinstance(failure, DialFailed):
+        return "unreachable"
+    return "refused" if isinstance(failure, (Refused, FingerprintMismatch)) else "lost"
 
 
 def _show_attempt(failed: int, most: int | None) -> str:

@@ -39,6 +39,8 @@ class Connectors:
         each."""
         self.certificate_expires: float | None = None
         """When the client's own certificate ends, in seconds since 1970; None where it has none."""
+        self.max_connections = settings.max_connections
+        """The limit for forwarded connections; 0: there is none."""
         self.servers = [route.server for route in settings.routes]
         """The servers that may be tried, in this order."""
         if uplink is None:

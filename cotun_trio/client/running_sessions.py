@@ -43,7 +43,8 @@ class RunningSessions:
         self._last_keys: dict[ServerUrl, str] = {}  # of the session that ended last at each
         settings = owner.settings
         # A single session has its own limit.
-        self._quota = Quota(settings.max_connections if settings.connections > 1 else 0)
+        self.quota = Quota(settings.max_connections if settings.connections > 1 else 0)
+        """Of the connections of all sessions."""
 
     def begin(
         self,
@@ -67,7 +68,7 @@ class RunningSessions:
             reached,
             number=next(self._numbers),
             address="" if route.proxy else wire.peer_address,
-            quota=self._quota,
+            quota=self.quota,
             keys=self._known_keys(url),
         )
         self.present.add(session)

@@ -249,6 +249,7 @@ class ClientSession(Session):
             raise _refused(payload)
         self._open_since = trio.current_time()
         meters().handshakes.add(self._open_since - self._began)
+        meters().connects.add("opened")
         self._reached(Stage.OPEN)
         facts = {"server": self.url, "seconds": round(self.latency, 6)}
         self.log.info(

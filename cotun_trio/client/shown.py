@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cotun_trio.admin.watched import Fact, Own
+from cotun_trio.snapshot import Figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,19 +40,22 @@ class ShownClient(Own):
         servers = tuple(map(str, self._connectors.servers))
         return (Fact("Server", servers), Fact("Remotes", tuple(map(_show, self._remotes.items))))
 
-    @property
-    def certificate_expires(self) -> float | None:
-        """See `Own`."""
-        return self._connectors.certificate_expires
-
     def failed(self, reason: str) -> None:
         """There is no session, because of this."""
         self._why = reason
 
     @property
-    def not_ready(self) -> str | None:
-        """See `Watched`."""
+    def lack(self) -> str | None:
+        """See `Own`."""
         return None if len(self._open) else f"there is no tunnel: {self._why}"
+
+    def of_role(self) -> Figures:
+        """See `Own`."""
+        return Figures(
+            connections=self._connectors.running.quota.count.own,
+            max_connections=self._connectors.max_connections,
+            certificate_expires=self._connectors.certificate_expires,
+        )
 
 
 def _show(item: ManagedRemote) -> str:

@@ -71,7 +71,9 @@ class Reception:
         settings = owner.settings
         self.sessions: set[ServerSession] = set()
         """Current sessions, logged in or not."""
-        self.ended_totals = EndedTotals()
+        self.ended_totals = EndedTotals(
+            user_of=(lambda session: session.user_name) if settings.metrics_per_user else None
+        )
         """The totals of sessions that have ended."""
         self.settings = settings
         self.certificates = certificates

@@ -86,7 +86,7 @@ class Server:
         self.user_sessions = UserSessions(settings.max_user_sessions, shared.user_sessions)
         certificates = self.files.certificates
         self.reception = Reception(self, certificates, self.log, shared)
-        self.shown = ShownServer(self.reception, shared.bars, shared.fleet)
+        self.shown = ShownServer(self.reception, self.quota, shared.bars, shared.fleet)
         """Itself, as an administrator sees it."""
         self._listening = listening or SocketListening(
             settings, self.log, passed, challenges=isinstance(certificates, AcmeCertificates)

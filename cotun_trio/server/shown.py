@@ -5,49 +5,56 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cotun_trio.admin.watched import Fact, Own
+from cotun_trio.snapshot import Figures
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cotun_trio.admin.watched import Bars
+    from cotun_trio.forwards.quota import Quota
     from cotun_trio.server.reception import Reception
     from cotun_trio.snapshot import FleetFigures
 
 
 class ShownServer(Own):
-    """The server with this `reception`, these `bars`, and this `fleet`."""
+    """The server with this `reception`, this `quota` for all connections, these `bars`, and this
+    `fleet`."""
 
     role = "server"
 
     def __init__(
-        self, reception: Reception, bars: Bars, fleet: Callable[[], FleetFigures | None]
+        self,
+        reception: Reception,
+        quota: Quota,
+        bars: Bars,
+        fleet: Callable[[], FleetFigures | None],
     ) -> None:
         super().__init__(reception.ended_totals, lambda: reception.open_sessions, bars, fleet)
         self._reception = reception
-        self._not_ready: str | None = "it does not listen yet"
+        self._quota = quota
+        self._listens = False
         self._facts: tuple[Fact, ...] = ()
 
     @property
-    def not_ready(self) -> str | None:
-        """See `Watched`."""
-        return self._not_ready
+    def lack(self) -> str | None:
+        """See `Own`."""
+        return None if self._listens else "it does not listen yet"
+
+    def of_role(self) -> Figures:
+        """See `Own`."""
+        certificates = self._reception.certificates
+        return Figures(
+            connections=self._quota.count.own,
+            max_connections=self._reception.settings.max_connections,
+            certificate_expires=None if certificates is None else certificates.expires,
+        )
 
     @property
     def facts(self) -> Sequence[Fact]:
         """See `Watched`."""
         return self._facts
 
-    @property
-    def certificate_expires(self) -> float | None:
-        """See `Own`."""
-        certificates = self._reception.certificates
-        return None if certificates is None else certificates.expires
-
     def listens(self, addresses: Sequence[str]) -> None:
         """It carries connections to these addresses from now on."""
-        self._not_ready = None
+        self._listens = True
         self._facts = (Fact("Listens on", tuple(addresses)),)
-
-    def drains(self) -> None:
-        """It carries no new connections any more."""
-        self._not_ready = "it is shutting down"

@@ -162,6 +162,7 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "fast_loop": values.to_flag,
     "admin_listen": to_admin_address,
     "admin_token_file": values.to_path,
+    "metrics_per_user": values.to_flag,
     "timings": _to_timings,
 }
 """Settings that a program may give in other types, or wrong; the others have converters of their
@@ -243,6 +244,8 @@ class ServerSettings:
     a new token for the run."""
     fleet: FleetSettings | None = attrs.field(default=None)
     """The place in a fleet (`cotun_trio.fleet`), which only the program ``cotun-trio`` can take."""
+    metrics_per_user: bool = False
+    """Whether the figures are there for each user, too, for the first hundred of them."""
     fast_loop: bool = False
     """Whether sockets are served in front of Trio's own wait, which makes small messages quicker,
     where this version of Trio allows it (`cotun_trio.net.fast_wait`).  It is for the whole Trio

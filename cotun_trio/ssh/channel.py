@@ -240,6 +240,11 @@ class Channel:
         if self.close_received:
             self._tell_closed()
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that the sink has not taken yet."""
+        return len(self._backlog)
+
     def flush_backlog(self) -> bool:
         """Offer the backlog to the sink; return whether all of it was taken."""
         sink, backlog = self._sink, self._backlog

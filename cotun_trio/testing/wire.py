@@ -114,6 +114,11 @@ class MemoryWire:
         """See `cotun_trio.websocket.wire_protocol.Carrier`."""
         return MAX_TURN
 
+    @property
+    def backlog(self) -> int:
+        """See `cotun_trio.websocket.wire_protocol.Carrier`."""
+        return len(self.peer._data)  # noqa: SLF001
+
     async def wait_idle(self, *, urgent: bool = False) -> None:  # noqa: ARG002
         """See `cotun_trio.websocket.wire_protocol.Carrier`."""
         while self.busy and not self.ended.is_set():

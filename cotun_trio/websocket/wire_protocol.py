@@ -56,6 +56,10 @@ class Carrier(Protocol):
     def turn(self) -> int:
         """How many bytes one sender may send before others have their turn."""
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that the network has not taken yet."""
+
     async def wait_idle(self, *, urgent: bool = False) -> None:
         """Wait until the network has taken all; `urgent` senders go first."""
 

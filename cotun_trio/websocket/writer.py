@@ -94,6 +94,11 @@ class Writer:
         """How many bytes one sender may send before others have their turn."""
         return self._pace.turn
 
+    @property
+    def backlog(self) -> int:
+        """Bytes that the kernel has not taken yet."""
+        return len(self._backlog)
+
     async def wait_idle(self, *, urgent: bool = False) -> None:
         """Wait until the kernel has taken all of the backlog; `urgent` senders go first.
 

@@ -29,5 +29,6 @@ class Account:
             bytes_in=last.bytes_in,
             bytes_out=last.bytes_out,
             dropped=last.dropped,
+            users={name: attrs.evolve(each, sessions=0) for name, each in last.users.items()},
         )
         return attrs.evolve(self, figures=figures)

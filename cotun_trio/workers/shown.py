@@ -41,7 +41,7 @@ class ShownWorkers(Watched):
 
     def __init__(self, pool: WorkerPool) -> None:
         self._pool = pool
-        self._began = time.monotonic()
+        self._ended = EndedTotals()  # of this process, which has no sessions
         self._not_ready: str | None = "it does not listen yet"
         self._facts: tuple[Fact, ...] = ()
 
@@ -69,7 +69,7 @@ class ShownWorkers(Watched):
     @property
     def uptime(self) -> float:
         """See `Watched`."""
-        return time.monotonic() - self._began
+        return time.monotonic() - self._ended.began
 
     @property
     def workers(self) -> Sequence[WorkerFigures]:
@@ -90,7 +90,7 @@ class ShownWorkers(Watched):
         for worker, found in (await self._ask_all(tuple[Figures, Meters], "stats")).items():
             worker.now_counted(Account(*found), asked_at)
         # Without a wait in between: a worker that ends goes from one of these to the other.
-        total = Account(figures(EndedTotals(), ()), meters()) + self._pool.past
+        total = Account(figures(self._ended, ()), meters()) + self._pool.past
         for worker in self._pool.workers:
             total += worker.account
         return total.figures, total.meters

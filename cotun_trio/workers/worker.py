@@ -19,6 +19,7 @@ import trio
 
 from cotun_trio import logs
 from cotun_trio.access.penalties import MAX_SOURCES, Verdict
+from cotun_trio.admin.lag import measure_lag
 from cotun_trio.errors import CotunError
 from cotun_trio.server.reverse_listeners import Yielded
 from cotun_trio.server.server import Server
@@ -229,6 +230,7 @@ class Worker:
             nursery.start_soon(logs.write_what_waits)
             if self._has_watchers:
                 nursery.start_soon(self._reports.run)
+                nursery.start_soon(measure_lag)
             try:
                 await self._server.run(task_status=_Ready(self._link))
             except CotunError as error:

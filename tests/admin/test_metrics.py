@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+import io
+import resource
 import subprocess
 import sys
 from typing import TYPE_CHECKING
 
 import pytest
 import trio
+from cryptography import x509
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
+from prometheus_client.parser import text_fd_to_metric_families
 
 from cotun_trio.access.credentials import Credentials
-from cotun_trio.counts import Durations, Tally
-from cotun_trio.errors import ConnectionLost
+from cotun_trio.admin.metrics import exposition
+from cotun_trio.client.connector import _outcome
+from cotun_trio.counts import OTHERS, Durations, Meters, Tally
+from cotun_trio.errors import (
+    AuthenticationFailed,
+    ConnectionLost,
+    DialFailed,
+    FingerprintMismatch,
+    ProtocolError,
+)
 from cotun_trio.settings import AdminAddress
 from tests.support.admin import ask
+from tests.support.certificates import Authority
+from tests.support.log_watch import watch_logs
+from tests.support.metrics import full_tunnel, samples
 from tests.support.peers import needs
-from tests.support.targets import echo, echoes, listening
+from tests.support.targets import LOOPBACK, MiB, echo, echoes, listening
 from tests.support.tunnel import echo_tunnel, running_client, running_server, tunnel
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from cotun_trio.errors import CotunError
+
 
 @pytest.fixture
 def place(tmp_path: Path) -> str:
     return f"unix:{tmp_path / 'admin.sock'}"
+
+
+def end_of(path: Path) -> float:
+    """Return when the certificate in a file ends."""
+    return x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc.timestamp()
 
 
 async def scrape(place: str) -> dict[tuple[str, ...], float]:
@@ -92,17 +114,188 @@ async def test_a_client_has_the_same_figures(place: str) -> None:
 
 @needs("promtool")
 @pytest.mark.interop
-async def test_promtool_has_nothing_to_say(place: str) -> None:
-    async with echo_tunnel(server={"admin_listen": place}):
-        body = (await ask(place, "/metrics")).body
-    done = await trio.run_process(
-        ["promtool", "check", "metrics"],
-        stdin=body.encode(),
-        capture_stdout=True,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (0, b"")
+@pytest.mark.slow
+async def test_promtool_has_nothing_to_say(tmp_path: Path) -> None:
+    async with full_tunnel(tmp_path) as both:
+        bodies = [await exposition(each.shown, "") for each in (both.server, both.client)]
+    for body, content_type in bodies:
+        assert content_type.startswith("text/plain")
+        done = await trio.run_process(
+            ["promtool", "check", "metrics"],
+            stdin=body,
+            capture_stdout=True,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (0, b"")
+
+
+async def test_both_formats_have_the_same_samples(tmp_path: Path) -> None:
+    async with full_tunnel(tmp_path) as both:
+        older, _ = await exposition(both.server.shown, "")
+        newer = {name[0] for name in await samples(both.server.shown)}
+    families = text_fd_to_metric_families(io.StringIO(older.decode()))
+    assert {sample.name for family in families for sample in family.samples} == newer
+
+
+# ---- what is only there at times
+
+
+async def test_the_end_of_a_certificate_is_that_of_the_one_in_use(tmp_path: Path) -> None:
+    name = ("cotun_trio_certificate_expiry_timestamp_seconds",)
+    async with full_tunnel(tmp_path) as both:
+        before = (await samples(both.server.shown))[name]
+        assert before == end_of(tmp_path / "ca" / "server.pem")
+        assert (await samples(both.client.shown))[name] == end_of(tmp_path / "ca" / "client.pem")
+        Authority(tmp_path / "other").issue(LOOPBACK, file="server", future=True)
+        for file in ("server.pem", "server.key"):
+            (tmp_path / "ca" / file).write_bytes((tmp_path / "other" / file).read_bytes())
+        assert (await samples(both.server.shown))[name] == before
+        await both.server.read_again()
+        after = (await samples(both.server.shown))[name]
+        assert after == end_of(tmp_path / "other" / "server.pem") != before
+        (tmp_path / "ca" / "server.pem").write_text("-----BEGIN nothing")
+        await both.server.read_again()
+        assert (await samples(both.server.shown))[name] == after
+
+
+async def test_a_client_counts_its_attempts_by_their_outcome() -> None:
+    async with listening(echo) as nobody:
+        pass
+    async with watch_logs() as log, running_client(nobody, "0:x:1") as client:
+        await log.wait_for("Retrying in", "client")
+        found = await samples(client.shown)
+    assert found["cotun_trio_connects_total", "unreachable"] == 1
+    assert found["cotun_trio_connects_total", "opened"] == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (DialFailed("x", 0), "unreachable"),
+        (AuthenticationFailed("x"), "refused"),
+        (FingerprintMismatch("x"), "refused"),
+        (ConnectionLost("x"), "lost"),
+        (ProtocolError("x"), "lost"),
+    ],
+)
+def test_the_outcome_of_an_attempt(error: CotunError, outcome: str) -> None:
+    assert _outcome(error) == outcome
+    assert outcome in Meters().connects.counts
+
+
+async def test_reconnects_are_attempts_that_opened(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    async with echo_tunnel() as both:
+        for times in (2, 3):
+            both.client.sessions[-1].fail(ConnectionLost("by the test"))
+            await both.client.opened(times)
+        found = await samples(both.client.shown)
+    assert found["cotun_trio_connects_total", "opened"] == 3
+
+
+async def test_what_programs_do_not_read_is_in_the_backlog() -> None:
+    name = ("cotun_trio_backlog_bytes", "in")
+    async with listening(lambda _: trio.sleep_forever()) as target, tunnel(target) as both:
+        assert (await samples(both.server.shown))[name] == 0
+        async with await both.connect() as stream, trio.open_nursery() as nursery:
+            nursery.start_soon(stream.send_all, bytes(64 * MiB))
+            while not (await samples(both.server.shown))[name]:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+
+async def test_what_the_network_does_not_take_is_in_the_backlog() -> None:
+    async with echo_tunnel() as both:
+        (session,) = both.server.sessions
+        writer = session.wire.carrier
+        while not writer.backlog:
+            writer.send(memoryview(bytes(MiB)))
+        assert both.server.shown.figures().backlog_out == writer.backlog > 0
+
+
+async def test_connections_are_counted_beside_their_limit(tmp_path: Path) -> None:
+    limits = {"max_connections": 7}
+    async with echo_tunnel(server=limits, client=limits) as both, await both.connect() as stream:
+        assert await echoes(stream)
+        for each in (both.server, both.client):
+            found = await samples(each.shown)
+            assert found["cotun_trio_connections",] == 1
+            assert found["cotun_trio_max_connections",] == 7
+            limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            assert found["cotun_trio_max_descriptors",] == limit
+
+
+async def test_without_a_limit_none_is_shown() -> None:
+    async with echo_tunnel(server={"max_connections": 0}) as both:
+        assert ("cotun_trio_max_connections",) not in await samples(both.server.shown)
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+async def test_a_process_that_is_about_to_end_says_so(role: str) -> None:
+    async with echo_tunnel() as both, await both.connect() as stream:
+        assert await echoes(stream)
+        ending = getattr(both, role)
+        found = await samples(ending.shown)
+        assert (found["cotun_trio_draining",], found["cotun_trio_ready",]) == (0, 1)
+        ending.shut_down()
+        while not (await samples(ending.shown))["cotun_trio_draining",]:
+            await trio.lowlevel.checkpoint()
+        assert (await samples(ending.shown))["cotun_trio_ready",] == 0
+        assert await echoes(stream)
+
+
+# ---- users
+
+
+async def test_users_have_figures_of_their_own_and_keep_what_ended_sessions_carried(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    users = {"auth": "alice:secret", "metrics_per_user": True}
+    alice = {"auth": Credentials("alice", "secret")}
+    async with echo_tunnel(server=users, client=alice) as both:
+        async with await both.connect() as stream:
+            assert await echoes(stream)
+            found = await samples(both.server.shown)
+            (session,) = both.server.sessions
+            assert found["cotun_trio_user_sessions", "alice"] == 1
+            assert found["cotun_trio_user_bytes_total", "alice", "in"] == session.wire.bytes_in
+            assert found["cotun_trio_user_bytes_total", "alice", "out"] == session.wire.bytes_out
+        session.fail(ConnectionLost("by the test"))
+        await both.client.opened(2)
+        while both.server.sessions == [session]:
+            await trio.lowlevel.checkpoint()
+        (second,) = both.server.sessions
+        found = await samples(both.server.shown)
+        assert found["cotun_trio_user_sessions", "alice"] == 1
+        assert (
+            found["cotun_trio_user_bytes_total", "alice", "in"]
+            == found["cotun_trio_bytes_total", "in"]
+            == session.wire.bytes_in + second.wire.bytes_in
+        )
+
+
+async def test_sessions_without_users_are_not_told_apart_by_what_clients_say() -> None:
+    everybody = {"metrics_per_user": True}
+    async with echo_tunnel(server=everybody, client={"auth": Credentials("root", "x")}) as both:
+        found = await samples(both.server.shown)
+    assert {name[1] for name in found if name[0] == "cotun_trio_user_sessions"} == {OTHERS}
+
+
+async def test_users_are_not_told_apart_unless_that_is_asked_for() -> None:
+    auth = {"client": {"auth": Credentials("alice", "x")}, "server": {"auth": "alice:x"}}
+    async with echo_tunnel(**auth) as both:
+        found = await samples(both.server.shown)
+    assert not [name for name in found if "user" in name[0]]
+
+
+async def test_a_name_is_shown_as_in_the_log() -> None:
+    name = 'a"\n\x1b{b}\\'
+    auth = {"auth": Credentials(name, "x")}
+    async with echo_tunnel(server={**auth, "metrics_per_user": True}, client=auth) as both:
+        found = await samples(both.server.shown)
+    assert ("cotun_trio_user_sessions", 'a"\\n\\x1b{b}\\\\') in found
 
 
 def test_without_the_package_it_is_said_how_to_get_it() -> None:

@@ -108,6 +108,14 @@ def test_each_command_has_its_table_with_its_options_by_their_names(written: Any
     assert file.plan("server").process == ProcessSettings()
 
 
+def test_figures_of_users_are_for_an_admin_interface_only(written: Any) -> None:
+    on = written('[server]\nadmin-listen = "9110"\nmetrics-per-user = true')
+    assert on.server().metrics_per_user is True
+    assert written('[server]\nadmin-listen = "9110"').server().metrics_per_user is False
+    with pytest.raises(UsageError, match="--metrics-per-user is for --admin-listen only"):
+        written("[server]\nmetrics-per-user = true").server()
+
+
 def test_the_command_line_comes_before_the_environment_and_that_before_the_file(
     written: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

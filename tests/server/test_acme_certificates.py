@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trio
 import trustme
+from cryptography import x509
 
 from cotun_trio.errors import AcmeFailed, TlsFailed, UsageError
 from cotun_trio.logs import get_logger
@@ -110,6 +111,20 @@ async def test_a_certificate_that_was_kept_is_used_and_nobody_asked(
     subject.tls(ClientHello(NAME))
     await run_for(DAY, subject)
     assert not authority.asked
+
+
+async def test_of_several_certificates_the_first_to_end_is_told(
+    authority: FakeAuthority, autojump: trio.testing.MockClock
+) -> None:
+    authority.in_cache["a.example"] = authority.certificate("a.example")
+    subject = certificates("a.example", "b.example")
+    first = x509.load_pem_x509_certificate(authority.in_cache["a.example"])
+    assert subject.expires == first.not_valid_after_utc.timestamp()
+    authority.life = 10
+    await run_for(1, subject)
+    assert subject.expires == pytest.approx(first.not_valid_after_utc.timestamp() - 80 * DAY, abs=9)
+    authority.in_cache.clear()
+    assert certificates().expires is None
 
 
 @pytest.mark.parametrize("damaged", [b"", b"rubbish"])

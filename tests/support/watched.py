@@ -34,7 +34,7 @@ def session_of(number: int, **figures: Any) -> SessionFigures:
 class FakeWatched(Own):
     """A server, or what a test makes of it; with an `error`, its figures are not to be had."""
 
-    certificate_expires = None
+    lack = None
     facts: Sequence[Fact] = ()
     not_ready: str | None = None
 
@@ -44,6 +44,10 @@ class FakeWatched(Own):
         self.present = Figures()
         self.open: list[SessionFigures] = []
         self.error: CotunError | None = None
+
+    def of_role(self) -> Figures:
+        """See `Own`."""
+        return Figures()
 
     async def stats(self) -> tuple[Figures, Meters]:
         """See `Watched`."""

@@ -123,6 +123,24 @@ async def test_the_figures_are_those_of_all_sessions_to_the_byte(place: str) -> 
         assert not server.find("Traceback")
 
 
+async def test_users_and_the_lag_of_the_loops_are_those_of_all_workers(place: str) -> None:
+    login = ("--auth", "alice:secret")
+    async with (
+        listening(echo) as target,
+        two_workers(place, *login, "--metrics-per-user") as (_, url),
+        our_client(url, *QUIET, *login, target=target),
+        our_client(url, *QUIET, *login, target=target),
+    ):
+        await until(place, lambda found: found["sessions"] == 2)
+        await at_rest(lambda: stats(place), total)
+        scraped = await samples(place)
+        assert scraped["user_sessions", "alice"] == 2
+        assert scraped["user_bytes_total", "alice", "in"] == scraped["bytes_total", "in"] > 0
+        with trio.fail_after(PATIENCE):  # each process looks once a second: one would not do
+            while scraped["event_loop_lag_seconds_count",] <= scraped["uptime_seconds",] + 1:
+                scraped = await samples(place)
+
+
 async def test_the_commands_know_the_sessions_of_all_workers(place: str) -> None:
     env = {"COTUN_ADMIN": place}
     async with (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cotun_trio.counts import Meters
+from cotun_trio.counts import Meters, UserTraffic
 from cotun_trio.errors import ProtocolError
 from cotun_trio.server.reverse_listeners import Yielded
 from cotun_trio.snapshot import Figures
@@ -18,7 +18,9 @@ from cotun_trio.workers.account import Account
 from cotun_trio.workers.control import HEAD, MAX_BODY, Decoder, encode
 from cotun_trio.workers.values import pack
 
-FIGURES = Figures(sessions=1, ended=2, channels=3, bytes_out=4, bytes_in=5, tasks=6, memory=8)
+FIGURES = Figures(
+    sessions=1, ended=2, bytes_in=5, started=1.5, users={"alice": UserTraffic(1, 2, 3)}
+)
 METERS = Meters()
 METERS.logins.add("accepted")
 METERS.pings.add(0.25)

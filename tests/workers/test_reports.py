@@ -44,11 +44,14 @@ class Shown(Own):
     """A server with so many sessions."""
 
     role = "server"
-    not_ready = None
+    lack = None
 
     def __init__(self, sessions: int) -> None:
         super().__init__(EndedTotals(), lambda: ())
         self._sessions = sessions
+
+    def of_role(self) -> Figures:
+        return Figures()
 
     async def stats(self) -> tuple[Figures, Meters]:
         return Figures(sessions=self._sessions), Meters()

@@ -14,7 +14,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from cotun_trio.admin.interface import AdminInterface
 from cotun_trio.admin.watched import NoAnswer
-from cotun_trio.counts import Meters
+from cotun_trio.counts import Meters, UserTraffic
 from cotun_trio.logs import get_logger
 from cotun_trio.logs.events import record_events
 from cotun_trio.settings import AdminAddress
@@ -118,6 +118,30 @@ async def test_totals_stay_when_a_worker_is_killed_and_its_sessions_are_gone(
         await until(lambda: len(on.pool.dispatch.balancer) == 2)
         on.workers[2].seen = {"stats": [TWO, meters(5)]}
         assert counts(await workers.stats()) == [7, 114, 16, 1, 8, 8]
+
+
+async def test_users_keep_what_a_killed_worker_carried_and_the_start_is_that_of_the_first_process(
+    monkeypatch: pytest.MonkeyPatch, autojump_with_sockets: trio.testing.MockClock
+) -> None:
+    began = time.time()
+    async with shown(monkeypatch) as (on, workers):
+        users = {"alice": UserTraffic(1, 20, 30), "bob": UserTraffic(1, 2, 3)}
+        one = Figures(users=users, started=began + 100, certificate_expires=7.5, draining=1)
+        on.workers[0].seen = {"stats": [one, meters(0)]}
+        two = Figures(users={"bob": UserTraffic(1, 5, 5)}, certificate_expires=6.5)
+        on.workers[1].seen = {"stats": [two, meters(0)]}
+        figures, _ = await workers.stats()
+        assert figures.users["bob"] == UserTraffic(2, 7, 8)
+        assert figures.certificate_expires == 6.5
+        assert figures.draining == 1
+        started = figures.started
+        assert started is not None
+        assert began <= started < began + 100
+        on.workers[0].die()
+        await until(lambda: 1 not in on.numbers)
+        figures, _ = await workers.stats()
+        assert figures.users == {"alice": UserTraffic(0, 20, 30), "bob": UserTraffic(1, 7, 8)}
+        assert (figures.started, figures.draining) == (started, 0)
 
 
 async def test_the_last_account_of_a_worker_that_ends_in_order_is_the_one_that_counts(
