@@ -16,9 +16,10 @@ Four nouns explain the package:
   answer to a client of our own kind (`config_reply`).  Else its answer is a `refusal`.  In both,
   two of our kind name what they can do beyond this page's first version (`extensions`).
 
-Three readers are for what comes before all that: a TLS ClientHello (`client_hello`), the URL of a
-proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).  One is for variables of
-the `environment`, whose names the Go programs have made.
+Four readers are for what comes before all that: the PROXY header of a balancer (`proxy_header`),
+which says whom a connection is from and to (`endpoints`), a TLS ClientHello (`client_hello`), the
+URL of a proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).  One is for
+variables of the `environment`, whose names the Go programs have made.
 
 
 The wire protocol
