@@ -82,13 +82,15 @@ class Durations:
 class Meters:
     """The tallies and durations of a process, of both roles and all sessions."""
 
-    __slots__ = ("channels", "dials", "handshakes", "logins", "pings")
+    __slots__ = ("channels", "dials", "handshakes", "logins", "pings", "visitors")
 
     def __init__(self) -> None:
         self.logins = Tally("accepted", "failed", "barred")
         """Logins at this server."""
         self.channels = Tally("opened", "denied", "unreachable", "too_many", "refused_by_peer")
         """Channels that either end asked for, by their outcome."""
+        self.visitors = Tally("not_allowed", "bad_header", "too_many")
+        """Connections to listeners that were refused for what their visitors are."""
         self.handshakes = Durations()
         """From the beginning of a session to its open remotes."""
         self.dials = Durations()

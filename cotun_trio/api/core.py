@@ -14,6 +14,7 @@ from cotun_trio.client.managed_remote import ManagedRemote
 from cotun_trio.errors import UsageError
 from cotun_trio.forwards.traffic import Traffic
 from cotun_trio.protocol.addresses import RemoteError
+from cotun_trio.protocol.common_targets import check_common_targets
 from cotun_trio.protocol.remote import Remote
 
 if TYPE_CHECKING:
@@ -91,6 +92,7 @@ class EmbeddedClient:
 
     async def add(self, remote: Remote, inbox: Inbox | None = None) -> ManagedRemote:
         """Begin with a remote; see `Remotes.add`."""
+        check_common_targets([*(each.remote for each in self.client.remotes.items), remote])
         item = self._manage(remote, inbox)
         await self.client.remotes.add(item)
         return item

@@ -8,9 +8,11 @@ with a line that names the mistake, and status 2, before anything is opened.
 * `route_options`: the options of the way to a server, for those that take one.
 * `doctor_report`: what ``doctor`` prints.
 * `status`: the commands that look into a running program; `admin_client`: how they ask it.
-* `keygen`: ``server --keygen``.  `server_tls`: its TLS options together.
+* `keygen`: ``server --keygen``.  `server_tls`: its TLS options together.  `visitor_options`: those
+  about who comes.
 * `groups`: the groups of options in the help.
-* `config_file`: options from a file; `config_errors`: all that is wrong with it.
+* `config_file`: options from a file; `remote_tables`: its remotes; `config_errors`: all that is
+  wrong with it.
 * `plan`: settings, and the program to run with them.
 """
 

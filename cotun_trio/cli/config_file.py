@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts.config import Dict
 
 from cotun_trio.access.files import read_named
+from cotun_trio.cli.remote_tables import write_out_remotes
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
@@ -125,7 +126,9 @@ def fill_in(app: App, commands: Sequence[str], arguments: ArgumentCollection) ->
     if path is None:
         return
     table = dict(load_config(path).get(command, {}))
-    _check_names(table, arguments, f"the configuration file {escape(path)}, [{command}]")
+    where = f"the configuration file {escape(path)}, [{command}]"
+    _check_names(table, arguments, where)
+    write_out_remotes(table, where)
     for argument in arguments:
         if argument.name in _SET_ASIDE and argument.tokens:
             table.pop(_SET_ASIDE[argument.name], None)

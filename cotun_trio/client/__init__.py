@@ -13,6 +13,6 @@
 * `current_session`: the session that is open at present.
 * `met_servers`: the keys of servers that were met before.
 * `doctor`: the way to a server, examined step by step.
-* `rights`: what a server may have of a client.
+* `rights`: what a server may have of a client; `visitors`: what it has to know for them.
 * `shown`: the client as its administrators see it.
 """

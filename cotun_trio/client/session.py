@@ -12,6 +12,7 @@ import trio
 from cotun_trio._version import __version__
 from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
 from cotun_trio.client.rights import Declared, DeclaredOnly
+from cotun_trio.client.visitors import check_visitors
 from cotun_trio.counts import meters
 from cotun_trio.errors import (
     AuthenticationFailed,
@@ -26,7 +27,7 @@ from cotun_trio.protocol.addresses import host_header
 from cotun_trio.protocol.config import MAX_REQUEST, Config, too_many
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
-from cotun_trio.protocol.extensions import DATAGRAM_RUNS, OURS
+from cotun_trio.protocol.extensions import OURS
 from cotun_trio.protocol.refusal import ConfigRefusal
 from cotun_trio.session import CHANGE, About, Session
 from cotun_trio.ssh.engine import Engine
@@ -238,6 +239,7 @@ class ClientSession(Session):
         self.log.event("opened", session=self.number, **facts)
         if payload:
             self._take_reply(payload)
+        check_visitors(self.remotes, self.log, told=self.flows.tells_visitors)
         self._owner.session_opened(self)
 
     def _note_extensions(self, answer: bytes) -> None:
@@ -247,8 +249,7 @@ class ClientSession(Session):
         """
         if self.connection.peer_is_ours:
             with contextlib.suppress(ProtocolError):  # which is raised when all of it is read
-                extensions = ConfigReply.decode(answer).extensions
-                self.flows.datagrams_in_runs = DATAGRAM_RUNS in extensions
+                self.flows.use(ConfigReply.decode(answer).extensions)
 
     def _check_wanted(self) -> None:
         """Raise `failure` if there is one already: a cancellation comes with the next wait only."""
@@ -277,6 +278,7 @@ class ClientSession(Session):
         the session.
         """
         assert self.connection.peer_is_ours, "a Go server cannot be told"
+        check_visitors(remotes, self.log, told=self.flows.tells_visitors)
         success, payload = await self.connection.request(CHANGE, self._config(remotes))
         if not success:
             raise _refused(payload)

@@ -20,9 +20,10 @@ from cotun_trio.forwards.udp_flows import (
     Sources,
     UdpFlows,
 )
+from cotun_trio.protocol.extensions import DATAGRAM_RUNS, VISITORS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from types import TracebackType
 
     from cotun_trio.forwards.quota import Quota
@@ -97,6 +98,8 @@ class Flows:
         self.datagrams_in_runs = False
         """Whether both ends know `cotun_trio.protocol.datagram_runs`: the form of the channels that
         are opened from then on."""
+        self.tells_visitors = False
+        """Whether both ends know `cotun_trio.protocol.visitor_address`."""
         self.waiting = Slots(MAX_WAITING_BYTES)
         """Room for datagrams that wait."""
         self.sources = Sources()
@@ -107,6 +110,11 @@ class Flows:
         self._tally_of = traffic_of
         self._running: set[Flow] = set()
         self._idle = trio.lowlevel.ParkingLot()
+
+    def use(self, extensions: Collection[str]) -> None:
+        """Use the extensions that both ends have, in all channels that are opened from now on."""
+        self.datagrams_in_runs = DATAGRAM_RUNS in extensions
+        self.tells_visitors = VISITORS in extensions
 
     def _is_full(self) -> bool:
         count = len(self._running) + len(self.udp)

@@ -5,8 +5,10 @@ Four nouns explain the package:
 * A **dialect** is one of the two spellings of the protocol: chisel's, and that of its fork cotun.
   They differ in a few names only (`dialect`).
 * A **remote** is one forward as the user writes it: who listens where, and where each connection
-  goes (`remote`).  It is made of hosts, ports and paths (`addresses`).
-* A **target** is its far half alone, as a channel open carries it (`target`).  What runs in the
+  goes (`remote`).  It is made of hosts, ports and paths (`addresses`), and has options about its
+  visitors (`remote_options`, `networks`, `common_targets`).
+* A **target** is its far half alone, as a channel open carries it (`target`), perhaps with the
+  visitor whom the connection is from behind it (`visitor_address`).  What runs in the
   channel then is the connection's own business, except for two kinds: datagrams
   (`datagram_codec`), which Go's gob puts one behind the other (`gob`, `gob_encoder`, `gob_usual`),
   or a form of our own (`datagram_runs`); and connections that say by SOCKS where they want to go

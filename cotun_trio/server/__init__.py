@@ -9,7 +9,7 @@
 * `session`: the server's side of a session, from the login to the accepted remotes.
 * `client_remotes`: the remotes of a client that have been accepted, and their listeners.
 * `rights`: the rights of a client.
-* `reverse_listeners`: the listeners that clients ask for.
+* `reverse_listeners`: the listeners that clients ask for; `visitors`: who comes to them.
 * `shared`: what several server processes share: limits, failed logins, reverse listeners.
 * `accounts`: the users, from a file that is read again when it changes.
 * `logins`, `login_threads`: passwords, checked in turn and in threads; wrong ones are punished.

@@ -8,6 +8,7 @@ from cotun_trio.errors import ProtocolError, UsageError
 from cotun_trio.protocol.addresses import canonical_host
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.remote import Remote
+from cotun_trio.protocol.remote_options import RemoteOptions
 from cotun_trio.protocol.target import Target, parse_target
 from tests.fuzz.oracle import Work, check_text
 
@@ -22,6 +23,10 @@ WORDS = (
     b"/tcp",
     b"[::1]",
     b"%eth0",
+    b"RP:",
+    b",proxy=v2",
+    b",allow=10.0.0.0/8",
+    b",a=b,",
     b"@",
     b"xn--",
     b"0.0.0.0",
@@ -68,6 +73,12 @@ def _check_remote(data: bytes) -> None:
     assert str(remote).isprintable()
     assert remote.access_address.isprintable()
     assert Remote.parse(remote.encode()) == attrs.evolve(remote, socks_auth=None)
-    # A login is for the listener, which is the peer's only where the remote is reversed.
-    sent = remote if remote.reverse else attrs.evolve(remote, socks_auth=None)
+    # Logins and networks are for the listener, which is the peer's only where the remote is
+    # reversed; and the client knows by itself where a PROXY header goes.
+    allow = remote.options.allow if remote.reverse else ()
+    sent = attrs.evolve(
+        remote,
+        socks_auth=remote.socks_auth if remote.reverse else None,
+        options=RemoteOptions(allow=allow),
+    )
     assert Config.decode(Config("1", (remote,)).encode()).remotes == (sent,)
