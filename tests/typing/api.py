@@ -43,9 +43,11 @@ async def a_client() -> None:
             assert_type(stream, trio.abc.HalfCloseableStream)
             await stream.send_eof()
 
-        listener = await client.listen_tcp(port=0)
+        listener = await client.listen_tcp(port=0, allow=["10.0.0.0/8"])
         assert_type(listener, cotun_trio.TunnelListener)
-        assert_type(await listener.accept(), trio.abc.HalfCloseableStream)
+        visitor = await listener.accept()
+        assert_type(visitor, cotun_trio.TunnelStream)
+        assert_type(visitor.peer, str)
         assert_type(client.events(), AsyncIterator[Event])
         async for event in client.events():
             match event:
