@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from cotun_trio._version import __version__
     from cotun_trio.api.client import TunnelClient, open_client
     from cotun_trio.api.events import Connected, ForwardFailed, Lost
-    from cotun_trio.api.forwards import Forward, TunnelListener, TunnelStream
+    from cotun_trio.api.forwards import Forward, TunnelListener
     from cotun_trio.api.server import TunnelServer, open_server
     from cotun_trio.errors import ConnectionLost, CotunError, Refused, UsageError
     from cotun_trio.settings import ClientSettings, ServerSettings
@@ -28,7 +28,6 @@ __all__ = [
     "TunnelClient",
     "TunnelListener",
     "TunnelServer",
-    "TunnelStream",
     "UsageError",
     "__version__",
     "open_client",
@@ -49,7 +48,6 @@ _HOMES = {
     "TunnelClient": "api.client",
     "TunnelListener": "api.forwards",
     "TunnelServer": "api.server",
-    "TunnelStream": "api.forwards",
     "UsageError": "errors",
     "open_client": "api.client",
     "open_server": "api.server",

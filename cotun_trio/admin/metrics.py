@@ -63,6 +63,7 @@ class _Figures(Collector):
         yield both
         yield _tally("logins", "Logins at this server", meters.logins)
         yield _tally("channel_openings", "Channels that either end asked for", meters.channels)
+        yield _tally("visitors_refused", "Connections to listeners, refused", meters.visitors)
         yield _histogram("handshake", "From a connection to its open session", meters.handshakes)
         yield _histogram("dial", "From the wish for a target to its connection", meters.dials)
         yield _histogram("ping", "Round trips of pings", meters.pings)

@@ -87,7 +87,7 @@ an SSH string::
      "Remotes": [{"LocalHost": "0.0.0.0", "LocalPort": "3000", "LocalProto": "tcp",
                   "RemoteHost": "127.0.0.1", "RemotePort": "3000", "RemoteProto": "tcp",
                   "Socks": false, "Reverse": false, "Stdio": false}],
-     "CotunTrio": {"Identity": "5f2a…", "Extensions": ["datagram-runs"]}}
+     "CotunTrio": {"Identity": "5f2a…", "Extensions": ["datagram-runs", "visitors"]}}
 
 Ports are strings.  Names of fields are matched without regard to case, unknown ones are ignored,
 and ``null`` is as if the field were missing; a client without remotes sends ``"Remotes": null``.
@@ -99,6 +99,8 @@ and ``null`` is as if the field were missing; a client without remotes sends ``"
   (`extensions`).  Unknown ones are ignored.
 * ``unix:/path`` in the field of a host, with an empty port.
 * ``SocksAuth``, in a reverse SOCKS remote: the ``user:password`` that the server asks for.
+* ``Allow``, in a reverse remote: the networks whose visitors the server lets in, as in
+  ``["10.0.0.0/8", "::1/128"]``.  It needs the extension ``visitors``.
 
 **Reply** (`config_reply`).  Yes is request-success with an *empty* payload, since a Go client takes
 any payload for an error.  *Ours* has one: ``{"Addresses": ["0.0.0.0:2222"], "Extensions":
@@ -115,6 +117,14 @@ server.  The type is the dialect's, and peers take any; the type-specific data a
 a `target`::
 
     host:port      host:port/udp      socks      unix:/path (ours)
+
+*Ours*: with the extension ``visitors``, the addresses of the visitor may stand behind it, of the
+connection's source and of the listener (`visitor_address`).  Words by other names are skipped::
+
+    localhost:22 NUL from=198.51.100.7:56324 NUL to=203.0.113.1:2222
+
+A server sends them for TCP listeners of reverse remotes; a client does not tell a server who its
+own visitors are.
 
 The window is 2 MiB at first, a packet has up to 32 KiB; *our* windows grow on long links
 (`cotun_trio.ssh.window`).  Open failures have the codes 1 (not allowed), 2 (the dial failed) and 4

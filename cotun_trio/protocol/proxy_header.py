@@ -146,8 +146,7 @@ def proxy_header(version: str, endpoints: Endpoints | None) -> bytes:
     ports = endpoints.source.port, endpoints.destination.port
     is_v4 = source.version == 4
     if version == "v1":
-        # In full: str() writes a mapped address with dots, which receivers need not know.
-        texts = (str(each) if is_v4 else each.exploded for each in (source, destination))
+        texts = map(_text, (source, destination))
         words = " ".join((f"PROXY TCP{source.version}", *texts, *map(str, ports)))
         return f"{words}\r\n".encode("ascii")
     form, kind = (_V4, _TCP4) if is_v4 else (_V6, _TCP6)
@@ -161,6 +160,11 @@ def _same_family(endpoints: Endpoints) -> tuple[IPAddress, IPAddress]:
     if source.version == destination.version:
         return source, destination
     return _as_v6(source), _as_v6(destination)
+
+
+def _text(address: IPAddress) -> str:
+    # A mapped address in full: in short it may have dots, which are no part of the format.
+    return address.exploded if getattr(address, "ipv4_mapped", None) else str(address)
 
 
 def _as_v6(address: IPAddress) -> IPAddress:

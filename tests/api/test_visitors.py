@@ -6,7 +6,8 @@ import pytest
 import trio
 import trio.testing
 
-from cotun_trio import TunnelStream, UsageError, open_client
+from cotun_trio import UsageError, open_client
+from cotun_trio.api.forwards import TunnelStream
 from cotun_trio.settings import Timings
 from cotun_trio.testing import tunnel_pair
 from tests.support.targets import LOOPBACK, connect, echoes, turned_away

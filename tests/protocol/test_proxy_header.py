@@ -23,7 +23,7 @@ V4 = Endpoints(Endpoint("198.51.100.7", 56324), Endpoint("203.0.113.1", 443))
 V6 = Endpoints(Endpoint("2001:db8::7", 1), Endpoint("::1", 65535))
 MIXED = Endpoints(Endpoint("198.51.100.7", 56324), Endpoint("::1", 443))
 LINE_4 = b"PROXY TCP4 198.51.100.7 203.0.113.1 56324 443\r\n"
-LINE_6 = b"PROXY TCP6 2001:0db8:0000:0000:0000:0000:0000:0007 "
+LINE_6 = b"PROXY TCP6 2001:db8::7 ::1 1 65535\r\n"
 BINARY_4 = (
     SIGNATURE + b"\x21\x11\0\x0c" + bytes([198, 51, 100, 7, 203, 0, 113, 1]) + b"\xdc\4\1\xbb"
 )
@@ -45,7 +45,9 @@ def test_both_versions_are_written_as_the_specification_has_them() -> None:
     assert proxy_header("v2", V4) == BINARY_4
     assert proxy_header("v1", None) == b"PROXY UNKNOWN\r\n"
     assert proxy_header("v2", None) == binary(0x20, 0)
-    assert proxy_header("v1", V6).startswith(LINE_6)
+    assert proxy_header("v1", V6) == LINE_6
+    mapped = b"0000:0000:0000:0000:0000:ffff:c633:6407"
+    assert proxy_header("v1", MIXED) == b"PROXY TCP6 " + mapped + b" ::1 56324 443\r\n"
     assert proxy_header("v2", V6)[12:16] == b"\x21\x21\0\x24"
 
 
