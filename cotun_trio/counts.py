@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from itertools import accumulate
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import trio
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 
 class Count(Protocol):
@@ -42,6 +45,13 @@ class OwnCount:
         self.own += number
 
 
+def _count(number: float) -> int:
+    """Return a number as the count that it is.  Raises `ValueError` where it is none."""
+    if type(number) is not int or number < 0:
+        raise ValueError("not a count")
+    return number
+
+
 class Tally:
     """How often each of some outcomes was: the names are ours, and few."""
 
@@ -54,6 +64,16 @@ class Tally:
     def add(self, outcome: str) -> None:
         """Count one more."""
         self.counts[outcome] += 1
+
+    @property
+    def numbers(self) -> list[int]:
+        """All numbers, for another process."""
+        return list(self.counts.values())
+
+    def add_numbers(self, numbers: Sequence[float]) -> None:
+        """Add the `numbers` of another one.  Raises `ValueError` where they are not such."""
+        for outcome, number in zip(self.counts, numbers, strict=True):
+            self.counts[outcome] += _count(number)
 
 
 class Durations:
@@ -78,6 +98,18 @@ class Durations:
         """Return for each bound how many were not longer, and then how many there were."""
         return list(accumulate(self._counts))
 
+    @property
+    def numbers(self) -> list[float]:
+        """All numbers, for another process."""
+        return [self.total, *self._counts]
+
+    def add_numbers(self, numbers: Sequence[float]) -> None:
+        """Add the `numbers` of another one.  Raises `ValueError` where they are not such."""
+        total, *counts = numbers
+        pairs = zip(self._counts, counts, strict=True)
+        self._counts = [mine + _count(number) for mine, number in pairs]
+        self.total += total
+
 
 class Meters:
     """The tallies and durations of a process, of both roles and all sessions."""
@@ -97,6 +129,32 @@ class Meters:
         """From the wish for a target to its connection."""
         self.pings = Durations()
         """Round trips of pings."""
+
+    @property
+    def numbers(self) -> dict[str, list[float]]:
+        """All numbers by their names, for another process; see `of`."""
+        return {name: getattr(self, name).numbers for name in self.__slots__}
+
+    @classmethod
+    def of(cls, numbers: Mapping[str, Sequence[float]]) -> Self:
+        """Return the meters that have these `numbers`.  Raises `ValueError` where none can."""
+        made = cls()
+        if numbers.keys() != set(cls.__slots__):
+            raise ValueError("other meters")
+        for name, values in numbers.items():
+            getattr(made, name).add_numbers(values)
+        return made
+
+    def __add__(self, other: Meters) -> Meters:
+        total = Meters.of(self.numbers)
+        for name, values in other.numbers.items():
+            getattr(total, name).add_numbers(values)
+        return total
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Meters) and self.numbers == other.numbers
+
+    __hash__ = None  # type: ignore[assignment]  # they change
 
 
 _meters: trio.lowlevel.RunVar[Meters] = trio.lowlevel.RunVar("meters")

@@ -75,6 +75,10 @@ class ProxyRefused(DialFailed):
         self.status = status
 
 
+class ProxyLoginUnknown(ProxyRefused):
+    """A proxy wants a login, and by none of the schemes that are known here."""
+
+
 class Shortage(DialFailed):
     """A resource that it needs is used up here at present: places for look-ups, descriptors."""
 
@@ -125,6 +129,13 @@ class NotNow(Refused):
 
     A port that is held by somebody else, or a decision that could not be made: the same request can
     succeed later.
+    """
+
+
+class SameServer(NotNow):
+    """The client has another session with this server, and wants one with another server.
+
+    Only a client with several connections asks for that.
     """
 
 

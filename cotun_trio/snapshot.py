@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import time
 from pathlib import Path
@@ -11,12 +12,17 @@ import attrs
 import trio
 
 from cotun_trio.forwards.drops import dropped_so_far
+from cotun_trio.protocol.remote import Remote
 from cotun_trio.units import format_duration, show_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from cotun_trio.forwards.flows import Flow
     from cotun_trio.session import Session
+
+MAX_CHANNELS = 1000
+"""Connections of a session in a list."""
 
 
 @attrs.define
@@ -38,9 +44,17 @@ class EndedTotals:
         self.bytes_out += session.wire.bytes_out
 
 
+def _least(one: float | None, other: float | None) -> float | None:
+    return min((each for each in (one, other) if each is not None), default=None)
+
+
+_SUM = "sum"
+"""How a figure of several processes is made, where it is not their sum."""
+
+
 @attrs.frozen(kw_only=True)
 class Figures:
-    """The figures of one process, or of several together."""
+    """The figures of one process, or of several together, which are their sums mostly."""
 
     sessions: int = 0
     """Current sessions."""
@@ -56,10 +70,18 @@ class Figures:
     """0 where the system does not say; so is the memory."""
     memory: int = 0
     """Bytes."""
+    certificate_expires: float | None = attrs.field(default=None, metadata={_SUM: _least})
+    """When its TLS certificate ends, in seconds since 1970; of several, the first to end."""
 
     def __add__(self, other: Figures) -> Figures:
-        mine, others = attrs.asdict(self), attrs.asdict(other)
-        return Figures(**{name: mine[name] + others[name] for name in mine})
+        return Figures(
+            **{
+                field.name: field.metadata.get(_SUM, operator.add)(
+                    getattr(self, field.name), getattr(other, field.name)
+                )
+                for field in attrs.fields(Figures)
+            }
+        )
 
     def show(self, uptime: float) -> str:
         """Return the figures on one line; `uptime` is in seconds."""
@@ -105,6 +127,64 @@ class SessionFigures:
     def id(self) -> str:
         """The number, after that of the worker and a dot where there are workers."""
         return f"{self.worker}.{self.number}" if self.worker else str(self.number)
+
+
+@attrs.frozen(kw_only=True)
+class ChannelFigures:
+    """The figures of one connection of a session, or of the datagrams of one remote."""
+
+    number: int | None
+    """As in the log: ``conn=``; None where the log has none: standard input, and datagrams that
+    come in here."""
+    opened_by: str
+    """The end that it comes in at: ``here`` or ``peer``."""
+    remote: str | None
+    """The remote that it comes in by here."""
+    target: str | None
+    """The target that the peer has named: text of the peer."""
+    socks_target: str | None
+    """The target that a SOCKS client of the peer has named, once it has."""
+    source: str | None
+    """The address that it comes from, where it comes in here."""
+    seconds: float
+    """For how long it has been open, or being opened."""
+    bytes_in: int | None
+    """Bytes received from the peer; None before it is open.  So are those sent."""
+    bytes_out: int | None
+
+
+@attrs.frozen
+class SessionChannels:
+    """The connections of a session: their number, and the figures of the eldest."""
+
+    count: int
+    """All of them; the list may be shorter."""
+    channels: tuple[ChannelFigures, ...]
+
+
+def session_channels(session: Session) -> SessionChannels:
+    """Return the connections of a session."""
+    flows = session.flows
+    now = time.monotonic()
+    return SessionChannels(
+        flows.count, tuple(_channel_figures(flow, now) for flow in flows.eldest(MAX_CHANNELS))
+    )
+
+
+def _channel_figures(flow: Flow, now: float) -> ChannelFigures:
+    channel, uses = flow.channel, flow.uses
+    remote = uses.encode() if isinstance(uses, Remote) else None
+    return ChannelFigures(
+        number=flow.number,
+        opened_by="peer" if remote is None else "here",
+        remote=remote,
+        target=str(uses) if remote is None else None,
+        socks_target=None if flow.by_socks is None else str(flow.by_socks),
+        source=str(flow.source) or None,
+        seconds=round(now - flow.began, 3),
+        bytes_in=None if channel is None else channel.bytes_in,
+        bytes_out=None if channel is None else channel.bytes_out,
+    )
 
 
 def session_figures(session: Session) -> SessionFigures:

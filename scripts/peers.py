@@ -12,6 +12,7 @@ import subprocess
 import sys
 
 PACKAGES = {
+    "chromium": "chromium",
     "curl": "curl",
     "dig": "bind9-dnsutils",
     "dnsmasq": "dnsmasq-base",

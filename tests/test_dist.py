@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from scripts import single_file_main
+from tests.support.admin import ask
 from tests.support.programs import running, url_of
 from tests.support.targets import LOOPBACK, connect, echo, echoes, listening
 
@@ -86,8 +87,8 @@ def only(directory: Path, pattern: str) -> Path:
 
 
 async def carries(command: Sequence[str], cwd: Path, env: dict[str, str]) -> None:
-    """Check that a program says its version, reads a users file, and is a server and a client that
-    reach each other."""
+    """Check that a program says its version, reads a users file, is a server and a client that
+    reach each other, and has the files of the page."""
     users = cwd.parent / "users.json"
     users.write_text('{"alice:secret": ["^a:1$"]}')
     users.chmod(0o600)
@@ -97,12 +98,15 @@ async def carries(command: Sequence[str], cwd: Path, env: dict[str, str]) -> Non
     async with running(*command, "--version", cwd=cwd, env=env) as program:
         assert await program.wait() == 0
         assert program.find(r"^cotun-trio \d+\.\d+\.\d+$")
-    listen = ("--host", LOOPBACK, "--port", "0", "--auth", "alice:secret")
+    place = f"unix:{cwd.parent / 'admin.sock'}"
+    listen = ("--host", LOOPBACK, "--port", "0", "--auth", "alice:secret", "--admin-listen", place)
     async with (
         listening(echo) as target,
         running(*command, "server", *listen, cwd=cwd, env=env) as server,
     ):
         url = await url_of(server)
+        for path in ("/", "/page.css", "/page.js"):
+            assert (await ask(place, path)).status == 200
         remote = f"{LOOPBACK}:0:{target}"
         words = ("client", "--auth", "alice:secret", url, remote)
         async with running(*command, *words, cwd=cwd, env=env) as client:

@@ -48,6 +48,18 @@ class _Record:
     barred_until: float = -math.inf
 
 
+@attrs.frozen
+class Bar:
+    """A source that is barred."""
+
+    source: str
+    """An IPv4 address, or a /64 of IPv6."""
+    seconds: float
+    """For how many seconds more."""
+    bars: int
+    """Its bars so far, this one included: each is twice as long as the one before."""
+
+
 class Penalties:
     """Counts failed logins: `per_minute` of them bar a source.  0 is for no limit, and no delay.
 
@@ -88,14 +100,25 @@ class Penalties:
         record = self._records[":" in source].get(source)
         return 0.0 if record is None else max(record.barred_until - now, 0.0)
 
-    def all_barred(self, now: float) -> list[tuple[str, float]]:
-        """Return every source that is barred, and for how many seconds more."""
+    def bars(self, now: float) -> list[Bar]:
+        """Return every source that is barred."""
         return [
-            (source, record.barred_until - now)
+            Bar(source, record.barred_until - now, record.bars)
             for records in self._records.values()
             for source, record in records.items()
             if record.barred_until > now
         ]
+
+    def lift(self, source: str, now: float) -> bool:
+        """Let `source` in again, and forget its failures; return whether it was barred."""
+        barred = self.barred(source, now) > 0
+        if barred:
+            del self._records[":" in source][source]
+        return barred
+
+    def lift_all(self, now: float) -> int:
+        """Do the same for all that are barred; return how many there were."""
+        return sum(self.lift(bar.source, now) for bar in self.bars(now))
 
     @staticmethod
     def _make_room(records: dict[str, _Record], now: float) -> None:

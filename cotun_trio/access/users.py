@@ -24,6 +24,8 @@ class User:
     name: str
     secret: Secret = attrs.field(repr=False)
     access: AccessList = EVERYTHING
+    is_peer: bool = False
+    """Whether it is another server of the same fleet, and nobody of the users file."""
 
 
 class Users:

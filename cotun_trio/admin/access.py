@@ -25,18 +25,28 @@ if TYPE_CHECKING:
     from cotun_trio.http.front import Request
 
 COOKIE = "cotun_trio_admin"
+"""The beginning of the cookie's name, see `cookie_name`."""
 _BEARER = "bearer "
 _CHALLENGE = 'WWW-Authenticate: Bearer realm="cotun-trio"'
 
 
 def token_of_query(request: Request) -> str | None:
     """Return the token that the query of a request has, if there is one."""
-    query = request.origin_form.partition(b"?")[2].decode("ascii", "replace")
     try:
-        found = parse_qs(query, max_num_fields=16).get("token")
+        found = parse_qs(request.query, max_num_fields=16).get("token")
     except ValueError:
         return None
     return found[0] if found else None
+
+
+def cookie_name(request: Request) -> str:
+    """Return the name of the cookie with the token: it has the port that the browser sees.
+
+    Browsers have one set of cookies for all ports of a host (RFC 6265 section 8.5), and a server
+    and a client on one machine have a token each.
+    """
+    port = b"".join(request.values(b"host")).rpartition(b":")[2]
+    return f"{COOKIE}_{port.decode()}" if port.isdigit() else COOKIE
 
 
 class Gate:
@@ -87,14 +97,15 @@ def _tokens(request: Request) -> list[str]:
         for value in request.values(b"authorization")
         if (words := value.decode("latin-1"))[: len(_BEARER)].lower() == _BEARER
     ]
+    name = cookie_name(request)
     for value in request.values(b"cookie"):
         cookies = SimpleCookie()
         try:
             cookies.load(value.decode("latin-1"))
         except CookieError:
             continue
-        if COOKIE in cookies:
-            found.append(cookies[COOKIE].value)
+        if name in cookies:
+            found.append(cookies[name].value)
     if (given := token_of_query(request)) is not None:
         found.append(given)
     return found

@@ -1,22 +1,28 @@
-"""An answer of the admin interface, and how it goes out as HTTP."""
+"""An answer of the admin interface: a whole one, or a stream that has no end."""
 
 from __future__ import annotations
 
 import json
 from http import HTTPStatus
+from typing import TYPE_CHECKING
 
 import attrs
 
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
 TEXT = "text/plain; charset=utf-8"
 JSON = "application/json"
+PROBLEM = "application/problem+json"
 _HEADERS = (
     "Cache-Control: no-store",
     "X-Content-Type-Options: nosniff",
-    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'",
     "Cross-Origin-Resource-Policy: same-origin",
     "Referrer-Policy: no-referrer",
 )
-"""On every answer: nothing of it is kept, guessed at, framed, or shown to other sites."""
+"""On every answer: nothing of it is kept, guessed at, or shown to other sites."""
+_POLICY = "default-src 'none'; frame-ancestors 'none'"
+"""The content that a browser may load for an answer: nothing; and nowhere is it framed."""
 
 
 @attrs.frozen
@@ -28,11 +34,34 @@ class Answer:
     status: HTTPStatus = HTTPStatus.OK
     headers: tuple[str, ...] = ()
     """Lines besides those of every answer."""
+    policy: str = _POLICY
+    """Its Content-Security-Policy."""
 
     @property
     def lines(self) -> str:
         """All header lines that are not about the body itself, each with its end."""
-        return "".join(f"{line}\r\n" for line in (*_HEADERS, *self.headers))
+        return _lines(self.policy, self.headers)
+
+
+@attrs.frozen
+class Stream:
+    """An answer that goes on until its reader leaves, or the interface ends."""
+
+    next_part: Callable[[], Awaitable[bytes]]
+    """Returns the next bytes, as soon as there are some.  Can be cancelled at any time."""
+    content_type: str
+    headers: tuple[str, ...] = ()
+    """See `Answer`."""
+
+    @property
+    def lines(self) -> str:
+        """See `Answer`."""
+        return _lines(_POLICY, self.headers)
+
+
+def _lines(policy: str, more: tuple[str, ...]) -> str:
+    lines = (*_HEADERS, f"Content-Security-Policy: {policy}", *more)
+    return "".join(f"{line}\r\n" for line in lines)
 
 
 def text(words: str, status: HTTPStatus = HTTPStatus.OK, *headers: str) -> Answer:
@@ -40,13 +69,27 @@ def text(words: str, status: HTTPStatus = HTTPStatus.OK, *headers: str) -> Answe
     return Answer(f"{words}\n".encode(), TEXT, status, headers)
 
 
-def as_json(value: object, status: HTTPStatus = HTTPStatus.OK) -> Answer:
-    """Return a value as JSON."""
-    return Answer(json.dumps(value, separators=(",", ":")).encode() + b"\n", JSON, status)
+def as_json(value: object) -> Answer:
+    """Return a value as JSON; attrs classes in it are objects."""
+    return Answer(_encode(value), JSON)
 
 
-def problem(status: HTTPStatus, detail: str) -> Answer:
+@attrs.frozen
+class Problem:
+    """An error as JSON (RFC 9457)."""
+
+    title: str
+    """The name of the status."""
+    status: int
+    detail: str
+    """The reason, for people."""
+
+
+def problem(status: HTTPStatus, detail: str, *headers: str) -> Answer:
     """Return an error as JSON (RFC 9457)."""
-    value = {"title": status.phrase, "status": status.value, "detail": detail}
-    body = json.dumps(value, separators=(",", ":")).encode() + b"\n"
-    return Answer(body, "application/problem+json", status)
+    body = _encode(Problem(status.phrase, status.value, detail))
+    return Answer(body, PROBLEM, status, headers)
+
+
+def _encode(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":"), default=attrs.asdict).encode() + b"\n"

@@ -1,19 +1,23 @@
 """The admin interface's listener and connections: one request each.
 
 Its limits are small, and its own: neither the tunnel's crowd nor its own can close it for the
-other.
+other.  Readers of events, which stay, have places apart from the requests that take milliseconds.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.admin import resources, token_file
-from cotun_trio.admin.access import COOKIE, Gate, token_of_query
-from cotun_trio.admin.answers import text
+from cotun_trio.admin import routes, token_file
+from cotun_trio.admin.access import Gate, cookie_name, token_of_query
+from cotun_trio.admin.answers import Stream, problem, text
+from cotun_trio.admin.history import History
+from cotun_trio.admin.page.page import Page
+from cotun_trio.admin.streaming import send_stream
 from cotun_trio.errors import CotunError
 from cotun_trio.escape import escape
 from cotun_trio.http.front import Front, HeadError, respond_error, send_response
@@ -27,6 +31,7 @@ from cotun_trio.protocol.addresses import join_host_port
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Awaitable, Callable
 
     from cotun_trio.admin.answers import Answer
     from cotun_trio.admin.watched import Watched
@@ -36,6 +41,9 @@ if TYPE_CHECKING:
 
 MAX_CONNECTIONS = 64
 """Connections at a time; more are closed at once.  A request is answered in milliseconds."""
+MAX_READERS = 32
+"""Readers of events at a time, besides those; more get 503."""
+TOO_MANY = f"there are {MAX_READERS} readers of events already"
 MAX_HEAD = 4 * 1024
 """Bytes of a request's head."""
 
@@ -51,12 +59,15 @@ class AdminInterface:
         self, watched: Watched, address: AdminAddress, token_path: str | None, log: Context
     ) -> None:
         self._watched = watched
+        self._history = History(watched, log)
+        self._page = Page(watched, self._history)
         self._address = address
         self._token_path = token_path
         self._log = log
         self._sockets: list[socket.socket] = []
         self._gate = Gate(None, None)
         self._open = 0
+        self._readers = 0
         self.addresses: list[str] = []
         """Where it listens: ``unix:/path``, or ``host:port`` with the real port; once it is open.
         """
@@ -94,6 +105,7 @@ class AdminInterface:
                 self._open += 1
                 nursery.start_soon(self._serve, sock)
 
+            nursery.start_soon(self._history.run)
             for sock in self._sockets:
                 nursery.start_soon(accept_forever, sock, accepted)
 
@@ -108,37 +120,57 @@ class AdminInterface:
     async def _serve(self, sock: socket.socket) -> None:
         """Answer one connection; its errors are its own."""
         log = self._log
+        transport = Transport(sock)
         try:
-            await self._answer(Transport(sock))
+            try:
+                stream = await self._answer(transport)
+            finally:
+                self._open -= 1
+            if stream is not None:
+                self._readers += 1
+                try:
+                    await stream()
+                finally:
+                    self._readers -= 1
         except CotunError as error:
             log.debug("admin: %s", error)
         except Exception:
             log.exception("internal error, the admin connection is closed")
         finally:
-            self._open -= 1
             close(sock)
 
-    async def _answer(self, transport: Transport) -> None:
-        """Answer one request.  Raises `CotunError`."""
+    async def _answer(self, transport: Transport) -> Callable[[], Awaitable[None]] | None:
+        """Answer one request; return what is still to run where the answer is a stream.
+
+        Raises `CotunError`.
+        """
+        front = Front(transport, max_head=MAX_HEAD)
         try:
-            request = await Front(transport, max_head=MAX_HEAD).next_request()
+            request = await front.next_request()
         except HeadError as error:
             self._log.log(error.level, "%s", error)
             await respond_error(transport, error.status)
-            return
+            return None
+        with_body = request.method != b"HEAD"
         answer = (
             self._gate.refusal(request)
             or self._with_cookie(request)
-            or await resources.answer(self._watched, request)
+            or await self._page.answer(request)
+            or await routes.answer(self._watched, self._history, front, request)
         )
+        if isinstance(answer, Stream):
+            if self._readers < MAX_READERS:
+                return partial(send_stream, transport, answer, with_body=with_body)
+            answer = problem(HTTPStatus.SERVICE_UNAVAILABLE, TOO_MANY)
         await send_response(
             transport,
             answer.status,
             answer.body,
-            with_body=request.method != b"HEAD",
+            with_body=with_body,
             content_type=answer.content_type,
             more=answer.lines,
         )
+        return None
 
     def _with_cookie(self, request: Request) -> Answer | None:
         """Return the answer that keeps the token of an address as a cookie, if there is one.
@@ -149,5 +181,5 @@ class AdminInterface:
         if given is None or request.method != b"GET" or not self._gate.is_token(given):
             return None
         path = request.path.decode("ascii", "replace")
-        cookie = f"Set-Cookie: {COOKIE}={given}; HttpOnly; SameSite=Strict; Path=/"
-        return text("see there", HTTPStatus.SEE_OTHER, f"Location: {path}", cookie)
+        cookie = f"{cookie_name(request)}={given}; HttpOnly; SameSite=Strict; Path=/"
+        return text("see there", HTTPStatus.SEE_OTHER, f"Location: {path}", f"Set-Cookie: {cookie}")

@@ -25,11 +25,11 @@ except ImportError:
     ) from None
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from prometheus_client import Metric
 
-    from cotun_trio.admin.watched import Watched
+    from cotun_trio.admin.watched import Watched, WorkerFigures
     from cotun_trio.counts import Durations, Meters, Tally
     from cotun_trio.snapshot import Figures
 
@@ -72,6 +72,28 @@ class _Figures(Collector):
         if figures.memory:  # or the system does not say
             yield _gauge("open_descriptors", "File descriptors in use", figures.descriptors)
             yield _gauge("resident_memory_bytes", "Memory in use", figures.memory)
+        if watched.workers:
+            yield from _workers(watched.workers)
+
+
+def _workers(workers: Sequence[WorkerFigures]) -> Iterator[Metric]:
+    """Yield the families of single workers; all of their totals are one."""
+    silent = sum(not worker.answers for worker in workers)
+    yield _gauge("workers_silent", "Workers that do not answer", silent)
+    families = [
+        _gauge_of_workers("up", "Whether it answers"),
+        _gauge_of_workers("sessions", "Its open sessions"),
+        _gauge_of_workers("resident_memory_bytes", "Its memory in use"),
+    ]
+    for worker in workers:
+        values = worker.answers, worker.figures.sessions, worker.figures.memory
+        for family, value in zip(families, values, strict=True):
+            family.add_metric([str(worker.number)], value)
+    yield from families
+
+
+def _gauge_of_workers(name: str, text: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"cotun_trio_worker_{name}", text, labels=["worker"])
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

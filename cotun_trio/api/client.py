@@ -48,8 +48,8 @@ class TunnelClient:
 
     @property
     def connected(self) -> bool:
-        """Whether there is a tunnel at this moment."""
-        return self._core.client.current.now is not None
+        """Whether there is a tunnel at this moment, to one server at least."""
+        return len(self._core.client.open_sessions) > 0
 
     def stats(self) -> Figures:
         """Return the figures of this moment: sessions, channels, bytes, memory and so on."""
@@ -159,10 +159,10 @@ async def connected(core: EmbeddedClient, timeout: float | None) -> AsyncIterato
 
 async def _wait_connected(core: EmbeddedClient, timeout: float | None) -> None:
     if timeout is None:
-        await core.client.current.wait()
+        await core.client.open_sessions.wait()
         return
     with trio.move_on_after(timeout):
-        await core.client.current.wait()
+        await core.client.open_sessions.wait()
         return
     reason = "" if core.last_failure is None else f": {core.last_failure}"
     raise ConnectionLost(f"no tunnel in {format_duration(timeout)}{reason}")

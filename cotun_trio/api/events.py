@@ -18,7 +18,7 @@ BUFFER = 64
 
 @attrs.frozen
 class Connected:
-    """There is a tunnel."""
+    """There is a tunnel; with several connections, there is one more."""
 
     server: str
     """Its URL."""
@@ -28,7 +28,10 @@ class Connected:
 
 @attrs.frozen
 class Lost:
-    """There is no tunnel at present: it was lost, or could not be had."""
+    """There is no tunnel at present: it was lost, or could not be had.
+
+    With several connections, the last of them; the others are lost without an event.
+    """
 
     reason: str
     retry_in: float

@@ -7,7 +7,9 @@ with a line that names the mistake, and status 2, before anything is opened.
 * `client`, `server`, `doctor`, `check_auth`, `hash_password`, `forget`, `config`: one command each.
 * `route_options`: the options of the way to a server, for those that take one.
 * `doctor_report`: what ``doctor`` prints.
-* `status`: the commands that look into a running program; `admin_client`: how they ask it.
+* `status`, `events`, `bars`, `log_level`: the commands that look into a running program, and
+  change it.
+* `admin_client`: how they ask it.
 * `keygen`: ``server --keygen``.  `server_tls`: its TLS options together.  `visitor_options`: those
   about who comes.
 * `groups`: the groups of options in the help.
@@ -23,12 +25,15 @@ import sys
 from typing import TYPE_CHECKING
 
 from cotun_trio.cli import (  # they register their commands
+    bars,  # noqa: F401
     check_auth,  # noqa: F401
     client,  # noqa: F401
     config,  # noqa: F401
     doctor,  # noqa: F401
+    events,  # noqa: F401
     forget,  # noqa: F401
     hash_password,  # noqa: F401
+    log_level,  # noqa: F401
     server,  # noqa: F401
     status,  # noqa: F401
 )

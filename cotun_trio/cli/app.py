@@ -18,7 +18,7 @@ from cotun_trio.cli.config_file import TABLES, fill_in
 from cotun_trio.cli.groups import CONNECTION, LOG, PROCESS
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
-from cotun_trio.settings import DEFAULT_KEEPALIVE, AdminAddress, ProcessSettings
+from cotun_trio.settings import DEFAULT_KEEPALIVE, ProcessSettings
 from cotun_trio.system import pidfile
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ defaults, can be set in the environment:
 Each COTUN_... variable is also read as CHISEL_..., where the first is not set.
 """
 
-app = App(
+app: App = App(
     name="cotun-trio",
     help="A fast TCP/UDP tunnel over HTTP, secured by SSH.  Speaks with chisel and cotun.",
     version=lambda: f"cotun-trio {cotun_trio.__version__}",
     default_parameter=Parameter(negative=""),
     help_format="plaintext",
     result_action="return_value",
-    config=fill_in,
+    config=lambda part, commands, arguments: fill_in(app, part, commands, arguments),
 )
 
 Keepalive = Annotated[
@@ -167,6 +167,8 @@ def parse(words: Sequence[str]) -> Plan | int | None:
         raise UsageError(str(error)) from None
     if isinstance(result, Plan) and _shows_password(words, result):
         result = attrs.evolve(result, hints=(AUTH_HINT,))
+    elif words[:1] == ["doctor"] and _has_auth(words):
+        hint(AUTH_HINT)
     return result
 
 
@@ -191,8 +193,11 @@ def _console(words: Sequence[str]) -> Console | None:
 def _shows_password(words: Sequence[str], plan: Plan) -> bool:
     """Return whether there is a password on the command line, and not a hash of one."""
     auth = plan.settings.auth
-    given = any(word == "--auth" or word.startswith("--auth=") for word in words)
-    return given and auth is not None and not auth.password.startswith("$")
+    return _has_auth(words) and auth is not None and not auth.password.startswith("$")
+
+
+def _has_auth(words: Sequence[str]) -> bool:
+    return any(word == "--auth" or word.startswith("--auth=") for word in words)
 
 
 _GO_STYLE = re.compile("-([a-z][a-z0-9]*(?:-[a-z0-9]+)*)(?:=.*)?", re.DOTALL)
@@ -280,13 +285,6 @@ def known_hosts_path(text: str | None) -> str | None:
     if text is None or text.lower() == "false":
         return None
     return known_hosts.default_path(os.environ) if text.lower() == "true" else text
-
-
-def admin_address(text: str | None, workers: int) -> AdminAddress | None:
-    """Return the address of ``--admin-listen``.  Raises `UsageError`."""
-    if text is not None and workers > 1:
-        raise UsageError("--admin-listen answers for one process: leave out --workers")
-    return None if text is None else AdminAddress.parse(text)
 
 
 def credentials(text: str | None) -> Credentials | None:

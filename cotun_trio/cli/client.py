@@ -65,12 +65,12 @@ A remote says where to listen here, and what the server connects to:
     127.0.0.1:5000:db:5432      listening on one interface only
     [::1]:3000:[2001:db8::1]:80
     5353:1.1.1.1:53/udp         datagrams
-    socks                       a SOCKS5 proxy on 127.0.0.1:1080
+    socks                       a proxy on 127.0.0.1:1080: SOCKS and CONNECT
     user:pass@1081:socks        one that asks for a password
     unix:/tmp/db:db:5432        listening on a Unix socket; also as a target
     stdio:host:22               standard input and output, for ssh ProxyCommand
     R:2222:localhost:22         the other way round: the server listens
-    R:socks                     the same for SOCKS5
+    R:socks                     the same for a proxy
     R:80:web:8080,proxy=v2      a PROXY header tells the target who visits
     R:80:web:8080,allow=10.0.0.0/8,allow=::1
                                 only these visitors are let in
@@ -156,6 +156,16 @@ def client(
     ] = None,
     auth: Auth = None,
     auth_from: AuthFrom = None,
+    connections: Annotated[
+        int,
+        Parameter(
+            group=CONNECTION,
+            metavar="COUNT",
+            help="Have sessions with so many servers at once, up to 16: those of several URLs, the "
+            "addresses of a name, or the servers behind a balancer.  Where one is lost, the others "
+            "carry on.",
+        ),
+    ] = 1,
     keepalive: Keepalive = KEEPALIVE,
     max_retry_count: Annotated[
         int | None,
@@ -231,6 +241,7 @@ def client(
         tls_key=tls_key,
         tls_skip_verify=tls_skip_verify,
         sni=sni,
+        connections=connections,
         keepalive=parse_duration(keepalive),
         max_retry_count=max_retry_count,
         min_retry_interval=parse_duration(min_retry_interval),

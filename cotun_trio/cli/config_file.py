@@ -32,6 +32,8 @@ MAX_SIZE = 16 * 1024 * 1024
 """Bytes of a configuration file: a client's remotes by the hundred thousand."""
 SECRETS = ("auth", "key", "header", "proxy")
 TABLES = ("server", "client")
+_TABLE_OF = {"server": "server", "client": "client", "doctor": "client"}
+"""The table that has the options of a command."""
 _NOT_IN_FILES = {"--config", "--keygen", "--force", "--help", "--version"}
 _SET_ASIDE = {"SERVER": "server", "REMOTE": "remote"}
 """Options that give way to a positional argument."""
@@ -114,36 +116,46 @@ def mode_warnings(path: str, tables: Iterable[dict[str, Any]]) -> list[str]:
     return []
 
 
-def fill_in(app: App, commands: Sequence[str], arguments: ArgumentCollection) -> None:
-    """Fill in options without a value from the file of ``--config`` (a config of cyclopts).
+def fill_in(app: App, part: App, commands: Sequence[str], arguments: ArgumentCollection) -> None:
+    """Fill in options without a value from the file of ``--config``, for a command of `app`.
 
-    Raises `UsageError`.
+    `part` is the app of that command.  Raises `UsageError`.
     """
     (command,) = commands if len(commands) == 1 else ("",)
-    if command not in TABLES:
-        return
+    name = _TABLE_OF.get(command)
     path = next((a.tokens[0].value for a in arguments if a.name == "--config" and a.tokens), None)
-    if path is None:
+    if name is None or path is None:
         return
-    table = dict(load_config(path).get(command, {}))
-    where = f"the configuration file {escape(path)}, [{command}]"
-    _check_names(table, arguments, where)
+    table = dict(load_config(path).get(name, {}))
+    where = f"the configuration file {escape(path)}, [{name}]"
+    known = app[name].assemble_argument_collection()
+    _check_names(table, known, where)
     write_out_remotes(table, where)
+    if command != name:  # it need not have all of them
+        table = {key: table[key] for key in table if _option(key) in _options(arguments)}
     for argument in arguments:
         if argument.name in _SET_ASIDE and argument.tokens:
             table.pop(_SET_ASIDE[argument.name], None)
-    Dict({command: table}, source=path)(app, tuple(commands), arguments)
+    Dict({command: table}, source=path)(part, tuple(commands), arguments)
 
 
 def _check_names(table: Iterable[str], arguments: ArgumentCollection, where: str) -> None:
     """Raise `UsageError` unless all names in `table` are those of options."""
-    options = {n for a in arguments for n in a.names if n.startswith("--")} - _NOT_IN_FILES
-    names = {option.removeprefix("--") for option in options}
+    names = {option.removeprefix("--") for option in _options(arguments) - _NOT_IN_FILES}
     for name in table:
-        if name.replace("_", "-") not in names:
+        if _option(name).removeprefix("--") not in names:
             raise UsageError(
                 f"{where}: there is no option '{escape(name)}'{_nearest(name, sorted(names))}"
             )
+
+
+def _options(arguments: ArgumentCollection) -> set[str]:
+    return {name for each in arguments for name in each.names if name.startswith("--")}
+
+
+def _option(name: str) -> str:
+    """Return the option that has this name in a file."""
+    return f"--{name.replace('_', '-')}"
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from cotun_trio.cli.app import app, credentials, known_hosts_path, warn
+from cotun_trio.cli.app import Config, app, credentials, known_hosts_path, warn
+from cotun_trio.cli.config_file import warnings_about
 from cotun_trio.cli.groups import CONNECTION, HOST_KEY
 from cotun_trio.cli.route_options import (
     NOT_VERIFIED,
@@ -25,6 +26,7 @@ from cotun_trio.cli.route_options import (
     TlsKey,
     TlsSkipVerify,
 )
+from cotun_trio.errors import UsageError
 from cotun_trio.settings import ClientSettings, Timings, parse_header
 from cotun_trio.units import parse_duration
 
@@ -35,10 +37,15 @@ key, the login, a config request without remotes.  Then it pings, waits for a
 while, and pings again; and it sends up to 3 MiB.  Nothing is forwarded, and no
 file is written.
 
+Of several servers, each is examined, one after the other.  With --config, the
+servers and the options are those of the table [client]; what is not about the
+way to a server is left aside.
+
 A failed login counts at the server as one of a client does.
 
 With --json, each step is an object on a line of its own, as it ends:
 
+    server      its URL, where there are several
     step        name, address, connection, proxy, tls, upgrade, ssh, host key,
                 login, config, ping, idle or upload
     outcome     ok, warning, failed or skipped
@@ -51,21 +58,32 @@ With --json, each step is an object on a line of its own, as it ends:
 The exit status is
 
     0  where no step failed; there may be warnings
-    1  where one did
+    1  where one did; of several servers, the first that failed counts
     2  where the command line makes no sense
     3  where the server is another than --fingerprint or --known-hosts says
     4  where the server takes none of the credentials
 """
 
 
-@app.command(help_epilogue=NOTES, usage="Usage: cotun-trio doctor [OPTIONS] SERVER")
+@app.command(help_epilogue=NOTES, usage="Usage: cotun-trio doctor [OPTIONS] [SERVER...]")
 def doctor(
-    server: Annotated[
+    *servers: Annotated[
         str,
-        Parameter(name="SERVER", help="The server's URL, such as https://example.com/path."),
+        Parameter(
+            name="SERVER",
+            show_default=False,
+            help="The server's URL, such as https://example.com/path.",
+        ),
     ],
-    /,
-    *,
+    server: Annotated[
+        list[str] | None,
+        Parameter(
+            group=CONNECTION,
+            show_default=False,
+            metavar="URL",
+            help="Examine the way to this server, too.  Can be repeated.",
+        ),
+    ] = None,
     json: Annotated[
         bool,
         Parameter(
@@ -106,11 +124,15 @@ def doctor(
     tls_key: TlsKey = None,
     sni: Sni = None,
     protocol: Protocol = "auto",
+    config: Config = None,
 ) -> int:
     """Say what lies between here and a server, step by step, and what to do about it."""
+    urls = [*servers, *(server or ())]
+    if not urls:
+        raise UsageError("there is no SERVER: write it like doctor https://example.com")
     login = credentials(auth)
     settings = ClientSettings.from_options(
-        server,
+        urls,
         fingerprint=fingerprint,
         known_hosts=known_hosts_path(known_hosts),
         auth=None if login is None else (login.user, login.password),
@@ -128,9 +150,11 @@ def doctor(
         timings=Timings.from_environment(os.environ),
     )
     pause = parse_duration(idle)
+    unverified = tls_skip_verify and any(route.server.tls for route in settings.routes)
     for warning in (
+        *warnings_about(config),
         *settings.warnings,
-        *((NOT_VERIFIED,) if tls_skip_verify and settings.server.tls else ()),
+        *((NOT_VERIFIED,) if unverified else ()),
     ):
         warn(warning)
     from cotun_trio.cli import doctor_report  # with the client behind it

@@ -20,7 +20,7 @@ from cotun_trio.units import format_duration, show_bytes
 if TYPE_CHECKING:
     from cotun_trio.client.doctor.steps import Fact, Step
     from cotun_trio.errors import CotunError
-    from cotun_trio.settings import ClientSettings
+    from cotun_trio.settings import ClientSettings, Route
 
 WIDTH = 100
 """Columns of the text at the most."""
@@ -31,33 +31,47 @@ UNREAD = 141
 
 
 def run(settings: ClientSettings, *, idle: float, json_lines: bool) -> int:
-    """Examine the way to the server of `settings`, print each step, and return the exit status.
+    """Examine the way to each server of `settings`, print each step, and return the exit status.
 
     `idle` is the length of the pause in seconds.  Raises `UsageError`.
     """
-    failure: CotunError | None = None
+    failures: list[CotunError] = []
     stopped = 0
 
-    async def main(report: JsonReport | TextReport) -> None:
-        nonlocal failure
-        failure = await examine(settings, report.add, idle=idle)
-        report.end()
+    async def main() -> None:
+        for route in settings.routes:
+            report = _report(settings, route, json_lines=json_lines)
+            failure = await examine(settings, report.add, route=route, idle=idle)
+            report.end()
+            failures.extend([failure] if failure else [])
 
     try:
-        trio.run(main, JsonReport() if json_lines else TextReport(str(settings.server)))
+        trio.run(main)
     except* KeyboardInterrupt:
         stopped = INTERRUPTED
     except* BrokenPipeError:
         stopped = UNREAD
         # Or the interpreter would try again at its end, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    if stopped or failure is None:
+    if stopped or not failures:
         return stopped
-    return next((status for kind, status in STATUSES.items() if isinstance(failure, kind)), 1)
+    return next((status for kind, status in STATUSES.items() if isinstance(failures[0], kind)), 1)
+
+
+def _report(settings: ClientSettings, route: Route, *, json_lines: bool) -> JsonReport | TextReport:
+    several, url = len(settings.routes) > 1, str(route.server)
+    if json_lines:
+        return JsonReport(url if several else None)
+    if route != settings.routes[0]:
+        print()
+    return TextReport(url)
 
 
 class JsonReport:
-    """A JSON object on a line for each step."""
+    """A JSON object on a line for each step; with the URL of the server, where one is given."""
+
+    def __init__(self, server: str | None) -> None:
+        self._about = {} if server is None else {"server": server}
 
     def add(self, step: Step) -> None:
         """Print a step."""
@@ -65,7 +79,7 @@ class JsonReport:
         values["step"] = values.pop("name")
         values["seconds"] = round(step.seconds, 6)
         order = ("step", "outcome", "seconds", "facts", "meaning", "advice")
-        print(json.dumps({name: values[name] for name in order}), flush=True)
+        print(json.dumps(self._about | {name: values[name] for name in order}), flush=True)
 
     def end(self) -> None:
         """Print nothing: the last line says how it ended."""

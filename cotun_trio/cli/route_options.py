@@ -45,7 +45,8 @@ Proxy = Annotated[
         metavar="URL",
         show_default=False,
         help="Reach the server through this proxy: http://, https:// or socks5h://, then "
-        "[user:password@]host:port.  The proxy looks names up.",
+        "[user:password@]host:port.  The proxy looks names up.  An HTTP proxy's login "
+        "is Digest or Basic.",
     ),
 ]
 ProxyFromEnv = Annotated[

@@ -21,7 +21,6 @@ from cotun_trio.cli.app import (
     Quiet,
     Trace,
     Verbose,
-    admin_address,
     app,
     credentials,
     process_settings,
@@ -41,6 +40,7 @@ from cotun_trio.settings import (
     MAX_STARTUPS,
     MAX_STARTUPS_PER_SOURCE,
     MAX_USER_SESSIONS,
+    AdminAddress,
     ServerSettings,
     ServerUrl,
     Timings,
@@ -406,7 +406,7 @@ def server(
         unix=unix,
         keepalive=parse_duration(keepalive),
         timings=Timings.from_environment(os.environ),
-        admin_listen=admin_address(admin_listen, workers),
+        admin_listen=None if admin_listen is None else AdminAddress.parse(admin_listen),
         admin_token_file=admin_token_file,
     )
     return Plan(

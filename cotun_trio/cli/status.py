@@ -25,6 +25,10 @@ STATUS_NOTES = """
 The exit status is 0 where new connections are carried, 1 where not, and 2 where
 nobody answers.
 """
+SESSIONS_NOTES = """
+The exit status is 0, or 1 where there is no such session.
+"""
+NO_SESSION = "cotun-trio: there is no session {}"
 KICK_NOTES = """
 A client connects again after a while, unless it may not: remove its user first.
 
@@ -57,7 +61,8 @@ AsJson = Annotated[
 ]
 
 
-def _client(admin: str, token_file: str | None) -> AdminClient:
+def admin_client(admin: str, token_file: str | None) -> AdminClient:
+    """Return the client of an interface, with the token of a file where that is needed."""
     from cotun_trio.cli.admin_client import AdminClient  # a tunnel does not wait for it
 
     return AdminClient(admin, token_file)
@@ -66,7 +71,7 @@ def _client(admin: str, token_file: str | None) -> AdminClient:
 @app.command(help_epilogue=STATUS_NOTES)
 def status(*, admin: Admin = DEFAULT, token_file: TokenFile = None, as_json: AsJson = False) -> int:
     """Say how a running server or client is (it needs --admin-listen)."""
-    stats = _client(admin, token_file).get("/api/v1/stats")
+    stats = admin_client(admin, token_file).get("/api/v1/stats")
     if as_json:
         print(json.dumps(stats))
     else:
@@ -77,6 +82,10 @@ def status(*, admin: Admin = DEFAULT, token_file: TokenFile = None, as_json: AsJ
 def _lines(stats: dict[str, Any]) -> list[str]:
     state = "ready" if stats["ready"] else f"not ready: {escape(str(stats['not_ready_because']))}"
     total = stats["sessions"] + stats["ended"]
+    workers = [
+        f"worker {each['number']}  process {each['process']}, {_load(each)}"
+        for each in stats["workers"]
+    ]
     received, sent = show_bytes(stats["bytes_in"]), show_bytes(stats["bytes_out"])
     return [
         f"cotun-trio {stats['version']} {stats['role']}, {state}",
@@ -85,21 +94,47 @@ def _lines(stats: dict[str, Any]) -> list[str]:
         f"traffic   {received} received, {sent} sent",
         f"dropped   {stats['dropped']} datagrams",
         f"memory    {show_bytes(stats['memory'])}, {stats['descriptors']} descriptors",
+        *workers,
     ]
 
 
-@app.command
+def _load(worker: dict[str, Any]) -> str:
+    if not worker["answers"]:
+        return "does not answer"
+    return f"{worker['sessions']} sessions, {show_bytes(worker['memory'])}"
+
+
+@app.command(help_epilogue=SESSIONS_NOTES, usage="Usage: cotun-trio sessions [OPTIONS] [SESSION]")
 def sessions(
-    *, admin: Admin = DEFAULT, token_file: TokenFile = None, as_json: AsJson = False
+    session: Annotated[
+        str | None,
+        Parameter(name="SESSION", show_default=False, help="List the connections of this one."),
+    ] = None,
+    /,
+    *,
+    admin: Admin = DEFAULT,
+    token_file: TokenFile = None,
+    as_json: AsJson = False,
 ) -> int:
-    """List the open sessions of a running server or client."""
-    found = _client(admin, token_file).get("/api/v1/sessions")
+    """List the open sessions of a running server or client, or the connections of one."""
+    path = "/api/v1/sessions"
+    if session is not None:
+        path += f"/{quote(session, safe='')}/channels"
+    found = admin_client(admin, token_file).find(path)
+    if found is None:
+        print(NO_SESSION.format(escape(session or "")), file=sys.stderr)
+        return 1
     if as_json:
         print(json.dumps(found))
         return 0
     from rich.console import Console
 
-    Console().print(_table(found, {}))
+    if session is None:
+        Console().print(_table(found, {}))
+        return 0
+    Console().print(_channel_table(found["channels"]))
+    if more := found["count"] - len(found["channels"]):
+        print(f"... and {more} more")
     return 0
 
 
@@ -116,8 +151,8 @@ def kick(
 ) -> int:
     """End a session of a running server or client."""
     path = f"/api/v1/sessions/{quote(session, safe='')}?reason={quote(reason, safe='')}"
-    if _client(admin, token_file).delete(path) is None:
-        print(f"cotun-trio: there is no session {escape(session)}", file=sys.stderr)
+    if admin_client(admin, token_file).delete(path) is None:
+        print(NO_SESSION.format(escape(session)), file=sys.stderr)
         return 1
     return 0
 
@@ -137,7 +172,7 @@ def top(
     from rich.console import Console
     from rich.live import Live
 
-    client = _client(admin, token_file)
+    client = admin_client(admin, token_file)
     before: dict[str, tuple[float, int, int]] = {}
     with contextlib.suppress(KeyboardInterrupt), Live(console=Console(), screen=True) as live:
         while True:
@@ -179,4 +214,29 @@ def _table(found: list[dict[str, Any]], before: dict[str, tuple[float, int, int]
             escape(", ".join(each["remotes"]) or "none", SHOWN),
         )
         table.add_row(*map(Text, words))  # no markup: a user may be called [red]
+    return table
+
+
+def _channel_table(found: list[dict[str, Any]]) -> Table:
+    """Return the connections of a session as a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for name in ("conn", "open", "received", "sent"):
+        table.add_column(name, justify="right")
+    for name in ("opened by", "from", "leads to"):
+        table.add_column(name)
+    for each in found:
+        received, sent = each["bytes_in"], each["bytes_out"]
+        words = (
+            "-" if each["number"] is None else str(each["number"]),
+            format_duration(round(each["seconds"])),
+            "-" if received is None else show_bytes(received),
+            "-" if sent is None else show_bytes(sent),
+            each["opened_by"],
+            escape(each["source"] or "-", SHOWN),
+            escape(each["socks_target"] or each["target"] or each["remote"], SHOWN),
+        )
+        table.add_row(*map(Text, words))
     return table

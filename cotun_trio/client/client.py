@@ -1,11 +1,11 @@
 """The client: its local listeners, and the sessions that carry their connections.
 
 Listeners belong to the client, not to a session: a connection that arrives while there is none
-waits for the next, up to a limit.  The sessions come from the `cotun_trio.client.connector`, and
+waits for the next, up to a limit.  The sessions come from the `cotun_trio.client.connectors`, and
 the remotes are `cotun_trio.client.remotes`.
 
 It runs in three nurseries, one in the other: the listeners, the sessions with their streams, and
-the connector.  At the end they end in this order, so that open connections get their time.
+the connectors.  At the end they end in this order, so that open connections get their time.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import attrs
 import trio
 
 from cotun_trio.admin.choice import interface_for
-from cotun_trio.client.connector import Connector
-from cotun_trio.client.current_session import CurrentSession
+from cotun_trio.client.connectors import Connectors
 from cotun_trio.client.managed_remote import ManagedRemote
 from cotun_trio.client.met_servers import MetServers
+from cotun_trio.client.open_sessions import OpenSessions
 from cotun_trio.client.remotes import Remotes
 from cotun_trio.client.shown import ShownClient
 from cotun_trio.client.stdio_forward import StdioForward
@@ -52,10 +52,10 @@ class Watcher(Protocol):
     """Hears how a client is getting on."""
 
     def connected(self, session: ClientSession) -> None:
-        """There is an open session."""
+        """There is an open session, or another one."""
 
     def lost(self, failure: CotunError, seconds: float) -> None:
-        """There is none, because of `failure`, and will not be one for some seconds."""
+        """There is none at all, because of `failure`, and will not be one for some seconds."""
 
 
 class NoWatcher:
@@ -102,13 +102,15 @@ class Client:
         """See `cotun_trio.client.session.ClientHost`."""
         self.met = MetServers(settings.known_hosts)
         """See `cotun_trio.client.session.ClientHost`."""
-        self.current = CurrentSession()
+        self.open_sessions = OpenSessions(settings.connections)
+        self.asking = self.open_sessions.asking
+        """See `cotun_trio.client.session.ClientHost`."""
         if remotes is None:
             remotes = [ManagedRemote(remote, is_basic=True) for remote in settings.remotes]
         self.remotes = Remotes(
             remotes,
             places or SystemPlaces(),
-            self.current,
+            self.open_sessions,
             self.log,
             patience=settings.timings.ssh_wait,
             cut=self._cut_what_is_not_allowed,
@@ -119,8 +121,9 @@ class Client:
             if remote.stdio
         ]
         self._failure: CotunError | None = None  # the reason to end
-        self._connector = Connector(self, uplink)
-        self.shown = ShownClient(self._connector, self.current)
+        self._connectors = Connectors(self, self.open_sessions, uplink)
+        self._running = self._connectors.running
+        self.shown = ShownClient(self._connectors, self.open_sessions, self.remotes)
         self._shutdown = trio.Event()
         self._reload = trio.Event()
 
@@ -148,7 +151,7 @@ class Client:
     @property
     def warnings(self) -> tuple[str, ...]:
         """Advice about the settings and their files: a line each."""
-        return self._connector.warnings
+        return self._connectors.warnings
 
     def shut_down(self) -> None:
         """Accept no more connections, wait for the open ones to end, and then let `run` return.
@@ -170,7 +173,7 @@ class Client:
 
             async def connect() -> None:
                 with connecting:
-                    self._end(await self._connector.run(sessions))
+                    self._end(await self._connectors.run(sessions))
 
             process.start_soon(connect)
             process.start_soon(self.log_limits.run)
@@ -189,15 +192,11 @@ class Client:
             grace = self.settings.timings.shutdown_grace
             self.notifier.stopping(grace)
             sessions.cancel_scope.deadline = trio.current_time() + grace
-            if any(not session.quiet for session in self._connector.sessions):
+            if not self._running.quiet:
                 self.log.info(
                     "Shutting down, open connections have %s to end", format_duration(grace)
                 )
-            for session in list(self._connector.sessions):
-                if session.was_open:
-                    session.drain("the client is shutting down")
-                else:
-                    session.fail(ConnectionLost("the client is shutting down"))
+            self._running.drain("the client is shutting down")
 
     def hang_up(self) -> None:
         """Shut down: the terminal has gone, or the program at standard input and output.
@@ -214,8 +213,8 @@ class Client:
         return bool(self._stdio)
 
     def retry_now(self) -> None:
-        """Cut the present wait for the next attempt short."""
-        self._connector.retry_now()
+        """Cut the present waits for the next attempt short."""
+        self._connectors.retry_now()
 
     def log_snapshot(self) -> None:
         """Log a line with the present figures, and with ``-v`` the tasks."""
@@ -249,14 +248,13 @@ class Client:
                     self.log.warning("%s: the remotes stay as they were", error)
 
     def _cut_what_is_not_allowed(self) -> None:
-        for session in self._connector.sessions:
-            session.flows.cut(session.rights.still_allows)
+        self._running.cut_what_is_not_allowed()
 
     # ---- connections to the listeners
 
     async def _serve_listener(self, nursery: trio.Nursery, listener: Listener) -> None:
         def accepted(remote: Remote, sock: socket.socket, visitor: Visitor) -> None:
-            session = self.current.now
+            session = self.open_sessions.choose()
             if session is not None:
                 session.forward(sock, visitor, remote)
             else:
@@ -264,18 +262,18 @@ class Client:
 
         await listener.serve(
             accepted,
-            lambda: self.current.now,
+            self.open_sessions.steady_choice(),
             udp_max_size=self.settings.timings.udp_max_size,
             log=self._local_log.within(remote=listener.remote),
         )
 
     async def wait_session(self) -> ClientSession:
-        """Return the open session; wait for one for `Timings.ssh_wait` seconds at most.
+        """Return an open session; wait for one for `Timings.ssh_wait` seconds at most.
 
         Raises `ConnectionLost` where there is none.
         """
         with trio.move_on_after(self.settings.timings.ssh_wait) as waiting:
-            return await self.current.wait()
+            return await self.open_sessions.wait()
         assert waiting.cancelled_caught
         raise ConnectionLost("there is no tunnel at present")
 
@@ -298,21 +296,23 @@ class Client:
 
     def session_opened(self, session: ClientSession) -> None:
         """See `cotun_trio.client.session.ClientHost`."""
-        self.current.begin(session)
+        self.open_sessions.begin(session)
         self.remotes.session_opened(session)
-        self.notifier.ready(f"Connected to {session.url}")
+        self.notifier.ready(str(self.open_sessions))
         self._watcher.connected(session)
 
     def session_left(self, session: ClientSession) -> None:
-        """See `cotun_trio.client.session.ClientHost`: connections wait for the next one."""
-        if self.current.end(session):
-            self.remotes.session_left()
+        """See `cotun_trio.client.session.ClientHost`: others carry on, or connections wait."""
+        if self.open_sessions.end(session):
+            self.remotes.session_left(session)
+            if len(self.open_sessions):
+                self.notifier.status(str(self.open_sessions))
 
     def retrying(self, seconds: float, failure: CotunError) -> None:
-        """See `cotun_trio.client.session.ClientHost`."""
+        """See `cotun_trio.client.session.ClientHost`: users hear of it if there is no session."""
+        if len(self.open_sessions):
+            return
         waiting = format_duration(round(seconds, 3))
-        facts = {"seconds": round(seconds, 3), "reason": str(failure)}
-        self.log.info("Retrying in %s...", waiting, extra={"facts": facts})
         self.notifier.status(f"Retrying in {waiting}: {failure}")
         self.shown.failed(str(failure))
         self._watcher.lost(failure, seconds)

@@ -37,21 +37,21 @@ class ManagedRemote:
         self.listener: Listener | None = None
         """The one here, if it is not the server that listens."""
         self.settled = trio.Event()
-        """Set when the server has answered for the first time."""
+        """Set when a server has accepted it, or all that are there have refused it."""
         self.failure: CotunError | None = None
-        """The reason of the present session's server for refusing it."""
+        """The reason for which all have refused it, once it is settled."""
+        self.refusal: CotunError | None = None
+        """The latest answer of a server, where that was no."""
 
     async def listen(self, places: Places) -> Listener:
         """Open its listener here.  Raises `UsageError`."""
         self.listener = await places.open_listener(self.remote)
         return self.listener
 
-    def settle(self, failure: CotunError | None) -> bool:
-        """Note the server's answer; return whether there was one before."""
-        again = self.settled.is_set()
+    def settle(self, failure: CotunError | None) -> None:
+        """Note what has come of it at first."""
         self.failure = failure
         self.settled.set()
-        return again
 
     def close(self) -> None:
         """Listen no more here, and take no more connections.  Can be called again."""

@@ -1,14 +1,15 @@
 """The remotes of a client, which come and go.
 
 A local remote is a listener here, and the server hears of it with its first connection.  For a
-reverse remote, the server has to be told, and then listens until it is told otherwise.
+reverse remote, the server has to be told, and then listens until it is told otherwise.  A client
+with several connections tells all their servers; a remote is there when one of them listens.
 
 * The *basic* remotes are those of the settings.  They go to each server with the config request,
   and a server that does not allow one ends the client.  `Remotes.replace` puts others in their
   place, all of them or none: SIGHUP does that.
 * The others come by `Remotes.add`, and a refusal ends nothing else.
 
-How the server is told is in `cotun_trio.client.told_remotes`.
+How the servers are told is in `cotun_trio.client.told_servers`.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.client.managed_remote import ManagedRemote
-from cotun_trio.client.told_remotes import GO_SERVER, ToldRemotes
+from cotun_trio.client.told_remotes import GO_SERVER
+from cotun_trio.client.told_servers import ToldServers
 from cotun_trio.errors import ConfigRefused, ConnectionLost, UsageError
 from cotun_trio.protocol.remote import Remote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from cotun_trio.client.current_session import CurrentSession
+    from cotun_trio.client.open_sessions import OpenSessions
     from cotun_trio.client.session import ClientSession
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
@@ -42,15 +44,15 @@ NO_STDIO = "standard input and output are for the command line's stdio remotes"
 class Remotes:
     """The remotes of one client, in `places`; `items` are the basic ones.
 
-    `current` knows the session.  `patience` is how many seconds a new reverse remote waits for one.
-    `cut` is called when connections may have lost their remote.
+    `open_sessions` knows the sessions.  `patience` is how many seconds a new reverse remote waits
+    for one.  `cut` is called when connections may have lost their remote.
     """
 
     def __init__(
         self,
         items: Iterable[ManagedRemote],
         places: Places,
-        current: CurrentSession,
+        open_sessions: OpenSessions,
         log: Context,
         *,
         patience: float,
@@ -58,12 +60,12 @@ class Remotes:
     ) -> None:
         self._items = list(items)
         self._places = places
-        self._current = current
+        self._open_sessions = open_sessions
         self._log = log
         self._patience = patience
         self._cut = cut
         self._begin: Callable[[Listener], None] | None = None  # while connections are accepted
-        self._told = ToldRemotes(lambda: self._items, log)
+        self._told = ToldServers(lambda: self._items, log)
         self._asked: dict[Target, ProxyVersion] = {}  # of a proposal to the server
         self._note_items()
 
@@ -97,7 +99,7 @@ class Remotes:
         return [address for listener in listeners for address in listener.addresses]
 
     def address(self, item: ManagedRemote) -> str:
-        """Return the address at which a remote listens, here or at the server."""
+        """Return the address at which a remote listens, here or at a server."""
         if item.listener is not None:
             return item.listener.addresses[0]
         return self._told.address(item) or item.remote.local_address
@@ -190,12 +192,12 @@ class Remotes:
 
     async def _add_reverse(self, item: ManagedRemote) -> None:
         with trio.move_on_after(self._patience):
-            session = await self._current.wait()
-            if not session.connection.peer_is_ours:
+            await self._open_sessions.wait()
+            if self._told.all_are_go:
                 raise ConfigRefused(GO_SERVER)
             self._items.append(item)
             self._note_items()
-            self._told.changed(session)
+            self._told.changed()
             try:
                 await item.settled.wait()
                 if item.failure is not None:
@@ -209,8 +211,8 @@ class Remotes:
     async def remove(self, item: ManagedRemote) -> None:
         """End a remote and cut its connections.  Can be called again.
 
-        Waits until a server of our kind has stopped listening, or the tunnel is lost; cancelling
-        ends the wait only.
+        Waits until the servers of our kind have stopped listening, or their tunnels are lost;
+        cancelling ends the wait only.
         """
         self._drop(item)  # also when this is cancelled already
         await trio.lowlevel.checkpoint()
@@ -227,7 +229,7 @@ class Remotes:
         for item in items:
             item.close()
         self._cut()
-        self._told.changed(self._current.now, ended=items)
+        self._told.changed(ended=items)
 
     async def replace(self, remotes: Sequence[Remote]) -> None:
         """Put these in place of the basic ones; what is the same goes on.
@@ -257,21 +259,17 @@ class Remotes:
         self._log.event("reloaded", remotes=len(remotes))
 
     async def _propose(self, items: Sequence[ManagedRemote]) -> None:
-        """Have the present server accept all of `items`.  Raises `CotunError`."""
-        session = self._current.now
-        if session is None:
-            return
-        if not session.connection.peer_is_ours:
+        """Have the present servers accept all of `items`.  Raises `CotunError`."""
+        if self._told.some_are_go:
             self._log.warning(
                 "this server hears of reverse remotes when a session begins: what has changed of "
                 "them counts from the next one on"
             )
-            return
         # Channels that the server opens right behind its answer are allowed already.
         self._asked = _headers([item for item in items if item.remote.reverse])
         self._note_items()
         try:
-            await self._told.propose(session, items)
+            await self._told.propose(items)
         finally:
             self._asked = {}
             self._note_items()
@@ -286,9 +284,9 @@ class Remotes:
         told = [self._by_remote.get(id(remote)) or ManagedRemote(remote) for remote in reverse]
         self._told.begin(session, told)
 
-    def session_left(self) -> None:
-        """There is no session any more."""
-        self._told.end()
+    def session_left(self, session: ClientSession) -> None:
+        """A session is no longer open."""
+        self._told.left(session)
 
 
 def _headers(reverse: Iterable[ManagedRemote]) -> dict[Target, ProxyVersion]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import logging
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -20,6 +21,7 @@ from cotun_trio.errors import (
     ConnectionLost,
     NotNow,
     ProtocolError,
+    SameServer,
 )
 from cotun_trio.escape import escape
 from cotun_trio.forwards.quota import Quota
@@ -37,7 +39,8 @@ from cotun_trio.units import format_duration
 from cotun_trio.websocket import handshake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+    from contextlib import AbstractAsyncContextManager
 
     from cotun_trio.client.met_servers import MetServers
     from cotun_trio.errors import CotunError
@@ -108,6 +111,9 @@ class ClientHost(Protocol):
     def remotes(self) -> OwnRemotes:
         """Servers may open channels for its reverse remotes, and for nothing else."""
 
+    def asking(self) -> AbstractAsyncContextManager[tuple[str, ...]]:
+        """See `cotun_trio.client.open_sessions.OpenSessions.asking`."""
+
     def session_opened(self, session: ClientSession) -> None:
         """The session can carry connections."""
 
@@ -115,14 +121,15 @@ class ClientHost(Protocol):
         """The session takes no more connections."""
 
     def retrying(self, seconds: float, failure: CotunError) -> None:
-        """There is no session because of `failure`, and will not be one for some seconds."""
+        """A connection has no session because of `failure`, and tries again in so many seconds."""
 
 
 class ClientSession(Session):
-    """The client's side of a session with the server at `url`.
+    """The client's side of a session with the server at `url`, and at `address` if it is known.
 
     `reached` is called with each `Stage` after `Stage.CONNECTED`, before the next step.  It may
-    make the session `fail`, and then there is no login.
+    make the session `fail`, and then there is no login.  Of the client's other sessions, `keys`
+    are fingerprints at `url` that the log has, and `quota` is for the connections of all.
     """
 
     def __init__(
@@ -135,6 +142,9 @@ class ClientSession(Session):
         reached: Callable[[Stage], None] = lambda _stage: None,
         *,
         number: int = 1,
+        address: str = "",
+        keys: Collection[str] = (),
+        quota: Quota | None = None,
     ) -> None:
         settings = owner.settings
         engine = Engine(
@@ -152,11 +162,15 @@ class ClientSession(Session):
             keepalive=settings.keepalive,
             timings=settings.timings,
             max_connections=settings.max_connections,
-            quota=Quota(0),  # there are no others
+            quota=quota or Quota(0),
             log=log,
             traffic_of=owner.remotes.traffic,
         )
         self.url = url
+        self.address = address
+        self._keys = keys
+        self.node = ""
+        """The server's identity, once it has told one (`ConfigReply.node`)."""
         self._owner = owner
         self._left = trio.Event()
         self._left_because = ""
@@ -221,10 +235,15 @@ class ClientSession(Session):
         await connection.log_in(auth.user if auth else "", auth.password if auth else "")
         self.trust_peer()
         self._reached(Stage.LOGGED_IN)
+        async with self._owner.asking() as nodes:
+            await self._ask(nodes)
+
+    async def _ask(self, nodes: tuple[str, ...]) -> None:
+        """Have the remotes accepted by a server that is none of `nodes`."""
         asked_at = trio.current_time()
         self.remotes = self._owner.remotes.basic
-        config = self._config(self.remotes)
-        success, payload = await connection.request("config", config, self._note_extensions)
+        config = self._config(self.remotes, nodes)
+        success, payload = await self.connection.request("config", config, self._note_extensions)
         self.latency = trio.current_time() - asked_at
         # Go's servers succeed with nothing: any payload is an error text.
         if not success or (payload and not self.connection.peer_is_ours):
@@ -238,7 +257,7 @@ class ClientSession(Session):
         )
         self.log.event("opened", session=self.number, **facts)
         if payload:
-            self._take_reply(payload)
+            self.node = self._take_reply(payload).node
         check_visitors(self.remotes, self.log, told=self.flows.tells_visitors)
         self._owner.session_opened(self)
 
@@ -261,15 +280,12 @@ class ClientSession(Session):
         known hosts have one."""
         got, expected = fingerprint(host_key), self._owner.settings.fingerprint
         self.fingerprint = got
-        self.log.info("Fingerprint %s", got, extra={"facts": {"fingerprint": got}})
+        level = logging.DEBUG if got in self._keys else logging.INFO
+        self.log.log(level, "Fingerprint %s", got, extra={"facts": {"fingerprint": got}})
         if expected is None:
             await self._owner.met.meet(self.url, got, self.log)
-            return
-        check_fingerprint(host_key, expected)
-        if is_legacy(expected):  # said only now: of a wrong server, nobody should take it over
-            self.log.warning(
-                "--fingerprint has the legacy MD5 form, which is weak: use --fingerprint '%s'", got
-            )
+        else:
+            _check_expected(host_key, expected, self.log)
 
     async def change_remotes(self, remotes: tuple[Remote, ...]) -> None:
         """Have `remotes` accepted in place of those before.
@@ -289,7 +305,7 @@ class ClientSession(Session):
             self.fail(error)
             raise
 
-    def _take_reply(self, payload: bytes) -> None:
+    def _take_reply(self, payload: bytes) -> ConfigReply:
         reply = ConfigReply.decode(payload)
         reverse = [remote for remote in self.remotes if remote.reverse]
         if len(reply.addresses) != len(reverse):
@@ -301,8 +317,9 @@ class ClientSession(Session):
             self.log.info(
                 "The server listens on %s for %s", address, remote, extra={"facts": facts}
             )
+        return reply
 
-    def _config(self, remotes: tuple[Remote, ...]) -> bytes:
+    def _config(self, remotes: tuple[Remote, ...], nodes: tuple[str, ...] = ()) -> bytes:
         """Return the config request.
 
         Raises `ConfigRefused` for remotes that a Go server cannot have, or that are too many.
@@ -312,7 +329,7 @@ class ClientSession(Session):
             if remote.needs_extensions and not ours:
                 raise ConfigRefused(f"{remote}: only a cotun-trio server can do this")
         identity = self._owner.identity if ours else ""
-        config = Config(__version__, remotes, identity, OURS if ours else ())
+        config = Config(__version__, remotes, identity, OURS if ours else (), nodes)
         payload = config.encode()
         if len(payload) > MAX_REQUEST:
             raise ConfigRefused(too_many(len(remotes)))
@@ -359,8 +376,20 @@ class ClientSession(Session):
         return self._owner.identity
 
 
+def _check_expected(host_key: bytes, expected: str, log: Context) -> None:
+    """Raise `FingerprintMismatch` where the user named another key."""
+    check_fingerprint(host_key, expected)
+    if is_legacy(expected):  # said only now: of a wrong server, nobody should take it over
+        log.warning(
+            "--fingerprint has the legacy MD5 form, which is weak: use --fingerprint '%s'",
+            fingerprint(host_key),
+        )
+
+
 def _refused(payload: bytes) -> ConfigRefused | NotNow:
     refusal = ConfigRefusal.decode(payload)
+    if refusal.same_server:
+        return SameServer("another connection is at this server")
     kind = NotNow if refusal.passing else ConfigRefused
     reason = escape(refusal.reason, MAX_REASON)
     return kind(f"the server refused: {reason or 'no reason given'}")

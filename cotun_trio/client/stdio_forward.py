@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.errors import ConnectionLost, CotunError
+from cotun_trio.forwards.counted import Counted
 from cotun_trio.forwards.stdio import STDIN, STDOUT, carry_stdio
 from cotun_trio.system.hang_up import has_bytes, has_hung_up, wait_hung_up
 
@@ -96,7 +97,8 @@ class StdioForward:
         failure: CotunError | None = ConnectionLost("the tunnel was lost")
         try:
             with session.flows.begin(self._remote, lingers=True) as self._flow:
-                channel = await session.connection.open_channel(self._remote.channel_target)
+                counted = Counted(session, self._flow)
+                channel = await counted.open_channel(self._remote.channel_target)
                 await carry_stdio(channel)
                 failure = None
         except CotunError as error:

@@ -19,7 +19,7 @@ from cotun_trio.units import format_duration
 from cotun_trio.websocket.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from cotun_trio.settings import ClientSettings, Route, ServerUrl
     from cotun_trio.ssh.scratch import Scratch
@@ -29,8 +29,11 @@ if TYPE_CHECKING:
 class AnyUplink(Protocol):
     """An `Uplink`, or its replacement where there is no network."""
 
-    async def dial(self, route: Route) -> WireProtocol:
-        """Return a new connection.  Raises `CotunError`; when cancelled, nothing is left open."""
+    async def dial(self, route: Route, taken: Collection[str] = ()) -> WireProtocol:
+        """Return a new connection, to none of the addresses that are `taken` if there are others.
+
+        Raises `CotunError`; when cancelled, nothing is left open.
+        """
 
     async def watch(self, came_back: Callable[[], None]) -> None:
         """Call `came_back` when there is a network again, until cancelled."""
@@ -47,7 +50,12 @@ class Uplink:
         routes = settings.routes
         tls = any(route.server.tls for route in routes)
         proxy_tls = any(route.proxy is not None and route.proxy.tls for route in routes)
-        self._context = client_context(settings.tls, self.warnings.append) if tls else None
+        ends: list[float] = []
+        self._context = (
+            client_context(settings.tls, self.warnings.append, ends.append) if tls else None
+        )
+        self.certificate_expires = min(ends, default=None)
+        """When the client's own certificate ends, in seconds since 1970; None where it has none."""
         self._proxy_context = None
         if proxy_tls:
             said: list[str] = []
@@ -55,13 +63,15 @@ class Uplink:
             if not tls:  # or it has been said
                 self.warnings += said
 
-    async def dial(self, route: Route) -> Wire:
+    async def dial(self, route: Route, taken: Collection[str] = ()) -> Wire:
         """Return a new connection: `connect`, `shake_hands` and `wire` in turn.
+
+        The addresses that are `taken` are used only where the server's name has no others.
 
         Raises `ConnectionLost`, `DialFailed` and `TlsFailed` among them, or `Refused` by a proxy.
         When cancelled, nothing is left open.
         """
-        transport = await self.connect(route)
+        transport = await self.connect(route, taken)
         try:
             if route.server.tls:
                 await self.shake_hands(transport, route.server)
@@ -70,14 +80,14 @@ class Uplink:
             raise
         return self.wire(transport)
 
-    async def connect(self, route: Route) -> Transport:
+    async def connect(self, route: Route, taken: Collection[str] = ()) -> Transport:
         """Return a connection to the server, by TCP, and by the proxy if there is one.
 
         Its socket is the caller's.  Raises `DialFailed`; when cancelled, nothing is left open.
         """
         url, timeout = route.server, self._settings.timings.dial_timeout
         if route.proxy is None:
-            return Transport(await dial_tcp(url.host, url.port, timeout=timeout))
+            return Transport(await dial_tcp(url.host, url.port, timeout=timeout, taken=taken))
         return await dial_through(
             route.proxy, url.host, url.port, timeout=timeout, tls=self._proxy_context
         )

@@ -3,8 +3,9 @@
 * `forwarder`: the connections of one session, with their limits and rights; `carry`: the choice of
   the kind that each one is.
 * `streams`: TCP and Unix sockets; `relay`: one of them beside one channel; `turn_length`: how much
-  it moves before other tasks have their turn.
-* `socks5`: the SOCKS5 proxy; `stdio`: standard input and output.
+  it moves before other tasks have their turn; `splice`: two channels of two sessions, joined.
+* `proxy_entry`, `socks_exit`: the two ends of the proxy; `proxy_requests`: receiving what its
+  clients want; `stdio`: standard input and output.
 * `udp_listener`, `udp_exit`: the two ends of UDP; `datagrams`: the messages between them;
   `association`: UDP for SOCKS clients; `udp_flow`: one source; `udp_flows`: all, with limits;
   `udp_addresses`: those of a target; `segments`: many datagrams in one system call; `drops`:

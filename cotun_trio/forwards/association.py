@@ -33,13 +33,14 @@ from cotun_trio.net.poller import while_readable
 from cotun_trio.net.sockets import close
 from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.datagram_codec import Run
-from cotun_trio.protocol.socks5 import Reply, UdpHeader, reply
+from cotun_trio.protocol.proxy_request import Reply
+from cotun_trio.protocol.socks5 import UdpHeader, reply
 from cotun_trio.protocol.target import Target
 
 if TYPE_CHECKING:
     from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
-    from cotun_trio.protocol.socks5 import Request
+    from cotun_trio.protocol.proxy_request import Request
 
 MAX_DESTINATIONS = 1024
 """Destinations of one association at a time, a channel each; `flows` has a limit for all."""

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
-from cotun_trio.forwards import socks5, streams, udp_exit
+from cotun_trio.forwards import proxy_entry, socks_exit, streams, udp_exit
 from cotun_trio.protocol.proxy_header import proxy_header
 from cotun_trio.protocol.visitor_address import with_visitor
 
@@ -39,7 +39,7 @@ def carry_out(
     the client is none of its business, and the header that a target may want goes in the channel.
     """
     if remote.socks:
-        return partial(socks5.serve_client, session, sock, remote.socks_auth, log)
+        return partial(proxy_entry.serve_client, session, sock, remote.socks_auth, log)
     target, header = remote.channel_target, b""
     if remote.reverse:
         if session.flows.tells_visitors:
@@ -66,7 +66,7 @@ def carry_in(
     """
     if target.socks:
         return partial(
-            socks5.serve_channel,
+            socks_exit.serve_channel,
             session,
             opening,
             refusal,

@@ -1,4 +1,4 @@
-"""An open session for a flow whose traffic is counted."""
+"""An open session for one flow, which is told of its channel."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Counted:
-    """An `OpenSession` for one flow: channels that are opened by it are the flow's."""
+    """An `OpenSession` for one flow: channels that are opened by it are the flow's, and counted
+    where the flow has counters."""
 
     session: OpenSession
     flow: Flow

@@ -7,6 +7,8 @@ limits of the session and of all sessions together.
 
 from __future__ import annotations
 
+import itertools
+import time
 from typing import TYPE_CHECKING, Self
 
 import attrs
@@ -49,6 +51,14 @@ class Flow:
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     traffic: Traffic | None = None
     """The counters of its remote."""
+    number: int | None = None
+    """As in the log: ``conn=``; None where the log has none."""
+    source: object = ""
+    """The visitor whom a connection is from, as the log has it; `str` gives the address."""
+    began: float = attrs.field(factory=time.monotonic)
+    """Its beginning, on the monotonic clock."""
+    channel: Channel | None = None
+    """The channel that it uses, once there is one."""
 
     def __enter__(self) -> Self:
         self.scope.__enter__()
@@ -73,6 +83,7 @@ class Flow:
 
     def carries(self, channel: Channel) -> None:
         """Note that it uses `channel`."""
+        self.channel = channel
         if self.traffic is not None:
             self.traffic.carries(self, channel)
 
@@ -108,7 +119,7 @@ class Flows:
         """Places for destinations of SOCKS associations."""
         self._limit = limit
         self._tally_of = traffic_of
-        self._running: set[Flow] = set()
+        self._running: dict[Flow, None] = {}  # the eldest comes first
         self._idle = trio.lowlevel.ParkingLot()
 
     def use(self, extensions: Collection[str]) -> None:
@@ -142,18 +153,43 @@ class Flows:
             await self._idle.park()
 
     @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._running)
+
+    def eldest(self, most: int) -> list[Flow]:
+        """Return its flows, the eldest first, and no more than `most` of them."""
+        return list(itertools.islice(self._running, most))
+
+    @property
     def lingering(self) -> bool:
         """Whether there is a flow that `lingers`."""
         return any(flow.lingers for flow in self._running)
 
-    def begin(self, uses: Target | Remote, *, endless: bool = False, lingers: bool = False) -> Flow:
+    def begin(
+        self,
+        uses: Target | Remote,
+        *,
+        endless: bool = False,
+        lingers: bool = False,
+        number: int | None = None,
+        source: object = "",
+    ) -> Flow:
         """Return a flow that counts from now on; it runs in the ``with`` block that has to follow.
 
         `cut` cancels the block.
         """
         traffic = None if self._tally_of is None else self._tally_of(uses)
-        flow = Flow(self, uses, endless=endless, lingers=lingers, traffic=traffic)
-        self._running.add(flow)
+        flow = Flow(
+            self,
+            uses,
+            endless=endless,
+            lingers=lingers,
+            traffic=traffic,
+            number=number,
+            source=source,
+        )
+        self._running[flow] = None
         if traffic is not None:
             traffic.began(flow)
         self.quota.count.add(1)
@@ -161,7 +197,7 @@ class Flows:
 
     def ended(self, flow: Flow) -> None:
         """Count it no longer."""
-        self._running.remove(flow)
+        del self._running[flow]
         self.quota.count.add(-1)
         if flow.traffic is not None:
             flow.traffic.ended(flow)

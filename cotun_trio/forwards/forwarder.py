@@ -105,15 +105,16 @@ class Forwarder:
     def forward(self, sock: socket.socket, visitor: Visitor, remote: Remote) -> None:
         """Carry a connection that was accepted here to the other side.  Owns `sock` from now on."""
         session = self._session
-        log = session.log.within(conn=next(self._numbers), source=visitor, remote=remote)
+        number = next(self._numbers)
+        log = session.log.within(conn=number, source=visitor, remote=remote)
         if not session.flows.make_room():
             log.refused(TOO_MANY)
             close(sock, reset=True)
             return
         self._measure_link()
-        flow = session.flows.begin(remote)
-        opener = session if flow.traffic is None else Counted(session, flow)
-        session.start_soon(self._carry_out, flow, carry_out(opener, sock, visitor, remote, log))
+        flow = session.flows.begin(remote, number=number, source=visitor)
+        rest = carry_out(Counted(session, flow), sock, visitor, remote, log)
+        session.start_soon(self._carry_out, flow, rest)
 
     async def _carry_out(self, flow: Flow, rest: Continuation) -> None:
         with flow:
@@ -133,9 +134,11 @@ class Forwarder:
             session.log.refused(error, "refused a channel: %s")
             opening.refuse(messages.OPEN_PROHIBITED, str(error))
             return
-        log = session.log.within(conn=next(self._numbers), target=target)
-        if endpoints is not None:
-            log = log.within(source=endpoints.source)
+        number = next(self._numbers)
+        log = session.log.within(conn=number, target=target)
+        source = "" if endpoints is None else endpoints.source
+        if source:
+            log = log.within(source=source)
         if (reason := self._rights.refuses(target)) is not None:
             log.refused(reason)
             opening.refuse(messages.OPEN_PROHIBITED, reason)
@@ -145,7 +148,7 @@ class Forwarder:
             opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, TOO_MANY)
             return
         self._measure_link()
-        flow = session.flows.begin(target, endless=target.udp)
+        flow = session.flows.begin(target, endless=target.udp, number=number, source=source)
         opening.notify(flow.carries)
         begin = partial(self._begin_in, opening, flow, target, endpoints, log)
         rest = None if self._rights.asks_first else begin()

@@ -103,6 +103,11 @@ class Request:
         """The target without its query."""
         return self.origin_form.partition(b"?")[0]
 
+    @property
+    def query(self) -> str:
+        """The query of the target; empty where there is none."""
+        return self.origin_form.partition(b"?")[2].decode("ascii", "replace")
+
     def values(self, name: bytes) -> list[bytes]:
         """Return the values of the headers called `name` (in lower case)."""
         return [value for key, value in self.headers if key == name]
@@ -387,16 +392,20 @@ async def send_response(
 
     That is the last of its connection: with no back end behind us, no client makes many.
     """
-    head = (
+    head = response_head(status, content_type, f"Content-Length: {len(body)}\r\n{more}")
+    with trio.move_on_after(HEAD_TIMEOUT), contextlib.suppress(ConnectionLost):
+        await transport.send_all(head + (body if with_body else b""))
+        await _end(transport, drained)
+
+
+def response_head(status: HTTPStatus, content_type: str, more: str) -> bytes:
+    """Return the head of the last response of a connection, with `more` header lines."""
+    return (
         f"HTTP/1.1 {status.value} {status.phrase}\r\n"
         f"Date: {formatdate(usegmt=True)}\r\n"
-        f"Content-Type: {content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n{more}"
+        f"Content-Type: {content_type}\r\n{more}"
         "Connection: close\r\n\r\n"
-    )
-    with trio.move_on_after(HEAD_TIMEOUT), contextlib.suppress(ConnectionLost):
-        await transport.send_all(head.encode("ascii") + (body if with_body else b""))
-        await _end(transport, drained)
+    ).encode("ascii")
 
 
 async def _end(transport: Transport, most: int) -> None:

@@ -15,21 +15,25 @@ a handler of the embedding program finds the context in the message, and as a ma
 record's ``context``.
 """
 
-from cotun_trio.logs.configuration import configure
+from cotun_trio.logs.configuration import LEVELS, Level, configure, level, set_level
 from cotun_trio.logs.context import ROOT, Context, get_logger
 from cotun_trio.logs.formats import has_colours, is_journal
 from cotun_trio.logs.limits import Limits
 from cotun_trio.logs.standard_error import never_wait, wait_for_reader, write_what_waits
 
 __all__ = [
+    "LEVELS",
     "ROOT",
     "Context",
+    "Level",
     "Limits",
     "configure",
     "get_logger",
     "has_colours",
     "is_journal",
+    "level",
     "never_wait",
+    "set_level",
     "wait_for_reader",
     "write_what_waits",
 ]

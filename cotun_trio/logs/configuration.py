@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cotun_trio.logs.context import ROOT, TRACE, get_logger, set_process
 from cotun_trio.logs.formats import make_formatter
@@ -14,6 +14,17 @@ from cotun_trio.logs.standard_error import LineStream
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
+
+
+Level: TypeAlias = Literal["trace", "debug", "info", "warning"]
+LEVELS: dict[Level, int] = {
+    "trace": TRACE,
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+}
+"""The levels of the program's log: those of ``-vv``, of ``-v``, without an option, of ``-q``."""
+_configured: list[logging.Handler] = []  # the handler of the program's log
 
 
 def configure(
@@ -49,11 +60,28 @@ def configure(
     if isinstance(target, LineStream):
         target.output.show_dropped(lambda count: formatter.format(_record_of(count)))
     logger = logging.getLogger(ROOT)
-    logger.handlers[:] = [handler]
+    logger.handlers[:] = _configured[:] = [handler]
     logging.addLevelName(TRACE, "TRACE")
     usual = logging.WARNING if quiet else logging.INFO
     logger.setLevel(TRACE if trace else logging.DEBUG if verbose else usual)
     logger.propagate = False
+
+
+def level() -> Level | None:
+    """Return the name of the log's level; None where the log is not ours, but an embedding
+    program's."""
+    logger = logging.getLogger(ROOT)
+    if not any(handler in logger.handlers for handler in _configured):
+        return None
+    return next((name for name, number in LEVELS.items() if number >= logger.level), "warning")
+
+
+def set_level(name: Level) -> None:
+    """Log at the level with this name from now on, where the log is ours.
+
+    Lines about single messages (``trace``) are logged by connections that begin after that.
+    """
+    logging.getLogger(ROOT).setLevel(LEVELS[name])
 
 
 def _without_waiting(stream: TextIO | LineStream | None) -> TextIO | LineStream | None:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Mapping  # noqa: TC003  the schema of an event has it
 
 import attrs
 import trio
 
 from cotun_trio.logs.rates import Rates
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 KEPT = 1000
 """Events that are kept; the eldest are dropped first."""
@@ -36,7 +33,8 @@ class Event:
     at: float
     """Seconds since 1970."""
     kind: str
-    """``opened``, ``closed``, ``refused``, ``kicked`` or ``reloaded``."""
+    """``opened``, ``closed``, ``refused``, ``kicked``, ``reloaded``, ``lifted``, ``log-level``,
+    ``worker-ready`` or ``worker-ended``."""
     role: str
     """``server`` or ``client``."""
     facts: Mapping[str, str]
@@ -53,14 +51,19 @@ class Events:
         self.last = 0
         """The number of the latest one; 0 where there was none."""
 
-    def add(self, kind: str, role: str, facts: Mapping[str, object]) -> None:
-        """Note an event of now, unless its source has had too many of its kind in this second."""
+    def add(
+        self, kind: str, role: str, facts: Mapping[str, object], at: float | None = None
+    ) -> None:
+        """Note an event of now, unless its source has had too many of its kind in this second.
+
+        `at` is for one that comes from another process: its time there.
+        """
         words = {name: str(value)[:MAX_FACT] for name, value in facts.items()}
         source = words.get("client") or words.get("peer") or words.get("server", "")
         self._rates.turn(time.monotonic())
         if self._rates.admits(f"{kind} {source.rpartition(':')[0] or source}"):
             self.last += 1
-            self._kept.append(Event(self.last, time.time(), kind, role, words))
+            self._kept.append(Event(self.last, at or time.time(), kind, role, words))
             self._news.unpark_all()
 
     def after(self, number: int) -> list[Event]:

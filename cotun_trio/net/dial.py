@@ -27,7 +27,7 @@ from cotun_trio.net.sockets import set_nodelay_and_keepalive
 from cotun_trio.protocol.addresses import is_wildcard, join_host_port
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from cotun_trio.net.names import Address, Share
 
@@ -47,12 +47,13 @@ async def dial_tcp(
     timeout: float,
     share: Share | None = None,
     check: AddressCheck | None = None,
+    taken: Collection[str] = (),
 ) -> socket.socket:
     """Return a connection to `host` (a name or an address without brackets).
 
     For a peer, a name is looked up in its `share`, and the reserve of descriptors is not used.
     Without a share, it is for the program itself.  Of the addresses of a name, only those are tried
-    that `check` allows, if there is one.
+    that `check` allows, if there is one; and those that are `taken`, only where all are.
 
     Raises `DialFailed`, also after `timeout` seconds; `Shortage` where too many names are being
     looked up, or there are too few descriptors.  When cancelled, nothing is left open.
@@ -63,7 +64,7 @@ async def dial_tcp(
         if (family := address_family(host)) is not None:
             return await _connect(family, host, port, timeout=timeout, spare=share is not None)
         with trio.fail_after(timeout):
-            addresses = checked(await look_up(host, share=share), host, check)
+            addresses = untaken(checked(await look_up(host, share=share), host, check), taken)
             return await _connect_to_any(addresses, port, spare=share is not None)
     except trio.TooSlowError:
         reason, number = f"no answer in {timeout:g} s", errno.ETIMEDOUT
@@ -88,6 +89,11 @@ def checked(addresses: list[Address], host: str, check: AddressCheck | None) -> 
     if not allowed:
         raise OSError(errno.EACCES, "its name leads to no address that is allowed")
     return allowed
+
+
+def untaken(addresses: list[Address], taken: Collection[str]) -> list[Address]:
+    """Return those of the `addresses` that are not `taken`, or all where there are no others."""
+    return [address for address in addresses if address[1] not in taken] or addresses
 
 
 def address_family(host: str) -> socket.AddressFamily | None:

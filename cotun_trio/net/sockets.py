@@ -36,6 +36,22 @@ def set_nodelay_and_keepalive(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, option, KEEPALIVE)
 
 
+def set_nonblocking_and_nodelay(sock: socket.socket) -> None:
+    """Have a socket never block, and a TCP socket send at once."""
+    sock.setblocking(False)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def peer_address(sock: socket.socket) -> str:
+    """Return the address of a socket's peer, in digits; empty where it has none, or has gone."""
+    try:
+        name = sock.getpeername()
+    except OSError:
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
+
+
 def close(sock: socket.socket, *, reset: bool = False) -> None:
     """Close a socket that tasks may be waiting for; with `reset`, so that its peer notices."""
     if sock.fileno() < 0:

@@ -31,37 +31,48 @@ if TYPE_CHECKING:
 
 Warn = Callable[[str], None]
 """Called with each line that the user should read."""
+Ends = Callable[[float], None]
+"""Called with the end of the certificate, in seconds since 1970."""
 
 
 def _say_nothing(line: str) -> None:
     """Where there is no file, there is no warning."""
 
 
+def _ignore(end: float) -> None:
+    """Where nobody wants to know the end of a certificate."""
+
+
 ALPN = ["http/1.1"]
 """A client that could speak HTTP/2 must not: a WebSocket is an upgrade of HTTP/1.1."""
 
 
-def server_context(tls: ServerTls, warn: Warn = _say_nothing) -> ssl.SSLContext:
+def server_context(
+    tls: ServerTls, warn: Warn = _say_nothing, ends: Ends = _ignore
+) -> ssl.SSLContext:
     """Return the TLS context of a server.
 
-    `warn` is told of certificates that are not valid at present.  Raises `UsageError` that names
-    the file: where it cannot be read, or the two do not belong together.
+    `warn` is told of certificates that are not valid at present, `ends` of the end of its own.
+    Raises `UsageError` that names the file: where it cannot be read, or the two do not belong
+    together.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(ALPN)
-    load_pair(context, tls.cert, tls.key, warn)
+    load_pair(context, tls.cert, tls.key, warn, ends)
     if tls.ca is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         load_authorities(context, tls.ca, warn)
     return context
 
 
-def client_context(tls: ClientTls, warn: Warn = _say_nothing) -> ssl.SSLContext:
+def client_context(
+    tls: ClientTls, warn: Warn = _say_nothing, ends: Ends = _ignore
+) -> ssl.SSLContext:
     """Return the TLS context of a client.
 
-    `warn` is told of certificates that are not valid at present.  Raises `UsageError` that names
-    the file.
+    `warn` is told of certificates that are not valid at present, `ends` of the end of its own, if
+    it has one.  Raises `UsageError` that names the file.
     """
     context = (
         truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -76,11 +87,11 @@ def client_context(tls: ClientTls, warn: Warn = _say_nothing) -> ssl.SSLContext:
     elif tls.ca is not None:
         load_authorities(context, tls.ca, warn)
     if tls.cert is not None and tls.key is not None:
-        load_pair(context, tls.cert, tls.key, warn)
+        load_pair(context, tls.cert, tls.key, warn, ends)
     return context
 
 
-def load_pair(context: ssl.SSLContext, cert: str, key: str, warn: Warn) -> None:
+def load_pair(context: ssl.SSLContext, cert: str, key: str, warn: Warn, ends: Ends) -> None:
     """Have `context` prove itself by a certificate.  Raises `UsageError`."""
     chain = read_named("the certificate", cert)
     private = read_named("the key", key, secret=True)
@@ -101,7 +112,9 @@ def load_pair(context: ssl.SSLContext, cert: str, key: str, warn: Warn) -> None:
         raise UsageError(
             f"{escape(cert)} and {escape(key)} are not a certificate and its key, both PEM"
         ) from None
-    _warn_of_dates(f"the certificate {escape(cert)}", chain.data, warn)
+    certificates = _warn_of_dates(f"the certificate {escape(cert)}", chain.data, warn)
+    if certificates:  # the first one is its own, and the others lead to an authority
+        ends(certificates[0].not_valid_after_utc.timestamp())
 
 
 @contextlib.contextmanager
@@ -149,23 +162,25 @@ def load_authorities(context: ssl.SSLContext, path: str, warn: Warn) -> None:
     _warn_of_dates(f"the authority in {escape(path)}", b"\n".join(found), warn)
 
 
-def _warn_of_dates(name: str, pem: bytes, warn: Warn) -> None:
+def _warn_of_dates(name: str, pem: bytes, warn: Warn) -> list[x509.Certificate]:
     """Call `warn` for the first of the certificates in `pem` that is not valid now, if any is not.
 
-    A bundle of authorities may hold dozens of old ones: the line has their number.
+    A bundle of authorities may hold dozens of old ones: the line has their number.  Returns the
+    certificates.
     """
     from cryptography import x509  # no client without files has to wait 10 ms for it
 
     try:
         certificates = x509.load_pem_x509_certificates(pem)
     except ValueError:  # cryptography is stricter than OpenSSL, which has taken it
-        return
+        return []
     now = datetime.now(UTC)
     faults = [fault for each in certificates if (fault := _fault_of(each, now)) is not None]
     if faults:
         more = f", and {len(faults) - 1} more are not valid" if len(faults) > 1 else ""
         clock = f"the clock says {now:%Y-%m-%d %H:%M} UTC"
         warn(f"{name} {faults[0]} ({clock}){more}: renew it, or set the clock")
+    return certificates
 
 
 def _fault_of(certificate: x509.Certificate, now: datetime) -> str | None:

@@ -12,16 +12,20 @@ Four nouns explain the package:
   channel then is the connection's own business, except for two kinds: datagrams
   (`datagram_codec`), which Go's gob puts one behind the other (`gob`, `gob_encoder`, `gob_usual`),
   or a form of our own (`datagram_runs`); and connections that say by SOCKS where they want to go
-  (`socks5`).
+  (`socks5`, which is read in `steps`).
 * The **config request** is the first thing a client says after login: its version, and the remotes
   that it asks for (`config`).  It is JSON (`peer_json`, `bounded_json`), and so is a server's
   answer to a client of our own kind (`config_reply`).  Else its answer is a `refusal`.  In both,
   two of our kind name what they can do beyond this page's first version (`extensions`).
 
-Four readers are for what comes before all that: the PROXY header of a balancer (`proxy_header`),
-which says whom a connection is from and to (`endpoints`), a TLS ClientHello (`client_hello`), the
-URL of a proxy (`proxy_url`), and an HTTP answer that is no upgrade (`http_answer`).  One is for
-variables of the `environment`, whose names the Go programs have made.
+Clients of the proxy may say where they want to go in other ways, too (`socks4`, `http_connect`).
+The listener tells them apart (`proxy_handshake`), and makes the same of all (`proxy_request`).
+
+Some are for what comes before all that: the PROXY header of a balancer (`proxy_header`), which says
+whom a connection is from and to (`endpoints`); a TLS ClientHello (`client_hello`); the URL of a
+proxy (`proxy_url`) and the login there (`proxy_login`, `http_challenges`, `http_digest`); and an
+HTTP answer that is no upgrade (`http_answer`).  One is for variables of the `environment`, whose
+names the Go programs have made.
 
 
 The wire protocol
@@ -97,6 +101,9 @@ and ``null`` is as if the field were missing; a client without remotes sends ``"
   reverse listeners over.  Who sends it gets a reply with addresses.
 * ``Extensions`` in ``CotunTrio``, up to 64 names: what the client can do beyond this
   (`extensions`).  Unknown ones are ignored.
+* ``Nodes`` in ``CotunTrio``, up to 64 identities of servers, where there are any: a client with
+  several connections names the servers that it has sessions with.  One of these refuses, and
+  changes nothing.
 * ``unix:/path`` in the field of a host, with an empty port.
 * ``SocksAuth``, in a reverse SOCKS remote: the ``user:password`` that the server asks for.
 * ``Allow``, in a reverse remote: the networks whose visitors the server lets in, as in
@@ -104,12 +111,14 @@ and ``null`` is as if the field were missing; a client without remotes sends ``"
 
 **Reply** (`config_reply`).  Yes is request-success with an *empty* payload, since a Go client takes
 any payload for an error.  *Ours* has one: ``{"Addresses": ["0.0.0.0:2222"], "Extensions":
-["datagram-runs"]}``.  The addresses are where the server listens for each reverse remote, in turn;
-the extensions, which may be missing, are those of the client's that the server has, too, and are
-used in the session from then on.  No is request-failure, with the reason as raw text; then
-the server ends the connection (`refusal`).  A no is final, unless the text is Go's ``server:
-Server cannot listen on …``, or *ours* has a NUL and ``not now`` behind the text: then the client
-asks again later.
+["datagram-runs"], "Node": "9c1e…"}``.  The addresses are where the server listens for each reverse
+remote, in turn; the extensions, which may be missing, are those of the client's that the server
+has, too, and are used in the session from then on.  The node is the server's identity, up to 64 hex
+digits that are random for each run of it, and the same in all its workers; older versions do not
+tell it.  No is request-failure, with the reason as raw text; then the server ends the connection
+(`refusal`).  A no is final, unless the text is Go's ``server: Server cannot listen on …``, or
+*ours* has a NUL and ``not now`` behind the text: then the client asks again later.  Behind a NUL
+and ``same server``, the server is one of the client's ``Nodes``.
 
 **Channels** (RFC 4254 section 5; `cotun_trio.ssh.connection`, `cotun_trio.ssh.channel`).  One for
 each connection, opened by the end that accepted it: by the client, or for a reverse remote by the
@@ -133,7 +142,8 @@ channel, not even a window adjust: Go drops the whole connection for it.  A CLOS
 a good end from Go 1.11; from one of *ours* it means that the stream broke off.
 
 With ``socks``, a SOCKS5 conversation follows in the channel (`socks5`): the dialling end is the
-SOCKS server, and asks for no login.  *Ours*: the datagrams of a SOCKS client go through channels to
+SOCKS server, and asks for no login.  *Ours*: the listening end also takes SOCKS 4, 4a and HTTP's
+CONNECT, and turns each into that; the datagrams of a SOCKS client go through channels to
 ``host:port/udp``.
 
 With ``/udp``, there is one channel for each UDP remote, and in it a stream of Go's ``encoding/gob``

@@ -9,6 +9,9 @@ Between two cotun-trio ends there is more, in fields that Go ignores:
 
 * ``CotunTrio`` holds the client's identity, and the names of its `extensions`.  A client that sends
   an identity gets a `ConfigReply`.
+* A client with several connections puts into it, as ``Nodes``, the servers that it has sessions
+  with.  One of these refuses the request (`refusal`), and nothing has changed there: no listener of
+  the other session is taken over.
 * A Unix-domain socket is ``unix:/path`` in the field of the host, with an empty port.
 * ``SocksAuth`` is the ``user:password`` of a reverse SOCKS remote, where it is the server that asks
   for them.  The passwords of a client's own listeners are not sent.
@@ -36,6 +39,8 @@ MAX_VERSION = 100
 """Characters of a version that are kept: it is only ever logged."""
 MAX_IDENTITY = 64
 """Hexadecimal digits of an identity: 256 bits are more than enough to be the only one."""
+MAX_NODES = 64
+"""Servers that a client has sessions with, in one request."""
 
 
 def too_many(remotes: int) -> str:
@@ -60,6 +65,9 @@ class Config:
     extensions: tuple[str, ...] = ()
     """Those that the client asks for (`extensions`); of those that came, the ones we know.  Sent
     with an identity only."""
+    nodes: tuple[str, ...] = ()
+    """The servers that the client has sessions with, by `ConfigReply.node`, where it wants one with
+    another server.  Sent with an identity only."""
 
     def encode(self) -> bytes:
         """Return the payload, the same bytes as from Go."""
@@ -70,6 +78,8 @@ class Config:
             ours: Fields = {"Identity": self.identity}
             if self.extensions:
                 ours["Extensions"] = self.extensions
+            if self.nodes:
+                ours["Nodes"] = self.nodes
             fields["CotunTrio"] = ours
         text = json.dumps(fields, ensure_ascii=False, separators=(",", ":"))
         # These stand in strings only, never in the syntax around them.
@@ -86,13 +96,30 @@ class Config:
             version = _LONE_SURROGATE.sub("\N{REPLACEMENT CHARACTER}", take(fields, "Version", ""))
             remotes = _read_remotes(take(fields, "Remotes", []))
             ours: Fields = take(fields, "CotunTrio", {})
-            identity = take(ours, "Identity", "")
-            if not _IDENTITY.fullmatch(identity):
-                raise JsonError(f"Identity is not up to {MAX_IDENTITY} hexadecimal digits")
+            identity = take_identity(ours, "Identity")
             extensions = read_extensions(ours) if identity else ()
+            nodes = _read_nodes(ours) if identity else ()
         except JsonError as error:
             raise ProtocolError(f"config request: {error}") from error
-        return cls(version[:MAX_VERSION], remotes, identity, extensions)
+        return cls(version[:MAX_VERSION], remotes, identity, extensions, nodes)
+
+
+def take_identity(fields: Fields, name: str) -> str:
+    """Return the identity in a field; empty where there is none.  Raises `JsonError`."""
+    return _check_identity(name, take(fields, name, ""))
+
+
+def _check_identity(name: str, value: object) -> str:
+    if not isinstance(value, str) or not _IDENTITY.fullmatch(value):
+        raise JsonError(f"{name} is not up to {MAX_IDENTITY} hexadecimal digits")
+    return value
+
+
+def _read_nodes(fields: Fields) -> tuple[str, ...]:
+    values = take(fields, "Nodes", [])
+    if len(values) > MAX_NODES:
+        raise JsonError(f"more than {MAX_NODES} Nodes")
+    return tuple(_check_identity("one of Nodes", value) for value in values)
 
 
 _ESCAPED_BY_GO = re.compile("[<>&\u2028\u2029]")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 from cotun_trio.escape import escape
+from cotun_trio.protocol.http_challenges import read_challenges
 from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
@@ -29,12 +30,8 @@ Fields: TypeAlias = "tuple[tuple[bytes, bytes], ...]"
 
 MAX_RETRY_AFTER = 3600.0
 """Seconds that a server can have a client wait: what it says is not proved by any key."""
-MAX_CHALLENGE = 1024
-"""Bytes of a line with challenges that are looked at."""
 MAX_SSH_LINE = 255
 """Bytes of SSH's first line (RFC 4253 section 4.2)."""
-_QUOTED = re.compile(rb'"(?:[^"\\]|\\.)*"')
-_SCHEME = re.compile(rb"(?:^|,)\s*([A-Za-z][A-Za-z0-9-]*)(?=\s+[^\s=,]|\s*(?:,|$))")
 _WANTS_TLS = re.compile(rb"\b(?:https|tls|ssl-enabled)\s+(?:server|port)", re.IGNORECASE)
 """What nginx, Apache, Go and cotun-trio say to plain HTTP on a port with TLS."""
 _TITLE = re.compile(rb"<title[^>]*>([^<]*)", re.IGNORECASE)
@@ -81,12 +78,8 @@ def what_it_is(data: bytes, peer: str = "the server") -> str | None:
 
 
 def schemes(fields: Fields, name: bytes) -> list[str]:
-    """Return the schemes in the challenges called `name` (RFC 9110 section 11.6.1)."""
-    found = []
-    for key, value in fields:
-        if key == name:
-            found += [escape(s) for s in _SCHEME.findall(_QUOTED.sub(b"", value[:MAX_CHALLENGE]))]
-    return list(dict.fromkeys(found))
+    """Return the schemes in the challenges called `name`, once each."""
+    return list(dict.fromkeys(escape(each.scheme) for each in read_challenges(fields, name)))
 
 
 def retry_after(status: int, fields: Fields) -> float | None:

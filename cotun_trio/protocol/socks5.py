@@ -13,7 +13,7 @@ A conversation has two or three turns and then belongs to the client's own proto
 
     address = type host port: 01 and 4 bytes, 04 and 16 bytes, or 03, a length and a name
 
-`ServerHandshake` takes the listening side's part up to the request, `reply` makes the answer.  To
+`Socks5Handshake` takes the listening side's part up to the request, `reply` makes the answer.  To
 pass a request on to another SOCKS server, send `greeting` and `Request.raw` (or a `request` of
 one's own) in one go, and read the two answers with a `ReplyReader`.  Both take their input in
 pieces of any size, and keep the bytes behind the message for the caller: each side may say
@@ -26,20 +26,21 @@ No number in here needs a limit of its own: a length is one byte everywhere.
 import enum
 import hmac
 import ipaddress
-import string
-from collections.abc import Generator
-from typing import Generic, TypeVar
 
 import attrs
 
 from cotun_trio.errors import ProtocolError
 from cotun_trio.escape import escape
-from cotun_trio.protocol.addresses import RemoteError, clean_host, join_host_port
+from cotun_trio.protocol.addresses import RemoteError, clean_host
+from cotun_trio.protocol.proxy_request import Command, Reply, Request, RequestError, protocol_of
+from cotun_trio.protocol.steps import StepReader, Steps
 
 VERSION = 5
 LOGIN_VERSION = 1
 MAX_NAME = 255
 """Bytes of a name, a user or a password in SOCKS: its length is one byte."""
+NO_HOST = "0.0.0.0"  # noqa: S104
+"""The host in a reply that names none."""
 
 
 class Method(enum.IntEnum):
@@ -58,56 +59,11 @@ class AddressType(enum.IntEnum):
     IPV6 = 4
 
 
-class Command(enum.IntEnum):
-    """The command of a request (RFC 1928 section 4)."""
-
-    CONNECT = 1
-    BIND = 2
-    UDP_ASSOCIATE = 3
-
-
-class Reply(enum.IntEnum):
-    """The code of the reply to a request (RFC 1928 section 6)."""
-
-    SUCCEEDED = 0
-    GENERAL_FAILURE = 1
-    NOT_ALLOWED = 2
-    NETWORK_UNREACHABLE = 3
-    HOST_UNREACHABLE = 4
-    CONNECTION_REFUSED = 5
-    TTL_EXPIRED = 6
-    COMMAND_NOT_SUPPORTED = 7
-    ADDRESS_TYPE_NOT_SUPPORTED = 8
-
-
-class SocksError(ProtocolError):
-    """A client did not get to a request that makes sense.
-
-    `reply` is the last thing to send to it, behind the bytes of `ServerHandshake.take_out`; it is
-    empty where the client does not speak SOCKS 5 and would not understand.
-    """
+class SocksError(RequestError):
+    """A client of SOCKS did not get to a request that can be served."""
 
     def __init__(self, text: str, reply: bytes = b"") -> None:
-        super().__init__(f"SOCKS: {text}")
-        self.reply = reply
-
-
-@attrs.frozen
-class Request:
-    """A client's request."""
-
-    command: Command
-    host: str
-    """A name, or an address without brackets; always a valid host."""
-    port: int
-    """Not 0 for CONNECT.  For UDP ASSOCIATE, 0 says that the client does not know yet."""
-    raw: bytes = attrs.field(repr=False)
-    """The request as it came."""
-
-    @property
-    def address(self) -> str:
-        """``host:port``."""
-        return join_host_port(self.host, self.port)
+        super().__init__(f"SOCKS: {text}", reply)
 
 
 @attrs.frozen
@@ -118,49 +74,9 @@ class Answer:
     host: str
     """The server's end of the connection, or where to send datagrams; often just 0.0.0.0."""
     port: int
-    raw: bytes = attrs.field(repr=False)
-    """The reply as it came, to be passed on."""
 
 
-# Reading.  A conversation is a generator: it yields how many bytes it needs next, and is sent them.
-
-Result = TypeVar("Result")
-Steps = Generator[int, bytes, Result]
-
-
-class _Reader(Generic[Result]):
-    """Feeds a conversation from pieces of any size."""
-
-    def __init__(self, steps: Steps[Result]) -> None:
-        self._steps = steps
-        self._needed = next(steps)
-        self._buffer = bytearray()
-        self._over = False
-
-    @property
-    def rest(self) -> bytes:
-        """The bytes that are not used yet: in the end, those behind the message."""
-        return bytes(self._buffer)
-
-    def feed(self, data: bytes) -> Result | None:
-        """Take the next bytes; return the message that they complete, or None.
-
-        Raises `ProtocolError`.  After that, and after the message, there is nothing more to feed.
-        """
-        if self._over:
-            raise RuntimeError("this conversation is over")
-        self._buffer += data
-        while len(self._buffer) >= self._needed:
-            taken = bytes(self._buffer[: self._needed])
-            del self._buffer[: self._needed]
-            self._over = True  # unless it asks for more
-            try:
-                self._needed = self._steps.send(taken)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            self._over = False
-        return None
+# Reading
 
 
 class _BadAddress(RemoteError):
@@ -203,12 +119,8 @@ def _name(octets: bytes) -> str:
     return host
 
 
-class ServerHandshake(_Reader[Request]):
-    """The listening side's part of one conversation, up to the one request.
-
-    Send what `take_out` returns after each `feed`, also after one that raises; a `SocksError` may
-    have more to send behind it.  The request is then for the caller to answer, with a `reply`.
-    """
+class Socks5Handshake(StepReader[Request]):
+    """See `cotun_trio.protocol.proxy_request.Handshake`."""
 
     def __init__(self, credentials: tuple[str, str] | None = None) -> None:
         """With `credentials`, a user and a password, each client has to give them."""
@@ -217,15 +129,19 @@ class ServerHandshake(_Reader[Request]):
         super().__init__(self._talk())
 
     def take_out(self) -> bytes:
-        """Return the bytes that have to be sent to the client by now, once."""
+        """See `Handshake.take_out`."""
         out = bytes(self._out)
         self._out.clear()
         return out
 
+    def reply(self, code: Reply, host: str = NO_HOST, port: int = 0) -> bytes:
+        """See `Handshake.reply`."""
+        return reply(code, host, port)
+
     def _talk(self) -> Steps[Request]:
         (version,) = yield 1
         if version != VERSION:
-            raise SocksError(_name_protocol(version))
+            raise SocksError(f"{protocol_of(version)}, and this is SOCKS 5")
         (count,) = yield 1
         methods = yield count
         method = Method.NO_LOGIN if self._credentials is None else Method.PASSWORD
@@ -275,18 +191,7 @@ class ServerHandshake(_Reader[Request]):
         return Request(command, host, port, head + raw)
 
 
-def _name_protocol(first: int) -> str:
-    """Name the protocol that begins with the byte `first`, where SOCKS 5 begins with 5."""
-    if first == 4:
-        return "the client speaks SOCKS 4, and this is SOCKS 5"
-    if chr(first) in string.ascii_uppercase:
-        return "the client speaks HTTP, and this is SOCKS 5"
-    if first == 0x16:  # the content type of a handshake (RFC 8446 section 5.1)
-        return "the client speaks TLS, and this is SOCKS 5"
-    return f"the client's first byte is {first}, and that of SOCKS 5 is 5"
-
-
-class ReplyReader(_Reader[Answer]):
+class ReplyReader(StepReader[Answer]):
     """Reads a server's answers to a `greeting` and a request that were sent together."""
 
     def __init__(self) -> None:
@@ -302,10 +207,10 @@ class ReplyReader(_Reader[Answer]):
             raise ProtocolError(f"SOCKS server: version {version} in the reply")
         try:
             code = Reply(number)
-            host, port, raw = yield from _address()
+            host, port, _ = yield from _address()
         except ValueError as error:  # no such code, or a bad address
             raise ProtocolError(f"SOCKS server: {error}") from None
-        return Answer(code, host, port, head + raw)
+        return Answer(code, host, port)
 
 
 # Writing
@@ -321,7 +226,7 @@ def request(command: Command, host: str, port: int) -> bytes:
     return bytes([VERSION, command, 0]) + _pack_address(host, port)
 
 
-def reply(code: Reply, host: str = "0.0.0.0", port: int = 0) -> bytes:  # noqa: S104  means "none"
+def reply(code: Reply, host: str = NO_HOST, port: int = 0) -> bytes:
     """Return a server's reply to a request; `host` and `port` are its end of the connection."""
     return bytes([VERSION, code, 0]) + _pack_address(host, port)
 
@@ -364,7 +269,7 @@ class UdpHeader:
 
         Fragments are not put together, as the RFC allows.
         """
-        reader = _Reader(_udp_header())
+        reader = StepReader(_udp_header())
         try:
             header = reader.feed(datagram)
         except RemoteError as error:

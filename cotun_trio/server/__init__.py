@@ -11,6 +11,7 @@
 * `rights`: the rights of a client.
 * `reverse_listeners`: the listeners that clients ask for; `visitors`: who comes to them.
 * `shared`: what several server processes share: limits, failed logins, reverse listeners.
+* `peers`: the other servers of a fleet, which pass visitors on.
 * `accounts`: the users, from a file that is read again when it changes.
 * `logins`, `login_threads`: passwords, checked in turn and in threads; wrong ones are punished.
 * `shown`: the server as its administrators see it.

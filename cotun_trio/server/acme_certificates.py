@@ -60,6 +60,7 @@ class AcmeCertificates:
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._challenges: dict[str, ssl.SSLContext] = {}
         self._renewals: dict[str, datetime] = {}
+        self._ends: dict[str, datetime] = {}
         self._warnings: dict[str, None] = {}  # in order, each once
         self.pages: dict[str, str] = {}
         """The pages for port 80, by path."""
@@ -74,6 +75,11 @@ class AcmeCertificates:
     def domains(self) -> tuple[str, ...]:
         """The names."""
         return self._settings.domains
+
+    @property
+    def expires(self) -> float | None:
+        """When the first of the certificates ends, in seconds since 1970; None without any."""
+        return min((end.timestamp() for end in self._ends.values()), default=None)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -166,6 +172,7 @@ class AcmeCertificates:
         life = (end - start) * (2 / 3 - random.uniform(0, JITTER))
         self._contexts[domain] = context
         self._renewals[domain] = start + life
+        self._ends[domain] = end
         return True
 
 

@@ -28,7 +28,10 @@ class Certificates:
         self._tls = tls
         self._log = log
         self._warnings: list[str] = []  # of the files that were read last
-        self._context = server_context(tls, self._warnings.append)
+        ends: list[float] = []
+        self._context = server_context(tls, self._warnings.append, ends.append)
+        self.expires = min(ends, default=None)
+        """When the certificate ends, in seconds since 1970; None where that cannot be read."""
         self._failure = ""  # the last error of the files
 
     def tls(self) -> Tls:
@@ -48,9 +51,10 @@ class Certificates:
     async def reload(self) -> None:
         """Read the files again."""
         warnings: list[str] = []
+        ends: list[float] = []
         try:
             self._context = await trio.to_thread.run_sync(
-                server_context, self._tls, warnings.append, abandon_on_cancel=True
+                server_context, self._tls, warnings.append, ends.append, abandon_on_cancel=True
             )
         except UsageError as error:
             if str(error) != self._failure:
@@ -61,6 +65,7 @@ class Certificates:
             self._log.info("TLS certificate read again")
             self._log.event("reloaded", certificate=self._tls.cert)
             self._warnings = warnings
+            self.expires = min(ends, default=None)
             self.announce()
 
     async def watch(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

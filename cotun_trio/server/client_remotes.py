@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+import attrs
 import trio
 
+from cotun_trio.errors import SameServer
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.server.reverse_listeners import ListenerOwner
@@ -62,11 +64,14 @@ class ClientRemotes:
         """The reverse remotes for which there is a listener."""
         return [listener.remote for listener in self._listeners.held_by(self._holder)]
 
-    async def open(self, config: Config) -> ConfigReply:
+    async def open(self, config: Config, node: str) -> ConfigReply:
         """Accept the first ones, and listen; say so in the log, and return the answer.
 
-        Raises `CotunError` where the client may not have one of them, or cannot have it.
+        `node` is the server's identity.  Raises `CotunError` where the client may not have one of
+        them, or cannot have it.
         """
+        if node in config.nodes:  # before the listeners of the other session are taken over
+            raise SameServer("the client has another session with this server")
         remotes = config.remotes
         self._rights.check_remotes(remotes)
         await self._rights.ask_for_remotes(remotes, self._holder.log)
@@ -83,7 +88,7 @@ class ClientRemotes:
             escape(listening, SHOWN_REMOTES),
         )
         self._holder.log.event("opened", version=escape(config.version), remotes=_show(remotes))
-        return self._serve(listeners, listeners)
+        return attrs.evolve(self._serve(listeners, listeners), node=node)
 
     async def change(self, config: Config) -> ConfigReply:
         """Accept others in their place, and cut connections of remotes that are gone; return the

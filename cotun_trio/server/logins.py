@@ -19,15 +19,17 @@ from cotun_trio.counts import meters
 from cotun_trio.errors import Refused
 from cotun_trio.escape import escape
 from cotun_trio.server.login_threads import LoginThreads
+from cotun_trio.server.peers import NO_PEERS
 from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from cotun_trio.access.penalties import Verdict
+    from cotun_trio.access.penalties import Bar, Verdict
     from cotun_trio.access.users import User
     from cotun_trio.logs import Context
     from cotun_trio.server.accounts import Accounts
+    from cotun_trio.server.peers import Peers
 
 
 class Failures(Protocol):
@@ -57,12 +59,25 @@ class OwnFailures:
         """See `Failures`."""
         return self._penalties.barred(source, trio.current_time())
 
+    def bars(self) -> list[Bar]:
+        """Return each source that is barred."""
+        return self._penalties.bars(trio.current_time())
+
+    def lift(self, source: str) -> bool:
+        """Let `source` in again; return whether it was barred."""
+        return self._penalties.lift(source, trio.current_time())
+
+    def lift_all(self) -> int:
+        """Let all of them in again; return how many there were."""
+        return self._penalties.lift_all(trio.current_time())
+
 
 class Logins:
-    """Judges logins by `accounts`; `failures` keeps account of failed ones."""
+    """Judges logins by `accounts`, and of `peers`; `failures` keeps account of failed ones."""
 
-    def __init__(self, accounts: Accounts, failures: Failures) -> None:
+    def __init__(self, accounts: Accounts, failures: Failures, peers: Peers = NO_PEERS) -> None:
         self._accounts = accounts
+        self._peers = peers
         self._failures = failures
         self._threads = LoginThreads()
         self._turns: dict[str, trio.Lock] = {}  # of sources that have a login being judged
@@ -82,7 +97,7 @@ class Logins:
         Raises `Refused` where the source was barred while this one waited for its turn.
         """
         logins = meters().logins
-        if self.everybody:
+        if self.everybody and not self._peers.knows(name):
             logins.add("accepted")
             return self._accounts.users.find(name)
         source = source_of(host)
@@ -115,6 +130,8 @@ class Logins:
             return user
 
     async def _verify(self, source: str, name: str, password: str) -> User | None:
+        if self._peers.knows(name):
+            return self._peers.verify(name, password)
         while True:
             users = self._accounts.users
             if users.costs:

@@ -8,7 +8,8 @@ have two sessions.  Or else the same user, where there are users, and the old se
 answer any more: two programs may share a user, and must not throw each other out.
 
 Where several processes serve the same port, the old session may be in another one: a session that
-cannot listen then asks `Elsewhere`.
+cannot listen then asks `Elsewhere`.  In a fleet, a place can also be somebody else's on another
+machine: `Elsewhere` has the last word about each listener, and hears of its end.
 """
 
 from __future__ import annotations
@@ -100,6 +101,12 @@ class Elsewhere(Protocol):
         """Have listeners in the way of `place` closed, where they are an earlier session's of the
         same client."""
 
+    async def opened(self, owner: ListenerOwner, listener: Listener) -> None:
+        """A session listens here.  Raises `NotNow` where the place is somebody else's."""
+
+    def closed(self, owner: ListenerOwner, listener: Listener) -> None:
+        """It does not listen here any more."""
+
 
 class NothingElsewhere:
     """No other process has listeners; see `Elsewhere`."""
@@ -107,6 +114,12 @@ class NothingElsewhere:
     async def claim(self, claimant: Claimant, place: Place) -> Yielded:  # noqa: ARG002
         """See `Elsewhere`."""
         return Yielded.NOTHING
+
+    async def opened(self, owner: ListenerOwner, listener: Listener) -> None:
+        """See `Elsewhere`."""
+
+    def closed(self, owner: ListenerOwner, listener: Listener) -> None:
+        """See `Elsewhere`."""
 
 
 NOTHING_ELSEWHERE = NothingElsewhere()
@@ -190,7 +203,7 @@ class Listeners:
             for remote in remotes:
                 listener = await self._open_one(owner, remote)
                 if self._held.get(owner) is not held:
-                    listener.close()
+                    self._close(owner, listener)
                     raise NotNow("the session has ended")  # and all was freed, meanwhile
                 held.append(listener)
         except BaseException:
@@ -216,11 +229,11 @@ class Listeners:
                         raise NotNow("the session has ended")
         except BaseException:
             for listener in plan.opened:
-                listener.close()
+                self._close(owner, listener)
             raise
         for listener in plan.left:
             held.remove(listener)
-            listener.close()
+            self._close(owner, listener)
         held += plan.opened
         return plan.change()
 
@@ -231,7 +244,7 @@ class Listeners:
         forbidden = [listener for listener in held if not allowed(listener.remote)]
         for listener in forbidden:
             held.remove(listener)
-            listener.close()
+            self._close(owner, listener)
         return [listener.remote for listener in forbidden]
 
     def held_by(self, owner: ListenerOwner) -> Sequence[Listener]:
@@ -241,9 +254,22 @@ class Listeners:
     def free(self, owner: ListenerOwner) -> None:
         """Close the listeners of `owner`.  Can be called again."""
         for listener in self._held.pop(owner, ()):
-            listener.close()
+            self._close(owner, listener)
+
+    def _close(self, owner: ListenerOwner, listener: Listener) -> None:
+        listener.close()
+        self._elsewhere.closed(owner, listener)
 
     async def _open_one(self, owner: ListenerOwner, remote: Remote) -> Listener:
+        listener = await self._listen(owner, remote)
+        try:
+            await self._elsewhere.opened(owner, listener)
+        except BaseException:
+            self._close(owner, listener)
+            raise
+        return listener
+
+    async def _listen(self, owner: ListenerOwner, remote: Remote) -> Listener:
         try:
             return await self._open_listener(remote, owner.share)
         except UsageError as error:

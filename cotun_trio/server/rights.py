@@ -19,13 +19,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cotun_trio.errors import ConfigRefused, NotNow
+from cotun_trio.escape import escape
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.protocol.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cotun_trio.access.users import User
+    from cotun_trio.access.users import User, Users
     from cotun_trio.forwards.flows import Flow
     from cotun_trio.logs import Context
     from cotun_trio.net.dial import AddressCheck
@@ -54,6 +55,18 @@ class Rights:
     def log_in(self, user: User) -> None:
         """The client is this user: from its login on, and again when the users file changes."""
         self._user = user
+
+    def users_changed(self, users: Users) -> str | None:
+        """Take what the users file has now; return why the client may not stay, None if it may."""
+        before = self._user
+        if before is None or before.is_peer:
+            return None
+        user = users.find(before.name)
+        if user is None or user.secret != before.secret:
+            what = "has been removed" if user is None else "has a new password"
+            return f"the user '{escape(before.name)}' {what}"
+        self._user = user
+        return None
 
     def accept(self) -> None:
         """The client's remotes have been accepted."""

@@ -73,9 +73,12 @@ class Server:
         self.settings = settings
         self.notifier = notifier or Notifier({})
         self.log = get_logger("server")
+        self.node = shared.node
+        """See `cotun_trio.server.session.ServerHost`."""
         self.files = ServerFiles(settings, self.log)
         self.places = places or SystemPlaces()
-        self.logins = Logins(self.files.accounts, shared.failures)
+        self.peers = shared.peers
+        self.logins = Logins(self.files.accounts, shared.failures, shared.peers)
         self.listeners = Listeners(self.places.open_listener, shared.elsewhere)
         self.authorisation = None if authorise is None else Authorisation(authorise)
         self.scratch = Scratch()
@@ -83,7 +86,7 @@ class Server:
         self.user_sessions = UserSessions(settings.max_user_sessions, shared.user_sessions)
         certificates = self.files.certificates
         self.reception = Reception(self, certificates, self.log, shared)
-        self.shown = ShownServer(self.reception)
+        self.shown = ShownServer(self.reception, shared.bars)
         """Itself, as an administrator sees it."""
         self._listening = listening or SocketListening(
             settings, self.log, passed, challenges=isinstance(certificates, AcmeCertificates)
@@ -158,7 +161,7 @@ class Server:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as accepting:
                 self._listening.accept(accepting, connections, self.reception)
-                self.shown.listens()
+                self.shown.listens(self.addresses)
                 self.notifier.ready(self._status())
                 task_status.started()
                 await self._shutdown.wait()

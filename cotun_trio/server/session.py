@@ -12,7 +12,14 @@ import trio
 
 from cotun_trio.access.sources import source_of
 from cotun_trio.counts import meters
-from cotun_trio.errors import ConnectionLost, CotunError, NotNow, ProtocolError, Refused
+from cotun_trio.errors import (
+    ConnectionLost,
+    CotunError,
+    NotNow,
+    ProtocolError,
+    Refused,
+    SameServer,
+)
 from cotun_trio.escape import escape
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.dialect import MARK
@@ -41,9 +48,11 @@ if TYPE_CHECKING:
     from cotun_trio.protocol.target import Target
     from cotun_trio.server.authorisation import Authorisation
     from cotun_trio.server.logins import Logins
+    from cotun_trio.server.peers import Peers
     from cotun_trio.server.reverse_listeners import Listeners
     from cotun_trio.settings import ServerSettings
     from cotun_trio.ssh.global_requests import GlobalRequest
+    from cotun_trio.ssh.openings import IncomingOpen
     from cotun_trio.ssh.scratch import Scratch
     from cotun_trio.websocket.wire_protocol import WireProtocol
 
@@ -58,6 +67,8 @@ class ServerHost(Protocol):
     settings: ServerSettings
     logins: Logins
     listeners: Listeners
+    peers: Peers
+    """The other servers of a fleet."""
     scratch: Scratch
     quota: Quota
     """Of the connections of all sessions."""
@@ -65,6 +76,8 @@ class ServerHost(Protocol):
     """Of the sessions of each user."""
     authorisation: Authorisation | None
     """The hook that is asked besides the access lists."""
+    node: str
+    """The server's identity, see `cotun_trio.server.shared.SharedState`."""
 
     @property
     def host_key(self) -> HostKey:
@@ -182,7 +195,7 @@ class ServerSession(Session):
         request, config = await self._receive_config()
         self.identity, self._version = config.identity, config.version
         try:
-            reply = await self.client_remotes.open(config)
+            reply = await self.client_remotes.open(config, self._owner.node)
         except CotunError as error:
             _refuse(request, error, marked=bool(self.identity))
             raise
@@ -200,8 +213,7 @@ class ServerSession(Session):
     async def _receive_config(self) -> tuple[GlobalRequest, Config]:
         with trio.move_on_after(self.timings.config_timeout):
             await self._config_came.wait()
-        request = self._config
-        if request is None:
+        if (request := self._config) is None:
             raise ProtocolError("no config request after the login")
         try:
             return request, Config.decode(request.payload)
@@ -264,6 +276,14 @@ class ServerSession(Session):
 
     # ---- requests of the client
 
+    def channel_requested(self, opening: IncomingOpen) -> None:
+        """See `Session.channel_requested`; a peer passes a visitor on."""
+        user = self.rights.user
+        if user is not None and user.is_peer:
+            self._owner.peers.pass_on(self, opening)
+        else:
+            super().channel_requested(opening)
+
     def role_request(self, request: GlobalRequest) -> None:
         """See `Session.role_request`; the first config request is for `establish`."""
         if request.kind == CHANGE and self.was_open:
@@ -316,22 +336,19 @@ class ServerSession(Session):
     def users_changed(self, users: Users) -> None:
         """End connections that the client has no right to any more: all, where its user has
         changed."""
-        before = self.rights.user
-        if before is None:
-            return
-        user = users.find(before.name)
-        if user is None or user.secret != before.secret:
-            what = "has been removed" if user is None else "has a new password"
-            reason = f"the user '{escape(before.name)}' {what}"
+        if (reason := self.rights.users_changed(users)) is not None:
             self.kick(reason)
-            return
-        self.rights.log_in(user)
-        self.client_remotes.narrow()
+        else:
+            self.client_remotes.narrow()
 
 
 def _refuse(request: GlobalRequest, error: CotunError, *, marked: bool) -> None:
     """Answer a config request by an error; `marked` is for clients of our kind."""
-    refusal = ConfigRefusal(str(error).encode(), passing=isinstance(error, NotNow))
+    refusal = ConfigRefusal(
+        str(error).encode(),
+        passing=isinstance(error, NotNow),
+        same_server=isinstance(error, SameServer),
+    )
     request.reply(refusal.encode(marked=marked), success=False)
 
 

@@ -42,6 +42,10 @@ _OURS = re.compile(
 )
 
 
+MAX_CONNECTIONS = 16
+"""Sessions of one client at a time."""
+
+
 def parse_header(text: str) -> tuple[str, str]:
     """Read a ``Name: value`` header (RFC 9110 section 5).  Raises `UsageError`.
 
@@ -102,6 +106,8 @@ class ClientSettings:
     """None for a direct connection to the server."""
     alternatives: tuple[Route, ...] = ()
     """Routes to be tried, in turn, where that server fails."""
+    connections: int = attrs.field(default=1)
+    """Sessions at a time, each with another server, up to `MAX_CONNECTIONS`."""
     tls: ClientTls = attrs.field(factory=ClientTls)
     """For a server's URL with TLS; `ClientTls.ca` is for a proxy with TLS, too."""
     remotes: tuple[Remote, ...] = attrs.field()
@@ -176,6 +182,11 @@ class ClientSettings:
         if limit < 0:
             raise UsageError(f"--max-connections is a number of 0 (no limit) or more, not {limit}")
 
+    @connections.validator
+    def _check_connections(self, _attribute: object, count: int) -> None:
+        if not 1 <= count <= MAX_CONNECTIONS:
+            raise UsageError(f"--connections is a number from 1 to {MAX_CONNECTIONS}, not {count}")
+
     @tls.validator
     def _check_tls(self, _attribute: object, tls: ClientTls) -> None:
         if any(route.server.tls for route in self.routes):
@@ -196,7 +207,10 @@ class ClientSettings:
         if sum(remote.stdio for remote in remotes) > 1:
             raise UsageError("only one remote can have standard input and output")
         check_common_targets(remotes)
-        if len(Config(__version__, remotes, identity="0" * MAX_IDENTITY).encode()) > MAX_REQUEST:
+        longest = "0" * MAX_IDENTITY
+        others = (longest,) * (self.connections - 1)
+        config = Config(__version__, remotes, identity=longest, nodes=others)
+        if len(config.encode()) > MAX_REQUEST:
             raise UsageError(too_many(len(remotes)))
 
     @property
@@ -255,6 +269,7 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "max_retry_interval": values.to_seconds,
     "max_retry_count": values.to_optional_count,
     "max_connections": values.to_count,
+    "connections": values.to_count,
     "fast_loop": values.to_flag,
     "admin_listen": to_admin_address,
     "admin_token_file": values.to_path,

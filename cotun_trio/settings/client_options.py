@@ -44,6 +44,8 @@ class ClientOptions(TypedDict, total=False):
     tls_key: str | PathLike[str] | None
     tls_skip_verify: bool
     sni: str | None
+    connections: int | str
+    """Sessions at a time, each with another server."""
     keepalive: float | str
     """Seconds between pings, or a duration such as ``25s``; 0 for none."""
     max_retry_count: int | str | None

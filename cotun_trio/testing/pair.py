@@ -23,7 +23,14 @@ from cotun_trio.testing.places import MemoryPlaces
 from cotun_trio.testing.wire import memory_wires
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+    from collections.abc import (
+        AsyncIterator,
+        Awaitable,
+        Callable,
+        Collection,
+        Iterable,
+        Sequence,
+    )
 
     from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.server.listening import Doors
@@ -63,7 +70,7 @@ class MemoryNetwork:
         """See `Listening`."""
         self._connect = None
 
-    async def dial(self, route: Route) -> MemoryWire:  # noqa: ARG002
+    async def dial(self, route: Route, taken: Collection[str] = ()) -> MemoryWire:  # noqa: ARG002
         """See `AnyUplink`."""
         await trio.lowlevel.checkpoint()
         return self.connect()

@@ -30,6 +30,8 @@ class MemoryWire:
         self.failure: CotunError | None = None
         """Why, once `ended` is set."""
         self.bytes_in = self.bytes_out = 0
+        self.peer_address = ""
+        """See `cotun_trio.websocket.wire_protocol.WireProtocol`: there is none."""
         self.peer = self
         self._control: deque[bytes] = deque()  # for trio-websocket
         self._data = bytearray()

@@ -33,6 +33,7 @@ from cotun_trio.errors import (
 )
 from cotun_trio.net.descriptors import is_reserved
 from cotun_trio.net.poller import notify_closing, while_readable
+from cotun_trio.net.sockets import peer_address, set_nonblocking_and_nodelay
 from cotun_trio.net.tls import MAX_LEFT
 from cotun_trio.protocol.http_answer import (
     MAX_PAGE,
@@ -117,6 +118,11 @@ class Wire(trio.abc.Stream):
     def bytes_out(self) -> int:
         """Bytes written to the socket."""
         return self.carrier.bytes_out
+
+    @property
+    def peer_address(self) -> str:
+        """See `cotun_trio.websocket.wire_protocol.WireProtocol`."""
+        return peer_address(self._sock)
 
     @property
     def response_head(self) -> bytes:
@@ -441,10 +447,3 @@ def _fault(response: bytearray, end: int, status: bytes | None) -> CotunError | 
     if what_is_it := what_it_is(bytes(response)):
         return ProtocolError(f"Bad HTTP: {what_is_it}")
     return None
-
-
-def set_nonblocking_and_nodelay(sock: socket.socket) -> None:
-    """Have a socket never block, and a TCP socket send at once."""
-    sock.setblocking(False)
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

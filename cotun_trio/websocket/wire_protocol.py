@@ -77,6 +77,10 @@ class WireProtocol(Protocol):
         """Bytes written to the network."""
 
     @property
+    def peer_address(self) -> str:
+        """The address of the other end of the socket, in digits; empty where it has none."""
+
+    @property
     def carrier(self) -> Carrier:
         """The half that an SSH connection sends on."""
 

@@ -19,17 +19,20 @@ The supervisor's process:
 * `balancer`: the choice of the worker that gets a connection.
 * `dispatch`: accepted connections go to workers, and to others where one does not take them.
 * `attention`: whether a worker answers.
+* `shown`: all of them as one server, for its admin interface.
 * `shared_rules`: decisions for all workers: failed logins, and listeners that are claimed.
 
 A worker's process:
 
 * `__main__`: the program that `spawn` starts.
 * `worker`: a `cotun_trio.server.server.Server` that is handed its connections.
+* `reports`: answers and events for the admin interface, which is the supervisor's.
 * `progress`: counts the steps of its tasks, which show that it does not stand still.
 
 Between them:
 
-* `control`: the messages of both, as bytes.
+* `control`: the messages of both, as bytes.  `values`: what is in them, as JSON.
+* `account`: the figures and meters of a worker, or of several.
 * `control_link`: the same on a socket: questions and answers.
 * `handover`: accepted connections on their way to a worker: given, taken, or taken back.
 * `shared_counts`: counts in memory that all processes share, for limits on the whole server.

@@ -9,25 +9,26 @@ its body as it likes.
 Connections go another way: `cotun_trio.workers.handover`.
 """
 
-from __future__ import annotations
-
 import json
-import math
 import struct
-import types
-import typing
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 import attrs
+from attrs.validators import deep_mapping, max_len
 
 from cotun_trio.errors import ProtocolError
+from cotun_trio.logs import Level
+from cotun_trio.logs.events import MAX_FACT
 from cotun_trio.protocol.bounded_json import load_json
 from cotun_trio.server.reverse_listeners import Yielded
-from cotun_trio.snapshot import Figures
+from cotun_trio.workers import values
+from cotun_trio.workers.account import Account
 
 HEAD = struct.Struct("!IBI")
 MAX_BODY = 1024 * 1024
-"""Bytes: the settings are the longest body of all."""
+"""Bytes: the settings are long, and a session with all of its remotes can be longer."""
+MAX_FACTS, MAX_NAME = 32, 40
+"""Facts of an event, and characters of their names."""
 
 
 class Message:
@@ -36,6 +37,11 @@ class Message:
     __slots__ = ()
     is_answer: ClassVar[bool] = False
     """Whether it answers the question with its number."""
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the answer ends with it."""
+        return True
 
 
 M = TypeVar("M", bound=Message)
@@ -62,8 +68,19 @@ class Reload(Message):
 
 
 @attrs.frozen
-class Count(Message):
-    """A question for the figures of a worker, answered by `Counted`."""
+class LogTasks(Message):
+    """The worker has to log its tasks, where its log is that detailed."""
+
+
+@attrs.frozen
+class Look(Message):
+    """An administrator's question to a worker; the answer is one or more `Seen`.
+
+    It is the name of a method of `cotun_trio.admin.watched.Watched`, and its arguments.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
 
 
 @attrs.frozen
@@ -77,6 +94,20 @@ class Barred(Message):
 
     source: str
     seconds: float
+
+
+@attrs.frozen
+class Lifted(Message):
+    """Logins from this source are accepted again; None: from all sources."""
+
+    source: str | None
+
+
+@attrs.frozen
+class LogLevel(Message):
+    """The worker has to log at this level; see `cotun_trio.logs.LEVELS`."""
+
+    level: Level
 
 
 # ---- from a worker
@@ -115,9 +146,20 @@ class LoginFailed(Message):
 
 @attrs.frozen
 class Farewell(Message):
-    """The last message of a worker that ends in order: the figures of its life."""
+    """The last message of a worker that ends in order: the account of its life."""
 
-    figures: Figures
+    account: Account
+
+
+@attrs.frozen
+class Happened(Message):
+    """An event of a worker; see `cotun_trio.logs.events.Event`."""
+
+    at: float
+    kind: str = attrs.field(validator=max_len(MAX_NAME))
+    facts: dict[str, str] = attrs.field(
+        validator=[max_len(MAX_FACTS), deep_mapping(max_len(MAX_NAME), max_len(MAX_FACT))]
+    )
 
 
 # ---- either way
@@ -149,11 +191,17 @@ class Done(Message):
 
 
 @attrs.frozen
-class Counted(Message):
-    """The figures of a worker at present."""
+class Seen(Message):
+    """Items of the answer to a `Look`; the last ones where there are no `more`."""
 
-    figures: Figures
+    items: tuple[object, ...]
+    more: bool
     is_answer = True
+
+    @property
+    def is_last(self) -> bool:
+        """See `Message`."""
+        return not self.more
 
 
 @attrs.frozen
@@ -174,33 +222,19 @@ class Yield(Message):
 
 
 _KINDS: tuple[type[Message], ...] = (
-    Begin, Drain, Reload, Count, Ping, Barred, Ready, CannotServe, Leaving, Sessions,
-    LoginFailed, Farewell, Claim, Done, Counted, Penalty, Yield,
+    Begin, Drain, Reload, LogTasks, Look, Ping, Barred, Lifted, LogLevel, Ready, CannotServe,
+    Leaving, Sessions, LoginFailed, Farewell, Happened, Claim, Done, Seen, Penalty, Yield,
 )  # fmt: skip
 _NUMBERS = {kind: number for number, kind in enumerate(_KINDS)}
-_HINTS = {
-    kind: {n: hint for n, hint in typing.get_type_hints(kind).items() if n != "is_answer"}
-    for kind in (*_KINDS, Figures)
-}
 
 
 def encode(message: Message, number: int = 0) -> bytes:
     """Return `message` as bytes; `number` is that of the question."""
-    values = message.payload if isinstance(message, Begin) else _values(message)
-    body = values if isinstance(values, bytes) else json.dumps(values).encode()
+    if isinstance(message, Begin):
+        body = message.payload
+    else:
+        body = json.dumps(values.pack(message)).encode()
     return HEAD.pack(len(body), _NUMBERS[type(message)], number) + body
-
-
-def _values(thing: Any) -> list[Any]:
-    values = attrs.astuple(thing, recurse=False)
-    return [
-        _values(value)
-        if isinstance(value, Figures)
-        else value.value
-        if isinstance(value, Yielded)
-        else value
-        for value in values
-    ]
 
 
 class Decoder:
@@ -232,26 +266,6 @@ def _decode(kind: type[Message], body: bytes) -> Message:
     if kind is Begin:
         return Begin(body)
     try:
-        message: Message = _build(kind, load_json(body.decode()))
+        return values.unpack(kind, load_json(body.decode()))
     except ValueError:
         raise ProtocolError(f"a malformed {kind.__name__} from a worker") from None
-    return message
-
-
-def _build(kind: type[Any], values: Any) -> Any:
-    """Raises `ValueError`."""
-    hints = _HINTS[kind]
-    if not isinstance(values, list) or len(values) != len(hints):
-        raise ValueError
-    return kind(**{n: _read(hint, v) for (n, hint), v in zip(hints.items(), values, strict=True)})
-
-
-def _read(hint: Any, value: Any) -> Any:
-    if hint is Figures:
-        return _build(Figures, value)
-    if hint is Yielded:
-        return Yielded(value)
-    allowed = hint.__args__ if isinstance(hint, types.UnionType) else (hint,)
-    if type(value) not in allowed or (type(value) is float and not math.isfinite(value)):
-        raise ValueError
-    return value

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 READ_SIZE = 64 * 1024
+MAX_PARTS = 64
+"""Messages of one answer."""
 
 M = TypeVar("M", bound=Message)
 
@@ -54,7 +56,7 @@ class ControlLink:
         self._not_empty = trio.Event()
         self._decoder = Decoder()
         self._numbers = itertools.count(1)
-        self._asked: dict[int, tuple[trio.Event, list[Message]]] = {}  # and the answer, in a list
+        self._asked: dict[int, tuple[trio.Event, list[Message]]] = {}  # and what has come
         self._lost = False
         self._all_sent = trio.lowlevel.ParkingLot()
 
@@ -70,6 +72,10 @@ class ControlLink:
 
     async def ask(self, question: Message, kind: type[M]) -> M:
         """Send a question, and return its answer.  Raises `LinkLost`."""
+        return (await self.ask_for_all(question, kind))[0]
+
+    async def ask_for_all(self, question: Message, kind: type[M]) -> list[M]:
+        """Send a question, and return all messages of its answer.  Raises `LinkLost`."""
         if self._lost:
             raise LinkLost("the link between the processes is lost")
         number = next(self._numbers) & 0xFFFFFFFF
@@ -79,9 +85,10 @@ class ControlLink:
             await answered.wait()
         finally:
             del self._asked[number]
-        if not answers or not isinstance(answers[0], kind):
+        found = [answer for answer in answers if isinstance(answer, kind)]
+        if not found or not found[-1].is_last:
             raise LinkLost("the link between the processes is lost")
-        return answers[0]
+        return found
 
     async def run(self) -> None:
         """Send messages that had to wait, until cancelled."""
@@ -153,7 +160,8 @@ class ControlLink:
         if number in self._asked:  # or its question was cancelled
             answered, answers = self._asked[number]
             answers.append(message)
-            answered.set()
+            if message.is_last or len(answers) == MAX_PARTS:
+                answered.set()
 
     # ---- the end
 

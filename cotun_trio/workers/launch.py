@@ -38,6 +38,7 @@ class Launcher:
         self._process = process
         self._host_key = settings.host_key
         self._key = secrets.token_bytes(16)
+        self._node = secrets.token_hex(16)
         self._slots = process.workers + 1
         self._free_slots = list(range(self._slots))
         self._memory = allocate(self._slots)
@@ -96,4 +97,5 @@ class Launcher:
             settings=self._settings,
             process=self._process,
             host_key=self._host_key,
+            node=self._node,
         )

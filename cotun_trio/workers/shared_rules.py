@@ -14,6 +14,7 @@ from cotun_trio.workers.control_link import LinkLost
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from cotun_trio.access.penalties import Bar
     from cotun_trio.workers.control_link import ControlLink
     from cotun_trio.workers.worker_handle import WorkerHandle
 
@@ -35,14 +36,33 @@ class SharedRules:
         """Count a failed login; where its source is barred for that, tell all workers."""
         verdict = self._penalties.failed(source, trio.current_time())
         if verdict.barred_for:
-            for worker in self._workers:
-                worker.link.send(control.Barred(source, verdict.barred_for))
+            self._tell_all(control.Barred(source, verdict.barred_for))
         return control.Penalty(verdict.delay, verdict.barred_for)
+
+    def bars(self) -> list[Bar]:
+        """See `cotun_trio.admin.watched.Bars`; so for the next two."""
+        return self._penalties.bars(trio.current_time())
+
+    def lift(self, source: str) -> bool:
+        """Let `source` in again, in all workers; return whether it was barred."""
+        lifted = self._penalties.lift(source, trio.current_time())
+        if lifted:
+            self._tell_all(control.Lifted(source))
+        return lifted
+
+    def lift_all(self) -> int:
+        """Let all sources in again, in all workers; return how many were barred."""
+        self._tell_all(control.Lifted(None))
+        return self._penalties.lift_all(trio.current_time())
+
+    def _tell_all(self, message: control.Message) -> None:
+        for worker in self._workers:
+            worker.link.send(message)
 
     def tell_barred(self, link: ControlLink) -> None:
         """Tell a new worker which sources are barred."""
-        for source, seconds in self._penalties.all_barred(trio.current_time()):
-            link.send(control.Barred(source, seconds))
+        for bar in self._penalties.bars(trio.current_time()):
+            link.send(control.Barred(bar.source, bar.seconds))
 
     async def settle(self, claim: control.Claim, claimant: WorkerHandle, number: int) -> None:
         """Ask all other workers to yield to a session of `claimant`'s, and answer its question.

@@ -48,6 +48,8 @@ class Start:
     settings: ServerSettings
     process: ProcessSettings
     host_key: HostKey = attrs.field(repr=False, eq=False)
+    node: str
+    """See `cotun_trio.server.shared.SharedState`: to clients, all workers are one server."""
 
     def pack(self) -> bytes:
         """Return it as bytes, for a socket to which no other process can write."""

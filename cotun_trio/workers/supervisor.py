@@ -6,23 +6,24 @@ signals and the exit status are its own.
 
 from __future__ import annotations
 
+import contextlib
 import functools
-import time
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
+from cotun_trio.admin.choice import interface_for
 from cotun_trio.errors import CotunError
 from cotun_trio.logs import get_logger
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.server.files import ServerFiles
 from cotun_trio.server.listening import SocketListening
-from cotun_trio.snapshot import EndedTotals, Figures, figures
 from cotun_trio.units import format_duration
 from cotun_trio.workers import control
 from cotun_trio.workers.control_link import LinkLost
 from cotun_trio.workers.handover import Connection
+from cotun_trio.workers.shown import ShownWorkers
 from cotun_trio.workers.worker_pool import WorkerPool
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from cotun_trio.system.systemd import Notifier, Passed
     from cotun_trio.workers.worker_handle import WorkerHandle
 
-PATIENCE = 5.0
-"""Seconds for a worker to answer with its figures."""
 RELOAD = 60.0
 """Seconds for a worker to read files again: they may be large, and on a slow disk."""
 
@@ -59,13 +58,14 @@ class Supervisor:
         self._settings = attrs.evolve(settings, host_key=self._files.host_key)
         self._process = process
         self._listening = SocketListening(settings, self.log, passed)
-        self._began = time.monotonic()
         self._nursery: trio.Nursery | None = None
         self._is_ready = False
         self._shutdown = trio.Event()
         self._can_accept = trio.Event()  # a worker answers, and can be given connections
         self._accepting: set[trio.CancelScope] = set()
         self._pool = WorkerPool(self._settings, process, self.log, self._pool_changed)
+        self.shown = ShownWorkers(self._pool)
+        """The server, as an administrator sees it."""
 
     async def run(self) -> None:
         """Serve until `shut_down`, and until that is done, or until cancelled.
@@ -73,11 +73,14 @@ class Supervisor:
         Raises `CotunError` where it cannot.
         """
         failure: CotunError | None = None
+        admin = interface_for(self.shown, self._settings, self.log)
         try:
+            await admin.open()
             await self._listening.open()
             self._files.announce(self._listening.addresses)
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                nursery.start_soon(admin.run)
                 try:
                     await self._pool.start(nursery)
                     await self._serve()
@@ -87,6 +90,7 @@ class Supervisor:
         finally:
             self._listening.close()
             self._pool.close()
+            admin.close()
         if failure is not None:
             raise failure
 
@@ -95,9 +99,11 @@ class Supervisor:
         async with trio.open_nursery() as accepting:
             self._accept(accepting)
             self._is_ready = True
+            self.shown.listens(self._listening.addresses)
             self.notifier.ready(self._status())
             await self._shutdown.wait()
             accepting.cancel_scope.cancel()
+        self.shown.drains()
         self._listening.close()
         grace = self._settings.timings.shutdown_grace
         self.notifier.stopping(grace)
@@ -171,40 +177,26 @@ class Supervisor:
         self._soon(self._reload)
 
     async def _reload(self) -> None:
+        async def read_again(worker: WorkerHandle) -> None:
+            with trio.move_on_after(RELOAD), contextlib.suppress(LinkLost):
+                await worker.link.ask(control.Reload(), control.Done)
+
         with self.notifier.reloading():
-            await self._ask_all(control.Reload(), control.Done, RELOAD)
+            async with trio.open_nursery() as nursery:
+                for worker in self._pool.workers:
+                    nursery.start_soon(read_again, worker)
 
     def log_snapshot(self) -> None:
         """Log the figures of all workers together, soon."""
         self._soon(self._log_snapshot)
 
     async def _log_snapshot(self) -> None:
-        counted = await self._ask_all(control.Count(), control.Counted, PATIENCE)
-        total = self._pool.past + figures(EndedTotals(), ())
+        total, _ = await self.shown.stats()
         words = []
-        for worker, answer in counted:
-            count = Figures() if answer is None else answer.figures
-            total += count
-            sessions = "no answer" if answer is None else f"{count.sessions} sessions"
-            words.append(f"{worker.number} (process {worker.process.pid}, {sessions})")
-        line = total.show(time.monotonic() - self._began)
+        for worker in self.shown.workers:
+            sessions = f"{worker.figures.sessions} sessions" if worker.answers else "no answer"
+            words.append(f"{worker.number} (process {worker.process}, {sessions})")
+        line = total.show(self.shown.uptime)
         self.log.info("%s, workers %s", line, ", ".join(words) or "none")
-
-    async def _ask_all(
-        self, question: control.Message, kind: type[control.M], patience: float
-    ) -> list[tuple[WorkerHandle, control.M | None]]:
-        """Ask all workers; return each with its answer, or None where that did not come in time."""
-        answers: dict[WorkerHandle, control.M] = {}
-        workers = list(self._pool.workers)
-
-        async def ask(worker: WorkerHandle) -> None:
-            with trio.move_on_after(patience):
-                try:
-                    answers[worker] = await worker.link.ask(question, kind)
-                except LinkLost:
-                    return
-
-        async with trio.open_nursery() as nursery:
-            for worker in workers:
-                nursery.start_soon(ask, worker)
-        return [(worker, answers.get(worker)) for worker in workers]
+        for handle in self._pool.workers:
+            handle.link.send(control.LogTasks())

@@ -23,13 +23,14 @@ from cotun_trio.errors import CotunError
 from cotun_trio.server.reverse_listeners import Yielded
 from cotun_trio.server.server import Server
 from cotun_trio.server.shared import SharedState
-from cotun_trio.snapshot import figures
 from cotun_trio.system.process import prepare
 from cotun_trio.system.task_tree import log_task_tree
 from cotun_trio.workers import control
+from cotun_trio.workers.account import Account
 from cotun_trio.workers.control_link import ControlLink, LinkLost
 from cotun_trio.workers.handover import ALL, Incoming
 from cotun_trio.workers.progress import Steps
+from cotun_trio.workers.reports import Reports
 from cotun_trio.workers.shared_counts import (
     FORWARDS,
     SERVED,
@@ -46,9 +47,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from cotun_trio.counts import Count
+    from cotun_trio.forwards.listener import Listener
     from cotun_trio.logs import Context
     from cotun_trio.server.listening import Doors
-    from cotun_trio.server.reverse_listeners import Claimant, Place
+    from cotun_trio.server.reverse_listeners import Claimant, ListenerOwner, Place
     from cotun_trio.workers.control_link import Received
     from cotun_trio.workers.handover import Connection
 
@@ -84,6 +86,13 @@ class LinkFailures:
         if len(self._barred) > MAX_SOURCES:
             del self._barred[next(iter(self._barred))]  # the one that was barred first
 
+    def lift(self, source: str | None) -> None:
+        """Accept logins from `source` again; None: from all."""
+        if source is None:
+            self._barred.clear()
+        else:
+            self._barred.pop(source, None)
+
     def barred(self, source: str) -> float:
         """Return for how many seconds more `source` is barred; 0 if it is not."""
         until = self._barred.get(source)
@@ -110,6 +119,12 @@ class LinkElsewhere:
             return (await self._link.ask(claim, control.Yield)).outcome
         except LinkLost:
             return Yielded.KEPT
+
+    async def opened(self, owner: ListenerOwner, listener: Listener) -> None:
+        """See `Elsewhere`: the kernel keeps two workers apart."""
+
+    def closed(self, owner: ListenerOwner, listener: Listener) -> None:
+        """See `Elsewhere`."""
 
 
 class LinkListening:
@@ -181,13 +196,16 @@ class Worker:
             user_sessions=counts.source_counts(start.slot, USERS),
             served=counts.count(SERVED, start.slot),
             failures=self._failures,
+            node=start.node,
             elsewhere=LinkElsewhere(link),
             sessions_changed=lambda count: link.send(control.Sessions(count)),
         )
         self.listening = LinkListening(self._incoming, shared.served, lambda: self._log_lost)
         """The way by which connections come."""
-        settings = attrs.evolve(start.settings, host_key=start.host_key)
+        settings = attrs.evolve(start.settings, host_key=start.host_key, admin_listen=None)
         self._server = server = Server(settings, listening=self.listening, shared=shared)
+        self._reports = Reports(server.shown, link, server.log)
+        self._has_watchers = start.settings.admin_listen is not None
         self._log_lost = server.log.limited(server.reception.log_limits.of("lost connections"))
 
     async def serve(self) -> None:
@@ -204,12 +222,15 @@ class Worker:
             nursery.start_soon(self._obey, nursery)
             nursery.start_soon(self._report_signals)
             nursery.start_soon(logs.write_what_waits)
+            if self._has_watchers:
+                nursery.start_soon(self._reports.run)
             try:
                 await self._server.run(task_status=_Ready(self._link))
             except CotunError as error:
                 self._link.send(control.CannotServe(str(error)))
             else:
-                self._link.send(control.Farewell(figures(self._server.reception.ended_totals, ())))
+                self._reports.report_events()
+                self._link.send(control.Farewell(Account(*await self._server.shown.stats())))
             await self._link.all_sent(PARTING)
             nursery.cancel_scope.cancel()
 
@@ -230,13 +251,16 @@ class Worker:
             # First take the connections given before: the answer means that they have been taken.
             self.listening.take_given()
             self._link.send(control.Done(), number=number)
-        elif isinstance(message, control.Count):
-            reception = self._server.reception
-            counted = figures(reception.ended_totals, reception.open_sessions)
-            self._link.send(control.Counted(counted), number=number)
+        elif isinstance(message, control.Look):
+            nursery.start_soon(self._reports.answer, message, number)
+        elif isinstance(message, control.LogTasks):
             log_task_tree(self._server.log)
         elif isinstance(message, control.Barred):
             self._failures.bar(message.source, message.seconds)
+        elif isinstance(message, control.Lifted):
+            self._failures.lift(message.source)
+        elif isinstance(message, control.LogLevel):
+            logs.set_level(message.level)
         elif isinstance(message, control.Reload):
             nursery.start_soon(self._reload_for, number)
         elif isinstance(message, control.Claim):

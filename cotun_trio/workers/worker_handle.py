@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import trio
 
 from cotun_trio.workers import control
+from cotun_trio.workers.account import Account
 
 if TYPE_CHECKING:
     import socket
@@ -43,6 +45,10 @@ class WorkerHandle:
         self.restarts = restarts
         self.sessions = 0
         """The number of its open sessions."""
+        self.account = Account()
+        """Its figures and meters, as it gave them last."""
+        self.answers = False
+        """Whether it has answered the latest question of an administrator."""
         self.kept = False
         """Whether another worker has to take its place when it ends."""
         self.retired = False
@@ -55,6 +61,7 @@ class WorkerHandle:
         self.ended = trio.Event()
         self._served = served
         self._attention = attention
+        self._counted_at = -math.inf
 
     @property
     def load(self) -> int:
@@ -108,6 +115,23 @@ class WorkerHandle:
     def now_has(self, sessions: int) -> None:
         """It has that many open sessions."""
         self.sessions = sessions
+
+    def now_answers(self, answers: bool) -> None:
+        """It has answered a question of an administrator, or not in time."""
+        self.answers = answers
+
+    def now_counted(self, account: Account, asked_at: float) -> None:
+        """It has given this account, for which it was asked at that time by Trio's clock.
+
+        The account stays the latest one, in whatever order answers are looked at.
+        """
+        if asked_at >= self._counted_at:
+            self._counted_at = asked_at
+            self.account = account
+
+    def now_left(self, account: Account) -> None:
+        """It has given its last account."""
+        self.now_counted(account, math.inf)
 
     def now_failed(self, problem: str) -> None:
         """It cannot serve, or has broken the protocol: this is the reason for its end."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
-import attrs
 import trio
 
+from cotun_trio import logs
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.escape import escape
-from cotun_trio.snapshot import Figures
+from cotun_trio.logs.events import recorded
 from cotun_trio.workers import control
+from cotun_trio.workers.account import Account
 from cotun_trio.workers.dispatch import Dispatch
 from cotun_trio.workers.launch import Launcher
 from cotun_trio.workers.restarts import Restarts
@@ -49,14 +50,15 @@ class WorkerPool:
         self.workers: list[WorkerHandle] = []
         self.dispatch = Dispatch(self.workers)
         """Gives accepted connections to workers."""
-        self.past = Figures()
-        """The figures of workers that have ended in order."""
+        self.rules = SharedRules(self.workers, per_minute=settings.max_auth_failures)
+        """Decides for all of them together."""
+        self.past = Account()
+        """The account of workers that have ended."""
         self._settings = settings
         self._size = process.workers
         self._log = log
         self._changed = changed
         self._launcher = Launcher(settings, process)
-        self._rules = SharedRules(self.workers, per_minute=settings.max_auth_failures)
         self._replacing = trio.Lock()
         self._ending = False
 
@@ -154,7 +156,9 @@ class WorkerPool:
         """
         began = trio.current_time()
         async with self._launcher.launch(restarts, self._reconsider) as worker:
-            self._rules.tell_barred(worker.link)
+            self.rules.tell_barred(worker.link)
+            if (level := logs.level()) is not None:  # an administrator may have changed it
+                worker.link.send(control.LogLevel(level))
             self.workers.append(worker)
             task_status.started(worker)
             try:
@@ -165,14 +169,17 @@ class WorkerPool:
             finally:
                 self._give_up(worker)
                 self.workers.remove(worker)
+                self.past += worker.account.ended()
         worker.now_ended()
         self._changed()
         if worker.retired:
             self._log.info("worker %d has ended", worker.number)
+            self._log.event("worker-ended", worker=worker.number)
             return
         process = worker.process
         why = worker.problem or show_end(process.returncode or 0)
         self._log.warning("worker %d (process %d): %s", worker.number, process.pid, escape(why))
+        self._log.event("worker-ended", worker=worker.number, reason=escape(why))
         if worker.kept and not self._ending:
             restarts.ended(trio.current_time() - began)
             nursery.start_soon(self._start_another, nursery, restarts)
@@ -222,6 +229,7 @@ class WorkerPool:
         message, number = received.message, received.number
         if isinstance(message, control.Ready):
             worker.now_ready()
+            self._log.event("worker-ready", worker=worker.number)
             if not self._ending:
                 self.dispatch.balancer.add(worker)
             self._reconsider()
@@ -229,17 +237,29 @@ class WorkerPool:
             worker.now_has(message.count)
             self._changed()
         elif isinstance(message, control.LoginFailed):
-            worker.link.send(self._rules.login_failed(message.source), number=number)
+            worker.link.send(self.rules.login_failed(message.source), number=number)
         elif isinstance(message, control.Claim):
-            tasks.start_soon(self._rules.settle, message, worker, number)
+            tasks.start_soon(self.rules.settle, message, worker, number)
         elif isinstance(message, control.CannotServe):
             worker.now_failed(message.reason)
         elif isinstance(message, control.Leaving):
             nursery.start_soon(self.replace, worker, nursery)
         elif isinstance(message, control.Farewell):
-            done = message.figures
-            self.past += attrs.evolve(
-                Figures(), ended=done.ended, bytes_in=done.bytes_in, bytes_out=done.bytes_out
-            )
+            worker.now_left(message.account)
+        elif isinstance(message, control.Happened):
+            self._note(worker, message)
         else:
             raise ProtocolError(f"a {type(message).__name__} from a worker")
+
+    def _note(self, worker: WorkerHandle, event: control.Happened) -> None:
+        """Note an event of a worker, where events are recorded.
+
+        All workers read the same files again: the eldest speaks for all of them.
+        """
+        events = recorded()
+        if events is None:
+            return
+        if event.kind != "reloaded":
+            events.add(event.kind, "server", {**event.facts, "worker": worker.number}, event.at)
+        elif worker is self.workers[0]:
+            events.add(event.kind, "server", event.facts, event.at)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotun_trio.access import penalties as penalties_module
-from cotun_trio.access.penalties import FORGET, MAX_BAR, MAX_DELAY, Penalties, Verdict
+from cotun_trio.access.penalties import FORGET, MAX_BAR, MAX_DELAY, Bar, Penalties, Verdict
 
 
 def bar(penalties: Penalties, source: str, now: float) -> float:
@@ -116,5 +116,26 @@ def test_who_is_barred_can_be_listed() -> None:
     penalties = Penalties(1)
     penalties.failed("192.0.2.1", 0.0)
     penalties.failed("2001:db8::", 30.0)
-    assert penalties.all_barred(40.0) == [("192.0.2.1", 20.0), ("2001:db8::", 50.0)]
-    assert penalties.all_barred(70.0) == [("2001:db8::", 20.0)]
+    assert penalties.bars(40.0) == [Bar("192.0.2.1", 20.0, 1), Bar("2001:db8::", 50.0, 1)]
+    assert penalties.bars(70.0) == [Bar("2001:db8::", 20.0, 1)]
+
+
+def test_a_bar_that_is_lifted_is_forgotten_with_its_failures() -> None:
+    penalties = Penalties(10)
+    assert bar(penalties, "a", 0.0) == 60
+    assert not penalties.lift("b", 1.0)
+    assert penalties.lift("a", 1.0)
+    assert penalties.barred("a", 1.0) == 0
+    assert not penalties.lift("a", 1.0)
+    assert bar(penalties, "a", 2.0) == 60  # it is the first one again
+    assert not penalties.lift("a", 62.0)  # it is over
+
+
+def test_all_bars_can_be_lifted_and_other_failures_stay() -> None:
+    penalties = Penalties(2)
+    for source in ("a", "2001:db8::/64"):
+        bar(penalties, source, 0.0)
+    penalties.failed("b", 0.0)
+    assert penalties.lift_all(1.0) == 2
+    assert penalties.bars(1.0) == []
+    assert penalties.failed("b", 1.0).barred_for == 60

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cotun_trio.admin.access import COOKIE, Gate, token_of_query
+from cotun_trio.admin.access import COOKIE, Gate, cookie_name, token_of_query
 from cotun_trio.http.front import Request
 
 TOKEN = "0123456789abcdef"
@@ -26,7 +26,7 @@ def status(gate: Gate, asked: Request) -> int:
     [
         ({"authorization": f"Bearer {TOKEN}"}, 200),
         ({"authorization": f"bearer  {TOKEN}"}, 200),
-        ({"cookie": f"a=b; {COOKIE}={TOKEN}"}, 200),
+        ({"cookie": f"a=b; {COOKIE}_9110={TOKEN}"}, 200),
         ({}, 401),
         ({"authorization": "Bearer "}, 401),
         ({"authorization": f"Bearer {TOKEN}x"}, 401),
@@ -34,7 +34,9 @@ def status(gate: Gate, asked: Request) -> int:
         ({"authorization": f"Basic {TOKEN}"}, 401),
         ({"authorization": "Bearer \xff\xfe"}, 401),
         ({"cookie": f"other={TOKEN}"}, 401),
-        ({"cookie": f"{COOKIE}=wrong"}, 401),
+        ({"cookie": f"{COOKIE}_9110=wrong"}, 401),
+        # Of another interface on the same machine.
+        ({"cookie": f"{COOKIE}_9111={TOKEN}"}, 401),
         ({"cookie": '"\\'}, 401),
     ],
 )
@@ -95,6 +97,21 @@ def test_a_request_without_a_host_or_with_two_is_refused() -> None:
 def test_the_page_of_another_site_is_refused(gate: Gate, origin: str, expected: int) -> None:
     asked = request(host=HERE, origin=origin, authorization=f"Bearer {TOKEN}")
     assert status(gate, asked) == expected
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [
+        (HERE, f"{COOKIE}_9110"),
+        ("[::1]:80", f"{COOKIE}_80"),
+        ("localhost", COOKIE),
+        ("[::1]", COOKIE),
+        ("x:\xb2", COOKIE),
+        ("", COOKIE),
+    ],
+)
+def test_each_port_has_a_cookie_of_its_own(host: str, name: str) -> None:
+    assert cookie_name(request(host=host)) == name
 
 
 def test_on_a_unix_socket_no_token_is_wanted_and_any_host_will_do() -> None:

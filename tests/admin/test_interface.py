@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import trio
 
-from cotun_trio.admin import resources
+from cotun_trio.admin import routes
 from cotun_trio.admin.interface import MAX_CONNECTIONS, MAX_HEAD
 from cotun_trio.errors import UsageError
 from cotun_trio.http.front import HEAD_TIMEOUT
@@ -194,7 +194,7 @@ async def test_an_error_of_ours_ends_one_connection(
     place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with watch_logs() as log, running_server(admin_listen=place):
-        monkeypatch.setattr(resources, "answer", lambda *_: 1 / 0)
+        monkeypatch.setattr(routes, "answer", lambda *_: 1 / 0)
         assert await send(place, b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n") == b""
         await log.wait_for("internal error, the admin connection is closed")
         monkeypatch.undo()

@@ -223,6 +223,7 @@ def test_a_client_needs_a_server_and_remotes(client: Callable[..., ClientSetting
         (["--keepalive", "10s"], {"keepalive": 10.0}),
         (["--max-retry-count", "3"], {"max_retry_count": 3}),
         (["--max-connections", "7"], {"max_connections": 7}),
+        (["--connections", "2"], {"connections": 2}),
         (["--max-retry-count", "0"], {"max_retry_count": 0}),
         (["--max-retry-count", "-1"], {"max_retry_count": -1}),
         (["--max-retry-interval", "10s"], {"max_retry_interval": 10.0}),

@@ -26,10 +26,11 @@ from tests.support.targets import refused_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from cotun_trio.client.doctor.steps import Fact
     from cotun_trio.errors import CotunError
-    from cotun_trio.settings import ClientSettings
+    from cotun_trio.settings import ClientSettings, Route
 
 
 def doctor(*argv: str) -> int | str | None:
@@ -56,13 +57,20 @@ class Examinations:
 
     def __init__(self) -> None:
         self.asked: list[tuple[ClientSettings, float]] = []
+        self.routes: list[Route] = []
         self.steps: list[Step] = []
         self.failure: CotunError | None = None
 
     async def examine(
-        self, settings: ClientSettings, report: Callable[[Step], None], *, idle: float
+        self,
+        settings: ClientSettings,
+        report: Callable[[Step], None],
+        *,
+        route: Route,
+        idle: float,
     ) -> CotunError | None:
         self.asked.append((settings, idle))
+        self.routes.append(route)
         for step in self.steps:
             report(step)
         if isinstance(self.failure, UsageError):
@@ -183,7 +191,7 @@ def test_the_status_is_that_of_a_client(
 
 
 def test_ctrl_c_ends_it_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def examine(*_: object, idle: float) -> None:
+    async def examine(*_: object, **_options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(doctor_report, "examine", examine)
@@ -202,7 +210,8 @@ def test_a_pipe_that_nobody_reads_ends_it_without_a_traceback(options: list[str]
 
 
 @pytest.mark.parametrize(
-    "argv", [["ftp://example.com"], ["http://example.com", "--idle", "5"], [], ["a.example", "80"]]
+    "argv",
+    [["ftp://example.com"], ["http://example.com", "--idle", "5"], [], ["a.example", "ws://"]],
 )
 def test_a_question_that_makes_no_sense_is_an_error(
     argv: list[str], examinations: Examinations
@@ -240,3 +249,52 @@ def test_help_does_not_wait_for_what_only_the_doctor_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_each_of_several_servers_is_examined(
+    examinations: Examinations, capsys: pytest.CaptureFixture[str]
+) -> None:
+    examinations.steps = [GOOD]
+    assert doctor("http://a.example", "http://b.example", "--server", "http://c.example") == 0
+    assert [str(route.server) for route in examinations.routes] == [
+        *("http://a.example", "http://b.example", "http://c.example")
+    ]
+    out = capsys.readouterr().out
+    assert out.count("A client gets through.") == 3
+    assert doctor("--json", "http://a.example", "http://b.example") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line)["server"] for line in lines] == [
+        "http://a.example",
+        "http://b.example",
+    ]
+
+
+def test_the_file_of_a_client_is_read(
+    examinations: Examinations, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(
+        '[client]\nserver = ["http://a.example", "http://b.example"]\nremote = ["3000"]\n'
+        'hostname = "h.example"\n[server]\nport = 1\n'
+    )
+    assert doctor("--config", str(file)) == 0
+    assert [str(route.server) for route in examinations.routes] == [
+        *("http://a.example", "http://b.example")
+    ]
+    assert examinations.asked[0][0].hostname == "h.example"
+    file.write_text('[client]\nremotes = ["3000"]\n')
+    assert doctor("http://a.example", "--config", str(file)) == 2
+    assert "there is no option 'remotes'; did you mean 'remote'?" in capsys.readouterr().err
+
+
+def test_a_server_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert doctor() == 2
+    assert "there is no SERVER" in capsys.readouterr().err
+
+
+def test_a_password_on_the_command_line_gets_a_hint(
+    examinations: Examinations, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not examinations.asked
+    doctor("https://a.example", "--auth", "alice:secret")
+    assert "--auth-from FILE" in capsys.readouterr().err

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from cotun_trio.cli.admin_client import AdminClient
-from cotun_trio.cli.status import _table
+from cotun_trio.cli.status import _channel_table, _table
 from cotun_trio.errors import UsageError
 from tests.support.programs import our_server, ours
 from tests.support.sockets import tcp_listener
@@ -39,6 +39,12 @@ async def test_a_look_into_a_server_and_a_session_that_is_ended(tmp_path: Path) 
         async with ours("sessions", "--admin", place) as sessions:
             assert await sessions.wait() == 0
             assert sessions.find("1 +- +127.0.0.1 ")
+        async with ours("sessions", "1", "--json", env=env) as channels:
+            assert await channels.wait() == 0
+            assert json.loads(channels.lines[0]) == {"count": 0, "channels": []}
+        async with ours("sessions", "77", env=env) as channels:
+            assert await channels.wait() == 1
+            assert channels.find("there is no session 77")
         async with ours("kick", "1", "--reason", "lunch", env=env) as kick:
             assert await kick.wait() == 0
         await client.wait_for("Disconnected: .*lunch")
@@ -92,3 +98,19 @@ def test_the_name_of_a_user_is_text_and_no_markup() -> None:
         console.print(_table([session], {}))
     assert "[red]x\\x1b" in shown.get()
     assert "1m30s" in shown.get()
+
+
+def test_connections_of_both_kinds_are_listed() -> None:
+    from rich.console import Console
+
+    here = {"number": None, "opened_by": "here", "seconds": 0.0, "source": None}
+    here |= {"remote": "0.0.0.0:53:dns:53/udp", "target": None, "socks_target": None}
+    here |= {"bytes_in": None, "bytes_out": None}
+    peer = {"number": 7, "opened_by": "peer", "seconds": 90.0, "source": None, "remote": None}
+    peer |= {"target": "socks", "socks_target": "[x]\x1b:1", "bytes_in": 1000, "bytes_out": 5}
+    console = Console(width=200, force_terminal=False)
+    with console.capture() as shown:
+        console.print(_channel_table([here, peer]))
+    _, first, second = shown.get().splitlines()
+    assert first.split() == ["-", "0s", "-", "-", "here", "-", "0.0.0.0:53:dns:53/udp"]
+    assert second.split() == ["7", "1m30s", "1kB", "5B", "peer", "-", "[x]\\x1b:1"]

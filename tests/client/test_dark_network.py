@@ -37,7 +37,7 @@ from tests.support.targets import background
 from tests.support.tunnel import WatchedClient, client_settings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Collection
 
     from cotun_trio.settings import Route
     from cotun_trio.testing.wire import MemoryWire
@@ -131,7 +131,7 @@ class Gate(DarkNetwork):
         super().__init__(server, DROPS)
         self.opened = trio.Event()
 
-    async def dial(self, route: Route) -> MemoryWire:
+    async def dial(self, route: Route, taken: Collection[str] = ()) -> MemoryWire:
         """See `DarkNetwork.dial`."""
         await self.opened.wait()
         # Without a checkpoint: no cancellation comes in between.

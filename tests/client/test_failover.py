@@ -17,7 +17,7 @@ import trio.testing
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.access.fingerprints import fingerprint
 from cotun_trio.client.client import Client
-from cotun_trio.client.connector import FIRST_INTERVAL, Connector
+from cotun_trio.client.connector import FIRST_INTERVAL
 from cotun_trio.client.uplink import Uplink
 from cotun_trio.errors import (
     AuthenticationFailed,
@@ -192,7 +192,7 @@ class Crowd:
         """When they got through: one that does so twice in a moment is in it twice."""
         arrivals: dict[object, float] = {}
 
-        async def dial(uplink: object, _way: object) -> None:
+        async def dial(uplink: object, _way: object, _taken: object) -> None:
             await trio.lowlevel.checkpoint()
             if trio.current_time() == 0:
                 raise ConnectionLost("the session")  # which all of them lose
@@ -249,7 +249,8 @@ async def test_a_thousand_clients_do_not_come_back_all_at_once(
         async with trio.open_nursery() as nursery:
             for _ in range(1000):
                 client = Client(client_settings("server.invalid"))
-                nursery.start_soon(Connector(client)._stay_connected, nursery)
+                (connector,) = client._connectors._connectors
+                nursery.start_soon(connector.run, nursery)
             with trio.fail_after(max(30, 10 * away)):
                 while len(crowd.back) < 1000:
                     await trio.sleep(0.1)
@@ -374,7 +375,7 @@ def dialled(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Give the times of all dials, none of which succeeds; each wait is as long as it can be."""
     times: list[float] = []
 
-    async def dial(_uplink: object, _way: object) -> None:
+    async def dial(_uplink: object, _way: object, _taken: object) -> None:
         await trio.lowlevel.checkpoint()
         times.append(trio.current_time())
         raise ConnectionLost("no network")

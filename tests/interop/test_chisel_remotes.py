@@ -13,6 +13,7 @@ import trio
 
 from cotun_trio.errors import ConfigRefused
 from tests.support.ends import ask, socks_request, udp_echo, udp_socket
+from tests.support.peers import needs
 from tests.support.programs import (
     PATIENCE,
     WITH_CHISEL,
@@ -113,6 +114,40 @@ async def test_socks_reaches_an_address_and_a_name_and_says_why_not(
                 assert await echoes(stream)
         async with await connect(address) as stream:
             assert (await socks_request(stream, *split_address(refused_address())))[0] == 5
+
+
+@pytest.mark.parametrize(
+    ("ours", "reverse"),
+    [("client", False), ("server", True)],
+    ids=["our client", "our server, in reverse"],
+)
+@needs("curl")
+@pytest.mark.parametrize(
+    "option", ["--socks4", "--socks4a", "--socks5", "--socks5-hostname", "--proxy"]
+)
+async def test_curl_reaches_the_original_by_every_protocol_of_our_proxy(
+    ours: str, reverse: bool, option: str
+) -> None:
+    async with (
+        listening(page) as target,
+        tunnel_with_chisel(ours, "socks", reverse=reverse) as address,
+    ):
+        proxy = f"{'http://' * (option == '--proxy')}{address}"
+        command = ["curl", "-q", "-sS", "-4", "--noproxy", "", "--proxytunnel", option, proxy]
+        url = f"http://localhost:{split_address(target)[1]}/"
+        done = await trio.run_process([*command, url], capture_stdout=True)
+        assert done.stdout == b"hello"
+        url = f"http://localhost:{split_address(refused_address())[1]}/"
+        done = await trio.run_process([*command, url], capture_stderr=True, check=False)
+        # "curl: (97)" by SOCKS; by CONNECT it is 56, and shows the status.
+        assert done.returncode == 97 or b"502" in done.stderr
+
+
+async def page(stream: trio.SocketStream) -> None:
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
 
 @OURS

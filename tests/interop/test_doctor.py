@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import tempfile
@@ -16,6 +17,8 @@ from tests.support.programs import WITH_CHISEL, chisel_server, our_server, ours,
 from tests.support.targets import LOOPBACK, free_port, refused_address
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.support.programs import Program
 
 pytestmark = [pytest.mark.slow, pytest.mark.interop]
@@ -44,9 +47,18 @@ coredump_dir {directory}
 {access}
 """
 SQUID_READY = "Accepting HTTP Socket connections"
-LOGIN = "/usr/lib/squid/basic_ncsa_auth"
+HELPERS = Path("/usr/lib/squid")
+"""Where Debian has the programs that check logins."""
 PASSWORDS = "alice:$apr1$cotuntri$MrG/x3tWA51qVPRtURZAk1\n"
-"""The hash of ``secret``."""
+"""The hash of ``secret``, for Basic."""
+PLAIN_PASSWORDS = "alice:secret\n"
+"""The same for Digest."""
+BASIC = "auth_param basic program {helpers}/basic_ncsa_auth {hashed}\n"
+DIGEST = (
+    "auth_param digest program {helpers}/digest_file_auth {plain}\nauth_param digest realm proxy\n"
+)
+NTLM = "auth_param ntlm program {helpers}/ntlm_fake_auth\n"
+USERS = "acl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all\n"
 
 
 def nginx(site: str, directory: Path, tls: tuple[str, str] | None = None) -> tuple[list[str], str]:
@@ -148,24 +160,27 @@ async def test_nginx_that_opens_tls_is_named_by_its_issuer(tmp_path: Path) -> No
             1,
             "most allow CONNECT to port 443 only",
         ),
-        ("{users}", "", 1, "wants a user and a password .HTTP 407."),
-        ("{users}", "alice:wrong@", 1, "does not take the password .HTTP 407."),
-        ("{users}", "alice:secret@", 0, "A client gets through"),
+        (BASIC + USERS, "", 1, r"wants a user and a password \(HTTP 407\), by Basic"),
+        (BASIC + USERS, "alice:wrong@", 1, r"not take the password \(HTTP 407\), by Basic"),
+        (BASIC + USERS, "alice:secret@", 0, "A client gets through"),
+        (DIGEST + USERS, "", 1, r"wants a user and a password \(HTTP 407\), by Digest"),
+        (DIGEST + BASIC + USERS, "alice:wrong@", 1, r"take the password \(HTTP 407\), by Digest"),
+        (DIGEST + USERS, "alice:secret@", 0, "A client gets through"),
+        (NTLM + USERS, "alice:secret@", 1, r"a login by NTLM \(HTTP 407\).*such as cntlm or px"),
+        (NTLM + DIGEST + USERS, "alice:secret@", 0, "A client gets through"),
     ],
-    ids=["open", "closed", "another port", "no login", "a wrong login", "a login"],
+    ids=[
+        *("open", "closed", "another port", "no login", "a wrong login", "a login", "no digest"),
+        *("a wrong digest and not basic", "a digest", "only ntlm", "ntlm or a digest"),
+    ],
 )
 async def test_squid(access: str, login: str, status: int, meaning: str, tmp_path: Path) -> None:
-    if "{users}" in access and not Path(LOGIN).exists():
-        pytest.skip(f"squid has no {LOGIN}")
-    with tempfile.NamedTemporaryFile("w") as passwords:  # squid's own user cannot read tmp_path
-        passwords.write(PASSWORDS)
-        passwords.flush()
-        os.fchmod(passwords.fileno(), 0o644)
-        users = (
-            f"auth_param basic program {LOGIN} {passwords.name}\n"
-            "acl known proxy_auth REQUIRED\nhttp_access allow known\nhttp_access deny all"
-        )
-        command, address = squid(access.format(users=users), tmp_path)
+    for helper in re.findall("{helpers}/([a-z_]+)", access):
+        if not (HELPERS / helper).exists():
+            pytest.skip(f"squid has no {helper}")
+    with open_file(PASSWORDS) as hashed, open_file(PLAIN_PASSWORDS) as plain:
+        access = access.format(helpers=HELPERS, hashed=hashed, plain=plain)
+        command, address = squid(access, tmp_path)
         async with our_server() as (_, url), running(*command) as program:
             await program.wait_for(SQUID_READY)
             found, said = await doctor(url, "--proxy", f"http://{login}{address}")
@@ -173,6 +188,16 @@ async def test_squid(access: str, login: str, status: int, meaning: str, tmp_pat
     assert re.search(meaning, said), said
     assert ("failed proxy" in said) == bool(status)
     assert "alice:" not in said
+
+
+@contextlib.contextmanager
+def open_file(text: str) -> Iterator[str]:
+    """Give the path of a file with this text that every user can read: squid's cannot tmp_path."""
+    with tempfile.NamedTemporaryFile("w") as file:
+        file.write(text)
+        file.flush()
+        os.fchmod(file.fileno(), 0o644)
+        yield file.name
 
 
 @pytest.mark.parametrize("mark", [pytest.param("", marks=WITH_CHISEL)])

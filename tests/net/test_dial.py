@@ -97,6 +97,24 @@ async def test_an_address_of_a_name_that_answers_is_found_behind_one_that_does_n
 
 
 @pytest.mark.parametrize(
+    ("taken", "reached"),
+    [
+        ([], "127.0.0.1"),
+        (["127.0.0.1"], "127.0.0.2"),
+        (["127.0.0.1", "127.0.0.2"], "127.0.0.1"),
+    ],
+)
+async def test_addresses_of_a_name_that_are_taken_are_dialled_only_if_there_are_no_others(
+    taken: list[str], reached: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    know(monkeypatch, several=["127.0.0.1", "127.0.0.2"])
+    with socket.create_server(("", 0)) as listener:
+        port = listener.getsockname()[1]
+        with await dial_tcp("several", port, timeout=TIMEOUT, taken=taken) as sock:
+            assert sock.getpeername()[0] == reached
+
+
+@pytest.mark.parametrize(
     ("host", "shown"),
     [
         ("127.0.0.1", "127.0.0.1"),

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from cotun_trio.errors import ProtocolError
-from cotun_trio.protocol.config import MAX_IDENTITY, Config
+from cotun_trio.protocol.config import MAX_IDENTITY, MAX_NODES, Config
 from cotun_trio.protocol.remote import Remote
 
 
@@ -145,3 +145,30 @@ def test_an_identity_may_be_missing_anywhere(fields: dict[str, object], identity
 def test_an_identity_is_up_to_64_hexadecimal_digits_and_nothing_else(ours: object) -> None:
     with pytest.raises(ProtocolError, match=r"^config request: "):
         Config.decode(json.dumps({"CotunTrio": ours}).encode())
+
+
+def test_the_servers_that_a_client_has_sessions_with_are_sent_with_its_identity() -> None:
+    config = Config("1", (), identity="aa", nodes=("01", "02"))
+    assert json.loads(config.encode())["CotunTrio"] == {"Identity": "aa", "Nodes": ["01", "02"]}
+    assert Config.decode(config.encode()) == config
+
+
+def test_a_client_with_one_connection_sends_none() -> None:
+    assert b"Nodes" not in Config("1", (), identity="aa").encode()
+
+
+@pytest.mark.parametrize(
+    "nodes", ["01", {"a": 1}, [1], [["aa"]], ["x"], ["0" * (MAX_IDENTITY + 1)], ["a\n"]]
+)
+def test_what_is_no_list_of_identities_is_an_error(nodes: object) -> None:
+    payload = json.dumps({"CotunTrio": {"Identity": "aa", "Nodes": nodes}}).encode()
+    with pytest.raises(ProtocolError, match=r"^config request: .*Nodes") as caught:
+        Config.decode(payload)
+    assert str(caught.value).isprintable()
+
+
+def test_the_number_of_servers_is_bounded() -> None:
+    most = ("aa",) * MAX_NODES
+    assert Config.decode(Config("1", (), identity="aa", nodes=most).encode()).nodes == most
+    with pytest.raises(ProtocolError, match=f"more than {MAX_NODES} Nodes"):
+        Config.decode(Config("1", (), identity="aa", nodes=(*most, "aa")).encode())

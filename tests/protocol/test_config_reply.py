@@ -31,6 +31,20 @@ def test_a_reply_is_read_back_from_its_payload(addresses: tuple[str, ...]) -> No
     assert ConfigReply.decode(reply.encode()) == reply
 
 
+def test_the_identity_of_the_server_is_read_back() -> None:
+    reply = ConfigReply((), node="0a1b")
+    assert reply.encode() == b'{"Addresses":[],"Node":"0a1b"}'
+    assert ConfigReply.decode(reply.encode()) == reply
+
+
+@pytest.mark.parametrize("node", [1, True, ["aa"], "xy", "0" * 65, "a\n"])
+def test_what_is_no_identity_is_a_protocol_error(node: object) -> None:
+    payload = json.dumps({"Addresses": [], "Node": node}).encode()
+    with pytest.raises(ProtocolError, match=r"^config reply: Node") as caught:
+        ConfigReply.decode(payload)
+    assert str(caught.value).isprintable()
+
+
 def test_fields_of_a_later_version_do_no_harm() -> None:
     payload = b'{"More":{"a":1},"Addresses":["a:1"],"Other":null}'
     assert ConfigReply.decode(payload) == ConfigReply(("a:1",))

@@ -14,6 +14,14 @@ def test_a_refusal_for_a_client_of_ours_comes_back_as_it_was(reason: bytes, pass
     assert ConfigRefusal.decode(refusal.encode(marked=True)) == refusal
 
 
+def test_the_refusal_for_another_session_with_the_server_is_one_of_its_own() -> None:
+    refusal = ConfigRefusal(b"again", passing=True, same_server=True)
+    payload = refusal.encode(marked=True)
+    assert payload.startswith(b"again\0")
+    assert ConfigRefusal.decode(payload) == refusal
+    assert refusal.encode(marked=False) == b"again"
+
+
 def test_a_go_client_gets_the_text_and_nothing_else() -> None:
     assert ConfigRefusal(b"held", passing=True).encode(marked=False) == b"held"
     assert ConfigRefusal(b"held", passing=False).encode(marked=False) == b"held"

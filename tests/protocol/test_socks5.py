@@ -11,13 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotun_trio.errors import ProtocolError
+from cotun_trio.protocol.proxy_request import Command, Reply, Request
 from cotun_trio.protocol.socks5 import (
     Answer,
-    Command,
-    Reply,
     ReplyReader,
-    Request,
-    ServerHandshake,
+    Socks5Handshake,
     SocksError,
     UdpHeader,
     greeting,
@@ -57,7 +55,7 @@ in_pieces = pytest.mark.parametrize("feed", [whole, bytewise])
 
 @in_pieces
 def test_a_client_without_a_login_gets_to_its_request(feed: Feeding) -> None:
-    server = ServerHandshake()
+    server = Socks5Handshake()
     assert feed(server.feed, HELLO) is None
     assert server.take_out() == b"\x05\x00"
     wanted = feed(server.feed, CONNECT)
@@ -67,7 +65,7 @@ def test_a_client_without_a_login_gets_to_its_request(feed: Feeding) -> None:
 
 @in_pieces
 def test_a_client_with_a_login_gets_to_its_request(feed: Feeding) -> None:
-    server = ServerHandshake(ME)
+    server = Socks5Handshake(ME)
     assert feed(server.feed, HELLO_WITH_LOGIN) is None
     assert server.take_out() == b"\x05\x02"
     assert feed(server.feed, LOGIN) is None
@@ -78,7 +76,7 @@ def test_a_client_with_a_login_gets_to_its_request(feed: Feeding) -> None:
 
 
 def test_what_comes_behind_the_request_is_kept() -> None:
-    server = ServerHandshake(ME)
+    server = Socks5Handshake(ME)
     wanted = server.feed(HELLO_WITH_LOGIN + LOGIN + CONNECT + b"\x05GET /")
     assert wanted is not None
     assert wanted.raw == CONNECT
@@ -88,14 +86,14 @@ def test_what_comes_behind_the_request_is_kept() -> None:
 
 
 def test_a_connection_has_only_one_request() -> None:
-    server = ServerHandshake()
+    server = Socks5Handshake()
     assert server.feed(HELLO + CONNECT)
     with pytest.raises(RuntimeError):
         server.feed(CONNECT)
 
 
 def test_after_an_error_there_is_nothing_to_feed() -> None:
-    server = ServerHandshake()
+    server = Socks5Handshake()
     with pytest.raises(SocksError):
         server.feed(b"\x05\x00")
     with pytest.raises(RuntimeError):
@@ -122,14 +120,14 @@ def test_after_an_error_there_is_nothing_to_feed() -> None:
 def test_a_request_has_a_command_a_host_and_a_port(
     raw: bytes, command: Command, address: str
 ) -> None:
-    wanted = ServerHandshake().feed(HELLO + raw)
+    wanted = Socks5Handshake().feed(HELLO + raw)
     assert wanted is not None
     assert (wanted.command, wanted.address, wanted.raw) == (command, address, raw)
 
 
 @pytest.mark.parametrize("methods", [b"\x00", b"\x02\x00", b"\x00\x01\x02", bytes(range(255))])
 def test_an_acceptable_method_is_taken_wherever_it_stands(methods: bytes) -> None:
-    server = ServerHandshake()
+    server = Socks5Handshake()
     assert server.feed(bytes([5, len(methods)]) + methods) is None
     assert server.take_out() == b"\x05\x00"
 
@@ -150,7 +148,7 @@ def test_an_acceptable_method_is_taken_wherever_it_stands(methods: bytes) -> Non
 def test_without_the_one_acceptable_method_there_is_no_way_in(
     credentials: tuple[str, str] | None, methods: bytes, feed: Feeding
 ) -> None:
-    server = ServerHandshake(credentials)
+    server = Socks5Handshake(credentials)
     with pytest.raises(SocksError, match="and" if credentials else "without") as caught:
         feed(server.feed, bytes([5, len(methods)]) + methods)
     assert server.take_out() + caught.value.reply == b"\x05\xff"
@@ -176,7 +174,7 @@ def test_without_the_one_acceptable_method_there_is_no_way_in(
     ids=ascii,
 )
 def test_a_wrong_login_is_told_so_and_no_request_is_read(login: bytes, feed: Feeding) -> None:
-    server = ServerHandshake(ME)
+    server = Socks5Handshake(ME)
     assert server.feed(HELLO_WITH_LOGIN) is None
     with pytest.raises(SocksError) as caught:
         feed(server.feed, login)
@@ -184,14 +182,14 @@ def test_a_wrong_login_is_told_so_and_no_request_is_read(login: bytes, feed: Fee
 
 
 def test_a_pipelined_wrong_login_is_answered_in_order() -> None:
-    server = ServerHandshake(ME)
+    server = Socks5Handshake(ME)
     with pytest.raises(SocksError) as caught:
         server.feed(HELLO_WITH_LOGIN + b"\x01\x02me\x01x" + CONNECT)
     assert server.take_out() + caught.value.reply == b"\x05\x02\x01\x01"
 
 
 def test_no_password_gets_into_an_error_or_a_repr() -> None:
-    server = ServerHandshake(("me", "right-secret"))
+    server = Socks5Handshake(("me", "right-secret"))
     with pytest.raises(SocksError, match="wrong user or password for 'm\\\\ne'") as caught:
         server.feed(HELLO_WITH_LOGIN + b"\x01\x03m\ne\x0cwrong-secret")
     assert "secret" not in f"{caught.value}{caught.value!r}{server!r}{vars(caught.value)}"
@@ -206,7 +204,7 @@ def test_no_password_gets_into_an_error_or_a_repr() -> None:
     ids=ascii,
 )
 def test_a_login_is_compared_as_utf_8_in_full(credentials: tuple[str, str], login: bytes) -> None:
-    server = ServerHandshake(credentials)
+    server = Socks5Handshake(credentials)
     assert server.feed(HELLO_WITH_LOGIN + login) is None
     assert server.take_out() == b"\x05\x02\x01\x00"
 
@@ -225,7 +223,7 @@ def test_a_login_is_compared_as_utf_8_in_full(credentials: tuple[str, str], logi
 )
 def test_another_protocol_is_named_and_gets_no_answer(data: bytes, told: str) -> None:
     for first in (data, data[:1]):
-        server = ServerHandshake()
+        server = Socks5Handshake()
         with pytest.raises(SocksError, match=told) as caught:
             server.feed(first)
         assert (server.take_out(), caught.value.reply) == (b"", b"")
@@ -260,7 +258,7 @@ def test_another_protocol_is_named_and_gets_no_answer(data: bytes, told: str) ->
 def test_a_request_that_makes_no_sense_gets_the_reply_that_says_why(
     raw: bytes, code: int, feed: Feeding
 ) -> None:
-    server = ServerHandshake()
+    server = Socks5Handshake()
     with pytest.raises(SocksError, match=r"^SOCKS: ") as caught:
         feed(server.feed, HELLO + raw)
     assert server.take_out() == b"\x05\x00"
@@ -270,7 +268,7 @@ def test_a_request_that_makes_no_sense_gets_the_reply_that_says_why(
 
 def test_the_longest_name_of_a_host_fits() -> None:
     name = ".".join(["a" * 49] * 5 + ["abc"])
-    wanted = ServerHandshake().feed(HELLO + request(Command.CONNECT, name, 80))
+    wanted = Socks5Handshake().feed(HELLO + request(Command.CONNECT, name, 80))
     assert wanted is not None
     assert (len(name), wanted.host) == (253, name)
 
@@ -293,7 +291,7 @@ def test_a_reply_is_written_and_read(code: Reply, host: str, port: int, raw: byt
     assert reply(code, host, port) == raw
     for feed in (whole, bytewise):
         reader = ReplyReader()
-        assert feed(reader.feed, b"\x05\x00" + raw) == Answer(code, host, port, raw)
+        assert feed(reader.feed, b"\x05\x00" + raw) == Answer(code, host, port)
     reader = ReplyReader()
     assert reader.feed(b"\x05\x00" + raw + b"SSH-2.0") is not None
     assert reader.rest == b"SSH-2.0"
@@ -340,13 +338,13 @@ def test_a_request_of_ones_own_is_that_of_any_client() -> None:
 
 
 def test_a_request_passed_on_is_the_one_that_came_and_so_is_its_answer() -> None:
-    near, far, reader = ServerHandshake(ME), ServerHandshake(), ReplyReader()
+    near, far, reader = Socks5Handshake(ME), Socks5Handshake(), ReplyReader()
     wanted = near.feed(HELLO_WITH_LOGIN + LOGIN + CONNECT)
     assert wanted is not None
     assert far.feed(greeting() + wanted.raw) == wanted
     answer = reader.feed(far.take_out() + reply(Reply.CONNECTION_REFUSED))
     assert answer is not None
-    assert (answer.code, answer.raw) == (Reply.CONNECTION_REFUSED, b"\x05\x05" + FAILURE[2:])
+    assert near.reply(answer.code, answer.host, answer.port) == b"\x05\x05" + FAILURE[2:]
 
 
 def test_the_zone_of_an_address_has_no_place_in_a_message() -> None:
@@ -413,17 +411,17 @@ PORTS = st.integers(1, 65535)
 def test_requests_replies_and_datagrams_are_read_back(
     command: Command, host: str, port: int, code: Reply, rest: bytes
 ) -> None:
-    server, reader = ServerHandshake(), ReplyReader()
+    server, reader = Socks5Handshake(), ReplyReader()
     raw = request(command, host, port)
     assert server.feed(greeting() + raw + rest) == Request(command, host, port, raw)
     raw = reply(code, host, port)
-    assert reader.feed(b"\x05\x00" + raw + rest) == Answer(code, host, port, raw)
+    assert reader.feed(b"\x05\x00" + raw + rest) == Answer(code, host, port)
     assert server.rest == reader.rest == rest
     header = UdpHeader(host, port)
     assert UdpHeader.unpack(header.pack(rest)) == (header, rest)
 
 
-def outcome(server: ServerHandshake, pieces: Iterable[bytes]) -> tuple[object, bytes, str]:
+def outcome(server: Socks5Handshake, pieces: Iterable[bytes]) -> tuple[object, bytes, str]:
     """Return the request, everything that was sent, and what is wrong."""
     wanted, last, wrong = None, b"", ""
     try:
@@ -446,8 +444,8 @@ def test_any_bytes_come_to_the_same_in_any_pieces(
 ) -> None:
     data = start + data
     pieces = (data[i : i + 1] for i in range(len(data)))
-    assert outcome(ServerHandshake(credentials), [data]) == outcome(
-        ServerHandshake(credentials), pieces
+    assert outcome(Socks5Handshake(credentials), [data]) == outcome(
+        Socks5Handshake(credentials), pieces
     )
 
 

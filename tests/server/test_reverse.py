@@ -14,6 +14,8 @@ import trio.testing
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.errors import ConfigRefused, ConnectionLost
 from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.config_reply import ConfigReply
+from cotun_trio.protocol.refusal import ConfigRefusal
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.ssh import messages
 from tests.support.ends import is_free, listening_unix
@@ -125,6 +127,28 @@ async def test_a_client_without_an_identity_gets_the_empty_answer_that_go_takes_
         (address,) = json.loads(payload)["Addresses"]
         assert address.startswith("127.0.0.1:")
         assert not address.endswith(":0")
+
+
+async def test_a_server_tells_its_identity_and_takes_nothing_over_from_another_session() -> None:
+    async with (
+        running_server(reverse=True) as server,
+        running_server() as another,
+        logged_in(server.addresses[0]) as first,
+        logged_in(server.addresses[0]) as second,
+    ):
+        granted, payload = await ask_for(first, reverse(0), identity=AN_IDENTITY)
+        assert granted
+        reply = ConfigReply.decode(payload)
+        assert reply.node == server.node != another.node
+        remote = Remote.parse(f"R:{reply.addresses[0]}:127.0.0.1:1")
+        config = Config("test", (remote,), identity=AN_IDENTITY, nodes=("00", reply.node))
+        answer = await second.send_config(payload=config.encode())
+        assert answer[0] == messages.REQUEST_FAILURE
+        refusal = ConfigRefusal.decode(answer[1:])
+        assert refusal.same_server
+        assert refusal.passing
+        assert len(server.sessions) == 1
+        assert server.listeners.held_by(server.sessions[0])
 
 
 async def test_one_address_that_cannot_be_had_frees_the_others_and_is_named() -> None:

@@ -426,6 +426,18 @@ def test_a_hostname_that_no_header_can_hold_is_the_users_error(text: str) -> Non
     assert str(caught.value).isprintable()
 
 
+@pytest.mark.parametrize("count", [1, 2, 16, "16"])
+def test_a_client_can_have_up_to_16_connections(count: int | str) -> None:
+    settings = ClientSettings.from_options("a", remotes="3000", connections=count)
+    assert settings.connections == int(count)
+
+
+@pytest.mark.parametrize("count", [0, -1, 17, 10**9, "0", "many", True, 1.5])
+def test_another_number_of_connections_is_the_users_error(count: Any) -> None:
+    with pytest.raises(UsageError, match="connections"):
+        ClientSettings.from_options("a", remotes="3000", connections=count)
+
+
 def test_a_protocol_says_what_to_offer_and_in_which_order() -> None:
     assert client().dialects == (CHISEL, COTUN)
     assert client(protocol="chisel").dialects == (CHISEL,)

@@ -11,7 +11,7 @@ import trio
 from cotun_trio.errors import ConnectionLost, DialFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from cotun_trio.settings import Route
     from cotun_trio.testing.pair import MemoryNetwork
@@ -63,7 +63,7 @@ class DarkNetwork:
         self._network = network
         self._darkness = darkness
 
-    async def dial(self, route: Route) -> MemoryWire:
+    async def dial(self, route: Route, taken: Collection[str] = ()) -> MemoryWire:
         """See `cotun_trio.client.uplink.AnyUplink`."""
         await trio.lowlevel.checkpoint()
         self.dials += 1

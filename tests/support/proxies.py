@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
+import re
 from typing import TYPE_CHECKING
 
 import attrs
@@ -25,6 +27,14 @@ class Proxy:
     user: str = ""
     password: str = ""
     """Wanted of clients, where there is a user."""
+    digest: str = ""
+    """The algorithm of Digest by which it wants them; without, it is Basic."""
+    stale: int = 0
+    """How many right answers it takes for outdated ones."""
+    page: bytes | None = None
+    """A page about the login; with one, the connection stays open behind it."""
+    gone: bool = False
+    """Whether the connection is closed behind that page all the same."""
     dribble: bool = False
     """Whether its answer comes a byte at a time."""
     early: bytes = b""
@@ -37,6 +47,7 @@ class Proxy:
     asked: list[str] = attrs.field(factory=list)
     """Where clients wanted to go, ``host:port`` as they wrote it."""
     heads: list[bytes] = attrs.field(factory=list)
+    connections: int = 0
     address: str = ""
 
     async def _reply(self, near: Near, data: bytes) -> None:
@@ -66,23 +77,64 @@ class Proxy:
             nursery.start_soon(pass_on, near, far)
             nursery.start_soon(pass_on, far, near)
 
+    def _challenge(self, head: bytes, address: str) -> str | None:
+        """Return the challenge that `head` has to be answered with; None where all is right."""
+        if not self.user:
+            return None
+        if not self.digest:
+            pair = base64.b64encode(f"{self.user}:{self.password}".encode()).decode()
+            right = f"\r\nProxy-Authorization: Basic {pair}\r\n".encode() in head
+            return None if right else 'Basic realm="proxy"'
+        nonce = f"nonce{self.stale}"
+        challenge = f'Digest realm="proxy", nonce="{nonce}", qop="auth", algorithm={self.digest}'
+        pairs = re.findall(r'(\w+)="?([^",\r]*)"?', head.decode().partition(" Digest ")[2])
+        given = dict(pairs[:10])
+        if not given:
+            return challenge
+
+        def hashed(*words: str) -> str:
+            name = self.digest.replace("-", "").lower()
+            return hashlib.new(name, ":".join(words).encode()).hexdigest()
+
+        expected = hashed(
+            hashed(self.user, "proxy", self.password),
+            *(nonce, given["nc"], given["cnonce"], "auth"),
+            hashed("CONNECT", address),
+        )
+        if given["response"] != expected or given["uri"] != address:
+            return challenge
+        if not self.stale:
+            return None
+        self.stale -= 1
+        return challenge.replace(nonce, f"nonce{self.stale}") + ", stale=true"
+
     async def serve_http(self, stream: trio.SocketStream) -> None:
-        """Serve one CONNECT."""
+        """Serve a CONNECT, or several where the connection stays open."""
         near: Near = stream
         if self.tls is not None:
             near = trio.SSLStream(stream, self.tls, server_side=True)
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += await near.receive_some()
-        self.heads.append(head)
-        address = head.split(b" ")[1].decode()
-        self.asked.append(address)
-        if await self._misbehaves(near):
-            return
-        pair = base64.b64encode(f"{self.user}:{self.password}".encode())
-        if self.user and b"\r\nProxy-Authorization: Basic " + pair + b"\r\n" not in head:
-            await self._reply(near, b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
-            return
+        self.connections += 1
+        while True:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                if not (data := await near.receive_some()):
+                    return
+                head += data
+            self.heads.append(head)
+            address = head.split(b" ")[1].decode()
+            self.asked.append(address)
+            if await self._misbehaves(near):
+                return
+            if (challenge := self._challenge(head, address)) is None:
+                break
+            answer = f"HTTP/1.1 407 No\r\nProxy-Authenticate: {challenge}\r\n".encode()
+            if self.page is None:
+                await self._reply(near, answer + b"\r\n")
+                return
+            answer += b"Content-Length: %d\r\n\r\n" % len(self.page)
+            await self._reply(near, answer + self.page)
+            if self.gone:
+                return
         await self._reply(near, b"HTTP/1.1 200 Connection established\r\n\r\n" + self.early)
         await self._join(near, address)
 

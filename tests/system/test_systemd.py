@@ -252,6 +252,20 @@ async def test_a_server_and_a_client_say_how_they_are(manager: Manager) -> None:
         status = await manager.hears()
         assert re.fullmatch("STATUS=Retrying in .*: .*the server is shutting down", status)
         assert await client.stop() == 0
+        await manager.hears("STOPPING=1")
+    async with (
+        our_server() as (server, url),
+        our_server() as (_, other),
+        our_client(url, "--connections=2", "--server", other, target="x:1", env=tell) as (
+            client,
+            _,
+        ),
+    ):
+        await manager.hears("READY=1", "STATUS=Connected to 1 of 2 servers")
+        await manager.hears("STATUS=Connected to 2 of 2 servers")
+        await server.stop()
+        await manager.hears("STATUS=Connected to 1 of 2 servers")
+        assert await client.stop() == 0
 
 
 @contextlib.asynccontextmanager

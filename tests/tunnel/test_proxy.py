@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import pytest
 import trio
+import trio.testing
 
 from cotun_trio.client.client import Client
 from cotun_trio.errors import GaveUp, UsageError
+from cotun_trio.net.http_proxy import SKIP_TIMEOUT
 from cotun_trio.protocol.proxy_url import ProxyUrl
 from cotun_trio.server import certificates
 from cotun_trio.settings import ClientTls, ServerTls, Timings
@@ -83,7 +85,83 @@ async def test_a_tunnel_goes_through_a_proxy(scheme: str, login: str, dribble: b
         remote = f"{LOOPBACK}:0:{target}"
         settings = through(proxy, server.addresses[0], remote, scheme=scheme, login=login)
         assert await carries(settings)
-        assert proxy.asked == [server.addresses[0]]
+        # By HTTP, it is asked for the login first.
+        assert proxy.asked == [server.addresses[0]] * (1 + (scheme == "http" and bool(login)))
+
+
+@pytest.mark.parametrize("digest", ["", "MD5", "SHA-256"])
+@pytest.mark.parametrize(
+    ("behaviour", "connections"),
+    [
+        ({}, 2),
+        ({"page": b""}, 1),
+        ({"page": b"x" * 1000, "dribble": True}, 1),
+        ({"page": b"x" * 100_000}, 2),  # too long to be skipped
+        ({"page": b"x", "gone": True}, 2),
+    ],
+    ids=["closed", "no page", "a page", "a long page", "closed behind a page"],
+)
+async def test_a_login_is_on_the_same_connection_if_that_stays_open(
+    digest: str, behaviour: dict[str, Any], connections: int
+) -> None:
+    async with (
+        nothing_left(),
+        listening(echo) as target,
+        running_server() as server,
+        running_proxy(user="alice", password="secret", digest=digest, **behaviour) as proxy,
+    ):
+        remote = f"{LOOPBACK}:0:{target}"
+        settings = through(proxy, server.addresses[0], remote, login="alice:secret@")
+        assert await carries(settings)
+        assert proxy.connections == connections
+        assert b"Proxy-Authorization" not in proxy.heads[0]
+
+
+@pytest.mark.parametrize(("stale", "works"), [(1, True), (2, False)])
+@pytest.mark.parametrize("page", [None, b"page"])
+async def test_a_nonce_that_is_outdated_is_renewed_once(
+    stale: int, works: bool, page: bytes | None
+) -> None:
+    async with (
+        running_server() as server,
+        running_proxy(
+            user="alice", password="secret", digest="SHA-256", stale=stale, page=page
+        ) as proxy,
+    ):
+        settings = through(proxy, server.addresses[0], login="alice:secret@")
+        if works:
+            client = WatchedClient(settings)
+            async with background() as nursery:
+                await nursery.start(client.run)
+                await client.opened()
+        else:
+            said = await refusal(settings)
+            assert "it does not take the password (HTTP 407), by Digest (SHA-256)" in said
+        assert len(proxy.asked) == 3
+
+
+async def test_a_page_that_does_not_end_is_not_waited_for(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    challenge = b"HTTP/1.1 407 No\r\nProxy-Authenticate: Basic\r\nContent-Length: 9\r\n\r\npage"
+
+    async def serve(stream: trio.SocketStream) -> None:
+        head = await stream.receive_some()
+        heads.append(head)
+        if b"Proxy-Authorization" in head:
+            await stream.send_all(b"HTTP/1.1 418 I'm a teapot\r\n\r\n")
+        else:
+            await stream.send_all(challenge)
+            await trio.sleep_forever()
+
+    heads: list[bytes] = []
+    async with listening(serve) as address:
+        started = trio.current_time()
+        proxy = Proxy(address=address)
+        said = await refusal(through(proxy, "http://example.com", login="alice:secret@"))
+        assert "418" in said
+        assert trio.current_time() - started == pytest.approx(SKIP_TIMEOUT)
+    assert len(heads) == 2
 
 
 @pytest.mark.parametrize("proxy_tls", [False, True])
@@ -123,11 +201,14 @@ async def test_names_are_looked_up_by_the_proxy(scheme: str) -> None:
 
 
 async def test_connect_is_asked_for_as_http_says() -> None:
-    async with running_proxy(answer=b"HTTP/1.1 403 No\r\n\r\n") as proxy:
+    async with running_proxy(user="alice", password="right") as proxy:
         await refusal(through(proxy, "http://[::1]:8080", login="ali%20ce:s%3ae@"))
-    assert proxy.heads[0].startswith(b"CONNECT [::1]:8080 HTTP/1.1\r\nHost: [::1]:8080\r\n")
-    assert b"\r\nUser-Agent: cotun-trio/" in proxy.heads[0]
-    assert b"\r\nProxy-Authorization: Basic YWxpIGNlOnM6ZQ==\r\n" in proxy.heads[0]
+    first, second = proxy.heads
+    for head in (first, second):
+        assert head.startswith(b"CONNECT [::1]:8080 HTTP/1.1\r\nHost: [::1]:8080\r\n")
+        assert b"\r\nUser-Agent: cotun-trio/" in head
+    assert b"Proxy-Authorization" not in first
+    assert b"\r\nProxy-Authorization: Basic YWxpIGNlOnM6ZQ==\r\n" in second
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5h"])
@@ -147,12 +228,13 @@ async def test_what_comes_right_behind_the_answer_is_not_lost(scheme: str) -> No
         ("http", {"answer": b"HTTP/1.1 403 Forbidden\x1b\r\n\r\n"}, r"403 Forbidden\x1b"),
         ("http", {"answer": b"HTTP/1.1 403 Forbidden\r\n\r\n"}, "it answered 403 Forbidden"),
         ("http", {"answer": b"HTTP/1.1 502 \r\n\r\n"}, "it answered 502"),
-        ("http", {"user": "a", "password": "b"}, "it wants a user and a password"),
+        ("http", {"user": "a", "password": "b"}, "a user and a password (HTTP 407), by Basic"),
+        ("http", {"user": "a", "digest": "MD5"}, "a password (HTTP 407), by Digest (MD5)"),
         ("http", {"answer": b"HTTP/1.1 503 \r\nRetry-After: 9\r\n\r\n"}, "try again after 9s"),
         (
             "http",
             {"answer": b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\n\r\n"},
-            "it wants a login by NTLM, and only Basic is known here",
+            "it wants a login by NTLM (HTTP 407): only Basic and Digest are known here: run",
         ),
         ("http", {"answer": b"SSH-2.0-x\r\n"}, "its answer is no HTTP: it speaks SSH (SSH-2.0-x)"),
         ("http", {"answer": b"\x15\x03\x01\0\2\2\x46"}, "it speaks TLS: write https://"),
@@ -196,9 +278,13 @@ async def test_a_proxy_is_asked_for_a_host_in_ascii_and_without_its_zone(
         assert proxy.asked[0] == asked
 
 
-@pytest.mark.parametrize("scheme", ["http", "socks5h"])
-async def test_a_wrong_password_is_said_and_not_shown(scheme: str) -> None:
-    async with running_proxy(socks=scheme != "http", user="alice", password="right") as proxy:
+@pytest.mark.parametrize(
+    ("scheme", "digest"), [("http", ""), ("http", "MD5"), ("http", "SHA-256"), ("socks5h", "")]
+)
+async def test_a_wrong_password_is_said_and_not_shown(scheme: str, digest: str) -> None:
+    async with running_proxy(
+        socks=scheme != "http", user="alice", password="right", digest=digest
+    ) as proxy:
         said = await refusal(
             through(proxy, "http://example.com", scheme=scheme, login="alice:hunter2@")
         )

@@ -290,7 +290,7 @@ async def test_a_client_moves_on_while_its_streams_end_at_the_old_server(
 async def test_servers_that_are_about_to_end_for_ever_do_not_pile_up(
     autojump_with_sockets: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cotun_trio.client.connector.MAX_LEAVING", 2)
+    monkeypatch.setattr("cotun_trio.client.running_sessions.MAX_LEAVING", 2)
     timings = Timings(shutdown_grace=3600)
     async with (
         listening(echo) as target,
@@ -314,7 +314,7 @@ async def test_servers_that_are_about_to_end_for_ever_do_not_pile_up(
             with pytest.raises(trio.BrokenResourceError):
                 await stream.receive_some()
         assert await echoes(last)
-        assert len(client._connector.sessions) == 2
+        assert len(client._running.present) == 2
 
 
 async def test_a_connection_that_comes_in_between_waits_for_the_next_session(

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from cotun_trio.errors import ConnectionLost, ProtocolError, UpgradeRefused
-from cotun_trio.websocket import wire as wire_module
+from cotun_trio.net.sockets import set_nonblocking_and_nodelay
 from cotun_trio.websocket.wire import MAX_HEAD
 from tests.support.frames import BINARY, CLOSE, PING, PONG, frame, payload_of, read_by_wsproto
 from tests.support.sockets import receive, receive_rest, send_all, tcp_pair, unix_pair, waiting
@@ -388,6 +388,6 @@ async def test_waiting_for_the_end_of_a_backlog_fails_when_it_never_comes() -> N
 def test_the_wire_makes_a_tcp_socket_nonblocking_and_sends_at_once() -> None:
     with tcp_pair() as (sock, _):
         sock.setblocking(True)
-        wire_module.set_nonblocking_and_nodelay(sock)
+        set_nonblocking_and_nodelay(sock)
         assert not sock.getblocking()
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

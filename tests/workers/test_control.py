@@ -9,30 +9,43 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cotun_trio.counts import Meters
 from cotun_trio.errors import ProtocolError
 from cotun_trio.server.reverse_listeners import Yielded
 from cotun_trio.snapshot import Figures
 from cotun_trio.workers import control
+from cotun_trio.workers.account import Account
 from cotun_trio.workers.control import HEAD, MAX_BODY, Decoder, encode
+from cotun_trio.workers.values import pack
 
 FIGURES = Figures(sessions=1, ended=2, channels=3, bytes_out=4, bytes_in=5, tasks=6, memory=8)
+METERS = Meters()
+METERS.logins.add("accepted")
+METERS.pings.add(0.25)
+ACCOUNT = pack(Account(FIGURES, METERS))
 CONVERSATION: list[tuple[control.Message, int]] = [
     (control.Begin(b"\x00anything\xff"), 0),
     (control.Drain(), 0),
     (control.Reload(), 1),
-    (control.Count(), 2),
+    (control.LogTasks(), 0),
+    (control.Look("kick", ("2", "go ü")), 2),
     (control.Ping(), 2**32 - 1),
     (control.Barred("10.0.0.1", 60.0), 0),
+    (control.Lifted("10.0.0.1"), 0),
+    (control.Lifted(None), 0),
+    (control.LogLevel("debug"), 0),
     (control.Ready(), 0),
     (control.CannotServe("no \n such file ü"), 0),
     (control.Leaving(), 0),
     (control.Sessions(3), 0),
     (control.LoginFailed("10.0.0.1"), 7),
-    (control.Farewell(FIGURES), 0),
+    (control.Farewell(Account(FIGURES, METERS)), 0),
+    (control.Happened(1.5, "closed", {"peer": "10.0.0.1:1"}), 0),
     (control.Claim("127.0.0.1", 80, "", False, "ab" * 16, "alice"), 8),
     (control.Claim("", 0, "/run/x", True, "", None), 9),
     (control.Done(), 1),
-    (control.Counted(FIGURES), 2),
+    (control.Seen(([1, ["a"], None], True), True), 2),
+    (control.Seen((), False), 2),
     (control.Penalty(0.1, 0.0), 7),
     *((control.Yield(outcome), 8) for outcome in Yielded),
 ]
@@ -78,8 +91,21 @@ def said(kind: type[control.Message], *fields: object) -> bytes:
         said(control.Barred, "x", float("nan")),  # JSON for Python alone
         said(control.Barred, "x", float("-inf")),
         HEAD.pack(12, control._KINDS.index(control.Penalty), 0) + b"[1e999, 0.0]",
-        said(control.Counted, 5),
-        said(control.Counted, [1, 2]),
+        said(control.Seen, 5, True),
+        said(control.Seen, [1, 2]),
+        said(control.LogLevel, "loud"),
+        said(control.LogLevel, ["debug"]),
+        said(control.Look, "kick", ["2", 3]),
+        said(control.Farewell, [ACCOUNT[0], []]),
+        said(control.Farewell, [ACCOUNT[0][:-1], ACCOUNT[1]]),
+        said(control.Farewell, [ACCOUNT[0], ACCOUNT[1] | {"pings": [0.0]}]),
+        said(control.Farewell, [ACCOUNT[0], ACCOUNT[1] | {"logins": [1, 2, -3]}]),
+        said(control.Farewell, [ACCOUNT[0], ACCOUNT[1] | {"logins": [1, 2, 0.5]}]),
+        said(control.Happened, 1.5, "closed", {"peer": 5}),
+        said(control.Happened, 1.5, "closed", {"peer": "x" * 301}),
+        said(control.Happened, 1.5, "closed", {"x" * 41: "x"}),
+        said(control.Happened, 1.5, "closed", {str(number): "x" for number in range(33)}),
+        said(control.Happened, 1.5, "x" * 41, {}),
         said(control.Yield, "perhaps"),
         said(control.Yield, []),
         said(control.Claim, "h", 80, "", False, "", 5),

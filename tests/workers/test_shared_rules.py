@@ -68,6 +68,7 @@ class Crowd:
             settings=self.settings,
             process=ProcessSettings(),
             host_key=generate_host_key(),
+            node="00",
         )
         one, two = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         outgoing = Outgoing(self.counts.count(TAKEN, slot))
@@ -261,6 +262,23 @@ async def test_a_source_that_guesses_at_one_worker_is_barred_at_all_and_at_new_o
         await crowd.add(nursery)
         for worker in range(3):
             assert await crowd.answer(worker, "192.0.2.1") == 429
+            assert await crowd.answer(worker, "192.0.2.2") == 101
+
+
+async def test_a_bar_that_is_lifted_is_lifted_at_all() -> None:
+    async with watch_logs() as log, workers(2, auth=ALICE, max_auth_failures=1) as crowd:
+        for source in ("192.0.2.1", "192.0.2.2"):
+            async with crowd.peer(0, source) as peer:
+                peer.engine.log_in("alice", "guess")
+                await peer.flush()
+                await log.wait_for(f"{source} is barred for 1m")
+        assert [bar.source for bar in crowd.rules.bars()] == ["192.0.2.1", "192.0.2.2"]
+        assert crowd.rules.lift("192.0.2.1")
+        for worker in (0, 1):
+            assert await crowd.answer(worker, "192.0.2.1") == 101
+            assert await crowd.answer(worker, "192.0.2.2") == 429
+        assert crowd.rules.lift_all() == 1
+        for worker in (0, 1):
             assert await crowd.answer(worker, "192.0.2.2") == 101
 
 

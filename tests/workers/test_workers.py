@@ -36,6 +36,7 @@ from tests.support.targets import (
     sha256,
     turned_away,
 )
+from tests.support.tunnel import running_client
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -202,6 +203,18 @@ async def test_a_reverse_port_comes_back_in_the_other_worker() -> None:
         await client.wait_for("Connected", times=2)
         async with await trio.open_tcp_stream(LOOPBACK, port) as stream:
             assert await echoes(stream)
+
+
+async def test_to_clients_all_workers_are_one_server() -> None:
+    async with (
+        our_server(*TWO) as (server, url),
+        running_client(url) as one,
+        running_client(url) as two,
+    ):
+        nodes = {(await one.opened()).node, (await two.opened()).node}
+        assert {(await server.wait_for(OPEN, times=n))[1] for n in (1, 2)} == {"1", "2"}
+        assert len(nodes) == 1
+        assert nodes != {""}
 
 
 async def test_the_limit_on_connections_is_for_all_workers_together() -> None:

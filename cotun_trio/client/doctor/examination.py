@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from cotun_trio.client.doctor.steps import Draft, Fact, Step
     from cotun_trio.net.transport import Transport
     from cotun_trio.protocol.dialect import Dialect
-    from cotun_trio.settings import ClientSettings
+    from cotun_trio.settings import ClientSettings, Route
 
 IDLE = 5.0
 """Seconds of the pause, by default."""
@@ -46,20 +46,28 @@ _SHOWN_FIELDS = (b"server", b"via", b"location", b"content-type", b"retry-after"
 
 
 async def examine(
-    settings: ClientSettings, report: Callable[[Step], None], *, idle: float = IDLE
+    settings: ClientSettings,
+    report: Callable[[Step], None],
+    *,
+    route: Route | None = None,
+    idle: float = IDLE,
 ) -> CotunError | None:
-    """Examine the way to the first server of `settings`; `report` is called with each step.
+    """Examine a `route` of `settings`, the first by default; `report` is called with each step.
 
     The pause in the session is `idle` seconds long; without it (0), there is none.  Returns the
     failure that ended it, or None.  Raises `UsageError` where files of the settings cannot be used.
     When cancelled, nothing is left open.
     """
-    return await _Examination(settings, report, idle).run()
+    return await _Examination(settings, report, route or settings.routes[0], idle).run()
 
 
 class _Examination:
     def __init__(
-        self, settings: ClientSettings, report: Callable[[Step], None], idle: float
+        self,
+        settings: ClientSettings,
+        report: Callable[[Step], None],
+        route: Route,
+        idle: float,
     ) -> None:
         patience = settings.timings
         timings = attrs.evolve(
@@ -68,7 +76,7 @@ class _Examination:
             ws_timeout=min(patience.ws_timeout, STAGE_TIMEOUT),
         )
         self._settings = attrs.evolve(settings, timings=timings)
-        self._route = settings.routes[0]
+        self._route = route
         self._url = self._route.server
         self._idle = idle
         self._scratch = Scratch()

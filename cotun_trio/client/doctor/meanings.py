@@ -15,12 +15,14 @@ from cotun_trio.errors import (
     DialFailed,
     FingerprintMismatch,
     NotNow,
+    ProxyLoginUnknown,
     ProxyRefused,
     TlsFailed,
     UpgradeRefused,
 )
 from cotun_trio.net.tls import UNKNOWN_ISSUER
 from cotun_trio.protocol.http_answer import Diagnosis, diagnose
+from cotun_trio.protocol.proxy_login import UNKNOWN
 
 if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
@@ -111,6 +113,11 @@ _PROXY = {
 @explain.register
 def _(error: ProxyRefused, _name: StepName) -> Diagnosis:
     return _PROXY.get(error.status, Diagnosis())
+
+
+@explain.register
+def _(_error: ProxyLoginUnknown, _name: StepName) -> Diagnosis:
+    return UNKNOWN
 
 
 # ---- TLS

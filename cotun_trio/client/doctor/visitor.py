@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import secrets
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from cotun_trio.logs import Limits, get_logger
 from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from cotun_trio.client.met_servers import MetServers
     from cotun_trio.forwards.in_process import Inbox
@@ -138,6 +139,11 @@ class Visitor:
         news.set()
 
     # ---- as the owner of the session
+
+    @contextlib.asynccontextmanager
+    async def asking(self) -> AsyncIterator[tuple[str, ...]]:
+        """See `cotun_trio.client.session.ClientHost`: there is no other session."""
+        yield ()
 
     def session_opened(self, session: ClientSession) -> None:
         """See `cotun_trio.client.session.ClientHost`."""

@@ -1,13 +1,12 @@
-"""What an HTTP proxy answers to a CONNECT."""
+"""What an HTTP proxy answers to a CONNECT, and the login that it may ask for."""
 
 from __future__ import annotations
 
 import trio
 
 from cotun_trio.errors import ConnectionLost
-from cotun_trio.net import proxy
-from cotun_trio.net.proxy import MAX_HEAD
-from cotun_trio.protocol.proxy_url import ProxyUrl
+from cotun_trio.net.http_proxy import MAX_HEAD, ask, skip_body
+from cotun_trio.protocol.proxy_login import ProxyLogin
 from tests.fuzz.memory_transport import MemoryTransport
 from tests.fuzz.oracle import Work, check_text, ways_to_cut
 
@@ -21,9 +20,13 @@ WORDS = (
     b"Transfer-Encoding: chunked\r\n",
     b"Connection: close\r\n",
     b"Upgrade: ",
+    b"Proxy-Authenticate: ",
+    b'Digest realm="r", nonce="n", qop="auth"',
+    b", algorithm=SHA-256-sess",
+    b", userhash=true, stale=true",
+    b"Basic, NTLM, Negotiate",
     b"\r\n\r\n",
 )
-_PROXY = ProxyUrl("http", "proxy.example.com", 3128, "user", "password")
 
 
 def run(data: bytes) -> None:
@@ -38,14 +41,21 @@ def run(data: bytes) -> None:
 
 
 def _ask(pieces: list[bytes]) -> object:
-    """Return what came behind the answer, or the kind of the error."""
+    """Return what came behind the answer, the login for the next request, or the error."""
     transport = MemoryTransport(pieces)
+    login = ProxyLogin("user", "password", "example.com:80", new_nonce=lambda: "nonce")
 
-    async def main() -> bytes:
-        return await proxy._ask(transport, _PROXY, "example.com:80")  # type: ignore[arg-type]
+    async def main() -> object:
+        answer, connection = await ask(transport, "example.com:80", None)  # type: ignore[arg-type]
+        if answer.status_code != 407:
+            return bytes(connection.trailing_data[0]) + transport.left()
+        login.challenge(tuple(answer.headers))
+        # What it returns may depend on the cuts: bytes behind the body may be there or not.
+        await skip_body(transport, answer, connection)  # type: ignore[arg-type]
+        return {"authorization": login.authorization()}
 
     try:
-        return trio.run(main) + transport.left()
+        return trio.run(main)
     except ConnectionLost as error:
         check_text(error)
         return type(error)
