@@ -135,10 +135,9 @@ class Forwarder:
             opening.refuse(messages.OPEN_PROHIBITED, str(error))
             return
         number = next(self._numbers)
-        log = session.log.within(conn=number, target=target)
         source = "" if endpoints is None else endpoints.source
-        if source:
-            log = log.within(source=source)
+        told = {"source": source} if source else {}
+        log = session.log.within(conn=number, **told, target=target)
         if (reason := self._rights.refuses(target)) is not None:
             log.refused(reason)
             opening.refuse(messages.OPEN_PROHIBITED, reason)

@@ -132,8 +132,8 @@ connection's source and of the listener (`visitor_address`).  Words by other nam
 
     localhost:22 NUL from=198.51.100.7:56324 NUL to=203.0.113.1:2222
 
-A server sends them for TCP listeners of reverse remotes; a client does not tell a server who its
-own visitors are.
+A server sends them for reverse remotes with one TCP or Unix target.  A client does not tell a
+server who its own visitors are.
 
 The window is 2 MiB at first, a packet has up to 32 KiB; *our* windows grow on long links
 (`cotun_trio.ssh.window`).  Open failures have the codes 1 (not allowed), 2 (the dial failed) and 4

@@ -215,7 +215,7 @@ async def test_the_client_logs_who_visits() -> None:
         await connect_from("127.0.0.9", address) as stream,
     ):
         assert await echoes(stream)
-        assert log.find(rf"conn=1 target={target} source=127\.0\.0\.9:\d+: open", "client")
+        assert log.find(rf"conn=1 source=127\.0\.0\.9:\d+ target={target}: open", "client")
 
 
 # ---- who may visit
@@ -389,7 +389,7 @@ async def test_a_visitor_who_comes_before_the_tunnel_is_known_all_the_same() -> 
         async with running_client(switch.address, remote, max_retry_interval=0.1) as client:
             await client.opened()
             await switch.stop()
-            await until(lambda: client.current.now is None)
+            await until(lambda: not tuple(client.open_sessions))
             async with await connect(client.addresses[0]) as stream:
                 await switch.start()
                 await check(stream, target)

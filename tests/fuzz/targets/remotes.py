@@ -7,9 +7,11 @@ import attrs
 from cotun_trio.errors import ProtocolError, UsageError
 from cotun_trio.protocol.addresses import canonical_host
 from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.proxy_header import proxy_header
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.protocol.remote_options import RemoteOptions
 from cotun_trio.protocol.target import Target, parse_target
+from cotun_trio.protocol.visitor_address import split_visitor, with_visitor
 from tests.fuzz.oracle import Work, check_text
 
 LONGEST = 1100
@@ -27,6 +29,8 @@ WORDS = (
     b",proxy=v2",
     b",allow=10.0.0.0/8",
     b",a=b,",
+    b"\0from=1.2.3.4:5",
+    b"\0to=[::1]:5",
     b"@",
     b"xn--",
     b"0.0.0.0",
@@ -45,7 +49,11 @@ def run(data: bytes) -> None:
 
 def _check_target(data: bytes) -> None:
     try:
-        target = parse_target.__wrapped__(data)
+        named, visitor = split_visitor(data)
+        if visitor is not None:
+            assert split_visitor(with_visitor(named, visitor)) == (named, visitor)
+            proxy_header("v2", visitor)
+        target = parse_target.__wrapped__(named)
     except ProtocolError as error:
         check_text(error)
         return
