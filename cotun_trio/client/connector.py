@@ -151,6 +151,7 @@ class Connector:
             if failure.retry_after is not None:
                 self._paused[route] = until, failure
             failures.append(failure)
+        self._seeker.is_fresh = False
         return session, failures
 
     def _pause(self) -> float:

@@ -55,4 +55,4 @@ class ShownClient(Own):
 
 
 def _show(item: ManagedRemote) -> str:
-    return f"{item.remote}" if item.failure is None else f"{item.remote}: {item.failure}"
+    return f"{item.remote}" if item.refusal is None else f"{item.remote}: {item.refusal}"

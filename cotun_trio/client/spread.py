@@ -42,7 +42,7 @@ class Seeker:
     """A connection, as long as it has no session."""
 
     is_fresh: bool = False
-    """Whether it has not tried any server since it lost its session."""
+    """Whether it has lost its session, and has not tried all servers since."""
     is_waiting: bool = False
     """Whether it waits for its next round."""
     is_parked: bool = False
@@ -81,7 +81,7 @@ class Spread:
         if holder is not seeker and not (seeker.is_fresh and holder.is_waiting):
             return False
         self._holders[route] = seeker
-        seeker.is_fresh = seeker.is_parked = False
+        seeker.is_parked = False
         return True
 
     async def wait(self, seeker: Seeker) -> None:

@@ -10,6 +10,7 @@ import trio.testing
 
 from cotun_trio.access.credentials import Credentials
 from cotun_trio.api.events import Connected, Lost
+from cotun_trio.client.backoff import FIRST_INTERVAL
 from cotun_trio.errors import AuthenticationFailed, GaveUp, NotNow
 from cotun_trio.server.session import ServerSession
 from tests.support.log_watch import watch_logs
@@ -185,6 +186,23 @@ async def test_the_limit_on_connections_is_for_all_sessions_together(
         await streams.pop().aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert not any(s.flows.quota.used_up for s in client_of(client).open_sessions)
+
+
+@pytest.mark.slow
+async def test_a_server_that_is_back_is_there_at_once_when_the_other_one_is_lost(
+    autojump: trio.testing.MockClock,
+) -> None:
+    async with (
+        several_servers("a", "b") as it,
+        it.client(max_retry_interval=1e5, keepalive=0.0) as client,
+    ):
+        await connected(client, 2)
+        with it.nodes[1].lost():
+            await trio.sleep(1e5)  # by now, the next attempt there is hours away
+        with it.nodes[0].lost():
+            await connected(client, 0)
+            with trio.fail_after(FIRST_INTERVAL + 1):
+                await connected(client, 1)
 
 
 async def test_reverse_remotes_are_at_all_servers(autojump: trio.testing.MockClock) -> None:
@@ -367,6 +385,8 @@ async def test_a_reverse_remote_that_one_server_cannot_have_is_there_all_the_sam
         await client.forward("R:4000:db:1")
         await log.wait_for("R:4000.*: the server refused: .*Address already in use", "client")
         assert await receive_all(await it.nodes[1].connect("127.0.0.1:4000")) == b"ours"
+        (remotes,) = [f.values for f in client_of(client).shown.facts if f.name == "Remotes"]
+        assert "Address already in use" in remotes[0]  # administrators see it, too
 
 
 async def test_a_reverse_remote_that_no_server_can_have_is_refused(
