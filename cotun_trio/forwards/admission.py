@@ -52,9 +52,14 @@ class Admission:
         return attrs.evolve(self, allow=(*self.allow, networks)) if networks else self
 
     @property
+    def chooses(self) -> bool:
+        """Whether there is anybody who is not let in."""
+        return any(self.allow)
+
+    @property
     def is_open(self) -> bool:
         """Whether there are no rules."""
-        return not (self.accept_proxy or any(self.allow))
+        return not (self.accept_proxy or self.chooses)
 
     def admits(self, host: str) -> bool:
         """Return whether a visitor with this address is let in."""

@@ -64,11 +64,13 @@ class Listener:
     ) -> None:
         """Give connections to `accepted`; send datagrams through the session of `current`.
 
-        The visitors have to be those of `admission`, and those that the remote allows.  Ends when
-        it is cancelled, and when somebody closes it.
+        The visitors have to be those of `admission`, and those that the remote allows; but who may
+        come to a Unix socket, the modes of its file say.  Ends when it is cancelled, and when
+        somebody closes it.
         """
         remote = self.remote
-        admission = admission.limited_to(remote.options.allow)
+        log = log.within(remote=remote)
+        admission = EVERYBODY if remote.local_path else admission.limited_to(remote.options.allow)
 
         def let_in(sock: socket.socket, visitor: Visitor) -> None:
             accepted(remote, sock, visitor)

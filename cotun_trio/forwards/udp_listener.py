@@ -88,7 +88,7 @@ class UdpListener:
         self._segments = Segments()
         self._current: Callable[[], OpenSession | None] = lambda: None
         self._admits = functools.lru_cache(1024)(admission.admits)
-        self._take = self._receive if admission.is_open else self._receive_allowed
+        self._take = self._receive_allowed if admission.chooses else self._receive
 
     async def serve(self, current: Callable[[], OpenSession | None]) -> None:
         """Send datagrams that arrive through the session that `current` returns.

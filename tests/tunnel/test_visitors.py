@@ -245,7 +245,19 @@ async def test_others_are_refused_by_a_reset_and_told(option: str, server: dict[
         refused = [event for event in events.after(0) if event.kind == "refused"]
         assert [event.facts["reason"] for event in refused] == ["not allowed from there"] * 2
         assert refused[0].facts["source"].startswith(f"{LOOPBACK}:")
-    assert len(log.find(r"refused 2 visitors: not allowed from there \(2\)", "server")) == 1
+    line = rf"remote=R:{LOOPBACK}:0=>\S+: refused 2 visitors: not allowed from there \(2\)"
+    assert len(log.find(line, "server")) == 1
+
+
+async def test_who_may_come_to_a_unix_socket_is_the_business_of_its_file(tmp_path: Path) -> None:
+    async with (
+        listening(echo) as target,
+        reversed_tunnel(
+            f"R:unix:{tmp_path}/in:{target}", unix=True, reverse_allow=("192.0.2.1",), **BEHIND
+        ) as (_, (address,)),
+        await connect_to(address) as stream,
+    ):
+        assert await echoes(stream)
 
 
 async def test_a_local_remote_may_choose_its_visitors_too() -> None:
