@@ -110,7 +110,9 @@ def test_a_description_that_is_none_is_an_error(facts: str) -> None:
         redis_codec.load_facts(facts)
 
 
-@pytest.mark.parametrize("change", [{"load": "1"}, {"load": True}, {"draining": 1}, {"url": None}])
+@pytest.mark.parametrize(
+    "change", [{"load": "1"}, {"load": True}, {"draining": 1}, {"address": None}]
+)
 def test_a_description_has_the_right_types(change: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         redis_codec.load_facts(json.dumps(attrs.asdict(node_facts("a")) | change))

@@ -11,6 +11,7 @@ import trio
 
 from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.datagram_runs import RunDecoder, RunEncoder
 from cotun_trio.protocol.extensions import DATAGRAM_RUNS, OURS
 from cotun_trio.protocol.gob import Decoder
@@ -50,18 +51,18 @@ def config(identity: str, *extensions: str) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("request_", "reply", "form"),
+    ("request_", "extensions", "form"),
     [
-        (config(""), b"", GOB),
-        (config(IDENTITY), SAYS_NOTHING, GOB),
-        (config(IDENTITY, "of-a-later-version"), SAYS_NOTHING, GOB),
-        (config(IDENTITY, "of-a-later-version", DATAGRAM_RUNS), SAYS_YES, RUNS),
+        (config(""), None, GOB),
+        (config(IDENTITY), (), GOB),
+        (config(IDENTITY, "of-a-later-version"), (), GOB),
+        (config(IDENTITY, "of-a-later-version", DATAGRAM_RUNS), (DATAGRAM_RUNS,), RUNS),
     ],
     ids=["go", "old", "another extension", "new"],
 )
 async def test_a_server_speaks_the_form_that_the_client_asked_for(
     request_: bytes,
-    reply: bytes,
+    extensions: tuple[str, ...] | None,
     form: tuple[type[DatagramEncoder], type[DatagramDecoder]],
 ) -> None:
     encoder, decoder = form[0](), form[1]()
@@ -71,7 +72,11 @@ async def test_a_server_speaks_the_form_that_the_client_asked_for(
         peer_of(server.addresses[0], "in") as peer,
     ):
         answer = await peer.send_config(payload=request_)
-        assert answer == bytes([messages.REQUEST_SUCCESS]) + reply
+        assert answer[0] == messages.REQUEST_SUCCESS
+        if extensions is None:
+            assert answer[1:] == b""
+        else:
+            assert ConfigReply.decode(answer[1:]).extensions == extensions
         number = await peer.open_channel(f"{target}/udp")
         await peer.send(channel_data(number, encoder.encode("a:1", b"hello")))
         data = await peer.receive_type(messages.CHANNEL_DATA)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection
 
     from cotun_trio.fleet.directory import Directory
+    from cotun_trio.fleet.records import NodeFacts
 
 
 @attrs.define
@@ -57,6 +58,11 @@ class RunningNode:
     host: NotingHost
     scope: trio.CancelScope
     """Cancel it to end the node without a word."""
+
+    @property
+    def others(self) -> list[NodeFacts]:
+        """The other nodes that it knows."""
+        return [known.facts for known in self.node.rules.view.table.nodes.values()]
 
 
 @contextlib.asynccontextmanager
