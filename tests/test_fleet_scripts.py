@@ -19,6 +19,7 @@ import yaml
 from cotun_trio.cli import client, server  # noqa: F401  they add their commands to the program
 from cotun_trio.cli.app import app
 from cotun_trio.units import parse_duration
+from scripts import fleet_demo
 from scripts.peers import find
 from tests.support.peers import needs
 
@@ -186,3 +187,30 @@ def test_every_object_for_kubernetes_is_one_that_is_known_here() -> None:
     for (kind, _name), each in documents().items():
         assert each["apiVersion"] == versions[kind]
         assert set(each) == {"apiVersion", "kind", "metadata", "spec"}
+
+
+# ---- make fleet-demo
+
+
+@needs("haproxy", "redis-server")
+@pytest.mark.slow
+@pytest.mark.interop
+def test_the_demo_shows_a_fleet_whose_node_is_killed() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "scripts.fleet_demo"],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=FLEET.parents[1],
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    before, _, after = done.stdout.partition(" is killed\n")
+    for half in (before, after):
+        assert half.count("the same SHA-256") == 3
+
+
+def test_the_demo_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fleet_demo, "find", lambda _name: None)
+    with pytest.raises(SystemExit, match=r"not installed: redis-server, haproxy\.  make peers"):
+        fleet_demo.main()
