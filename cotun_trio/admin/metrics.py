@@ -32,13 +32,16 @@ if TYPE_CHECKING:
 
     from cotun_trio.admin.watched import Watched, WorkerFigures
     from cotun_trio.counts import Durations, Meters, Tally, UserTraffic
-    from cotun_trio.snapshot import Figures
+    from cotun_trio.snapshot import Figures, FleetFigures
 
 
 class _Figures(Collector):
     """Has the figures of `watched` for one scrape."""
 
-    def __init__(self, watched: Watched, figures: Figures, meters: Meters) -> None:
+    def __init__(
+        self, watched: Watched, figures: Figures, meters: Meters, fleet: FleetFigures | None
+    ) -> None:
+        self._fleet = fleet
         self._watched = watched
         self._figures = figures
         self._meters = meters
@@ -51,6 +54,8 @@ class _Figures(Collector):
         yield from self._of_process()
         if self._figures.users:
             yield from _of_users(self._figures.users)
+        if self._fleet is not None:
+            yield from _of_fleet(self._fleet)
 
     def _of_program(self) -> Iterator[Metric]:
         watched, figures = self._watched, self._figures
@@ -142,6 +147,20 @@ def _gauge_of_workers(name: str, text: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"cotun_trio_worker_{name}", text, labels=["worker"])
 
 
+def _of_fleet(fleet: FleetFigures) -> Iterator[Metric]:
+    yield _gauge("fleet_nodes", "Nodes of the fleet, this one included", 1 + len(fleet.nodes))
+    yield _gauge("fleet_directory_up", "Whether the directory answers", fleet.answers)
+    yield _gauge("fleet_lease_seconds", "Time until this node's lease ends", fleet.lease_seconds)
+    yield _gauge("fleet_epoch", "The highest epoch of a claim that was seen", fleet.epoch)
+    yield _gauge("fleet_links", "Open links to other nodes", fleet.links)
+    places = GaugeMetricFamily(
+        "cotun_trio_fleet_places", "Places of reverse remotes", labels=["owner"]
+    )
+    places.add_metric(["this_node"], fleet.own_routes)
+    places.add_metric(["other_nodes"], fleet.places)
+    yield places
+
+
 def _of_users(users: Mapping[str, UserTraffic]) -> Iterator[Metric]:
     sessions = GaugeMetricFamily(
         "cotun_trio_user_sessions", "Open sessions of a user", labels=["user"]
@@ -187,6 +206,6 @@ async def exposition(watched: Watched, accept: str) -> tuple[bytes, str]:
     It is OpenMetrics where the scraper's ``Accept`` has that, and else the older text format.
     """
     registry = CollectorRegistry()
-    registry.register(_Figures(watched, *await watched.stats()))
+    registry.register(_Figures(watched, *await watched.stats(), await watched.fleet()))
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type

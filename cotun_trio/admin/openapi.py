@@ -60,7 +60,12 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
             },
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
-                "cookie": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+                "cookie": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": f"With the port of the address behind it: {COOKIE}_9110",
+                },
             },
         },
     }

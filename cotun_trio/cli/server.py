@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated
 
+import attrs
 from cyclopts import Parameter
 
 from cotun_trio.access.credentials import Credentials, read_credentials
@@ -26,37 +27,22 @@ from cotun_trio.cli.app import (
     process_settings,
 )
 from cotun_trio.cli.config_file import warnings_about
-from cotun_trio.cli.fleet_options import (
-    Fleet,
-    FleetAddress,
-    FleetIngress,
-    FleetKey,
-    FleetName,
-    FleetPartition,
-    FleetPasswordFile,
-)
-from cotun_trio.cli.groups import CONNECTION, HOST_KEY, HTTP, LIMITS, PROCESS, RIGHTS, TLS, USERS
+from cotun_trio.cli.fleet_options import NO_FLEET, FleetOptions
+from cotun_trio.cli.groups import CONNECTION, HOST_KEY, HTTP, PROCESS, RIGHTS, USERS
 from cotun_trio.cli.keygen import generate_key
 from cotun_trio.cli.plan import Plan
-from cotun_trio.cli.server_tls import choose_tls, tls_warnings
+from cotun_trio.cli.server_limits import LIMITS_BY_DEFAULT, ServerLimits
+from cotun_trio.cli.server_tls import TlsCa, TlsCert, TlsDomain, TlsKey, choose_tls, tls_warnings
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.settings import (
-    MAX_AUTH_FAILURES,
-    MAX_CONNECTIONS,
-    MAX_SESSION_CONNECTIONS,
-    MAX_STARTUPS,
-    MAX_STARTUPS_PER_SOURCE,
-    MAX_USER_SESSIONS,
     AdminAddress,
-    FleetSettings,
     ServerSettings,
     ServerUrl,
     Timings,
     parse_listen,
     parse_network,
 )
-from cotun_trio.settings.fleet import NAME
 from cotun_trio.units import parse_duration
 
 NOTES = (
@@ -201,91 +187,11 @@ def server(
             "list, too, before it is dialled.",
         ),
     ] = False,
-    max_auth_failures: Annotated[
-        int,
-        Parameter(
-            group=USERS,
-            metavar="COUNT",
-            help="Bar an address for a while after so many failed logins in a minute; 0: never.",
-        ),
-    ] = MAX_AUTH_FAILURES,
-    max_startups: Annotated[
-        int,
-        Parameter(
-            group=LIMITS,
-            metavar="COUNT",
-            help="Have no more connections than this that have not logged in; from half of it on, "
-            "refuse some.  0: no limit.",
-        ),
-    ] = MAX_STARTUPS,
-    max_startups_per_source: Annotated[
-        int,
-        Parameter(
-            group=LIMITS,
-            metavar="COUNT",
-            help="The same for a single address, without random refusals; connections that it "
-            "keeps open to the back end count, too.",
-        ),
-    ] = MAX_STARTUPS_PER_SOURCE,
-    max_user_sessions: Annotated[
-        int,
-        Parameter(
-            group=LIMITS,
-            metavar="COUNT",
-            help="Let no user have more sessions than this at a time; 0: no limit.  Without "
-            "users, there is none.",
-        ),
-    ] = MAX_USER_SESSIONS,
-    max_connections: Annotated[
-        int,
-        Parameter(
-            group=LIMITS,
-            metavar="COUNT",
-            help="Carry no more connections than this at a time; 0: no limit.",
-        ),
-    ] = MAX_CONNECTIONS,
-    max_session_connections: Annotated[
-        int, Parameter(group=LIMITS, metavar="COUNT", help="The same for a single client.")
-    ] = MAX_SESSION_CONNECTIONS,
-    tls_cert: Annotated[
-        str | None,
-        Parameter(
-            group=TLS,
-            metavar="PATH",
-            show_default=False,
-            help="Speak TLS, with the certificate in this PEM file, and those between it and its "
-            "root.  It is read again when it changes.  Needs --tls-key.",
-        ),
-    ] = None,
-    tls_key: Annotated[
-        str | None,
-        Parameter(
-            group=TLS,
-            metavar="PATH",
-            show_default=False,
-            help="The key of that certificate, a PEM file.",
-        ),
-    ] = None,
-    tls_domain: Annotated[
-        list[str] | None,
-        Parameter(
-            group=TLS,
-            metavar="NAME",
-            show_default=False,
-            help="Speak TLS, with a certificate for this name from Let's Encrypt, which has to "
-            "reach this server on port 443 or 80.  Can be repeated.  See COTUN_LE_... below.",
-        ),
-    ] = None,
-    tls_ca: Annotated[
-        str | None,
-        Parameter(
-            group=TLS,
-            metavar="PATH",
-            show_default=False,
-            help="Only let clients in that have a certificate of these authorities: a PEM file, or "
-            "a directory of them.",
-        ),
-    ] = None,
+    limits: ServerLimits = LIMITS_BY_DEFAULT,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_domain: TlsDomain = None,
+    tls_ca: TlsCa = None,
     backend: Annotated[
         str | None,
         Parameter(
@@ -366,13 +272,7 @@ def server(
             help="Listen on this interface where a reverse remote names none, and not on all.",
         ),
     ] = None,
-    fleet: Fleet = None,
-    fleet_key: FleetKey = None,
-    fleet_address: FleetAddress = None,
-    fleet_name: FleetName = NAME,
-    fleet_password_file: FleetPasswordFile = None,
-    fleet_ingress: FleetIngress = "all",
-    fleet_partition: FleetPartition = "refuse",
+    fleet: FleetOptions = NO_FLEET,
     workers: Annotated[
         int,
         Parameter(
@@ -427,23 +327,10 @@ def server(
         auth=_user(auth, auth_from),
         authfile=authfile,
         check_addresses=check_addresses,
-        max_auth_failures=max_auth_failures,
-        max_startups=max_startups,
-        max_startups_per_source=max_startups_per_source,
-        max_user_sessions=max_user_sessions,
-        max_connections=max_connections,
-        max_session_connections=max_session_connections,
+        **attrs.asdict(limits),
         reverse=reverse,
         reverse_host=reverse_host,
-        fleet=FleetSettings.choose(
-            fleet,
-            key=fleet_key,
-            address=fleet_address,
-            name=fleet_name,
-            password_file=fleet_password_file,
-            ingress=fleet_ingress,
-            partition=fleet_partition,
-        ),
+        fleet=fleet.settings(),
         socks5=socks5,
         unix=unix,
         keepalive=parse_duration(keepalive),

@@ -1,12 +1,55 @@
-"""The TLS options of ``cotun-trio server`` together."""
+"""The TLS options of ``cotun-trio server``."""
 
 from __future__ import annotations
 
 import os
+from typing import Annotated
 
+from cyclopts import Parameter
+
+from cotun_trio.cli.groups import TLS
 from cotun_trio.errors import UsageError
 from cotun_trio.settings import ServerAcme, ServerTls
 
+TlsCert = Annotated[
+    str | None,
+    Parameter(
+        group=TLS,
+        metavar="PATH",
+        show_default=False,
+        help="Speak TLS, with the certificate in this PEM file, and those between it and its "
+        "root.  It is read again when it changes.  Needs --tls-key.",
+    ),
+]
+TlsKey = Annotated[
+    str | None,
+    Parameter(
+        group=TLS,
+        metavar="PATH",
+        show_default=False,
+        help="The key of that certificate, a PEM file.",
+    ),
+]
+TlsDomain = Annotated[
+    list[str] | None,
+    Parameter(
+        group=TLS,
+        metavar="NAME",
+        show_default=False,
+        help="Speak TLS, with a certificate for this name from Let's Encrypt, which has to "
+        "reach this server on port 443 or 80.  Can be repeated.  See COTUN_LE_... below.",
+    ),
+]
+TlsCa = Annotated[
+    str | None,
+    Parameter(
+        group=TLS,
+        metavar="PATH",
+        show_default=False,
+        help="Only let clients in that have a certificate of these authorities: a PEM file, or "
+        "a directory of them.",
+    ),
+]
 _NOT_443 = "the authority will look for this server on port 443, and it listens on {}"
 
 

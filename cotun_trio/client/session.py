@@ -252,9 +252,8 @@ class ClientSession(Session):
         meters().connects.add("opened")
         self._reached(Stage.OPEN)
         facts = {"server": self.url, "seconds": round(self.latency, 6)}
-        self.log.info(
-            "Connected (Latency %s)", format_duration(self.latency), extra={"facts": facts}
-        )
+        latency = format_duration(self.latency)
+        self.log.info("Connected (Latency %s)", latency, extra={"facts": facts})
         self.log.event("opened", session=self.number, **facts)
         if payload:
             self.node = self._take_reply(payload).node

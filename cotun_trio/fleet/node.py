@@ -320,8 +320,7 @@ class Node:
                 _tell(self._log, effect, self._reason)
 
     def _settle(self, place: str, session: int, *, epoch: int = 0, refusal: str = "") -> None:
-        waiter = self._waiters.pop((place, session), None)
-        if waiter is not None:
+        if (waiter := self._waiters.pop((place, session), None)) is not None:
             waiter.epoch, waiter.refusal = epoch, refusal
             waiter.event.set()
 

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from cotun_trio.snapshot import FleetFigures
 
 
+MAX_NODES = 100
+"""Nodes of a fleet that are shown on a page."""
+
+
 class ShownServer(Own):
     """The server with this `reception`, this `quota` for all connections, these `bars`, and this
     `fleet`."""
@@ -52,7 +56,21 @@ class ShownServer(Own):
     @property
     def facts(self) -> Sequence[Fact]:
         """See `Watched`."""
-        return self._facts
+        fleet = self._fleet()
+        if fleet is None:
+            return self._facts
+        nodes = tuple(
+            f"{node.id}, {node.address}, {node.load} sessions{', draining' * node.draining}"
+            for node in fleet.nodes[:MAX_NODES]
+        )
+        state = "answers" if fleet.answers else "does not answer"
+        places = f"{fleet.own_routes} places here, {fleet.places} at other nodes"
+        return (
+            *self._facts,
+            Fact("Fleet", (f"{fleet.name}, node {fleet.id}", places)),
+            Fact("Directory", (f"{fleet.directory}, {state}",)),
+            Fact("Other nodes", nodes),
+        )
 
     def listens(self, addresses: Sequence[str]) -> None:
         """It carries connections to these addresses from now on."""

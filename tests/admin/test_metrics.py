@@ -26,7 +26,7 @@ from cotun_trio.errors import (
     ProtocolError,
 )
 from cotun_trio.settings import AdminAddress
-from tests.support.admin import ask
+from tests.support.admin import FLEET, ask
 from tests.support.certificates import Authority
 from tests.support.log_watch import watch_logs
 from tests.support.metrics import full_tunnel, samples
@@ -77,6 +77,20 @@ async def test_the_figures_agree_with_what_was_sent_through(place: str) -> None:
         assert found["handshake_duration_seconds_count",] == 2
         assert found["logins_total", "accepted"] == 1
         assert found["logins_total", "failed"] == 0
+
+
+async def test_a_node_of_a_fleet_has_the_figures_of_that(place: str) -> None:
+    async with running_server(admin_listen=place) as server:
+        assert not any(name.startswith("fleet") for name, *_ in await scrape(place))
+        server.shown._fleet = lambda: FLEET
+        found = await scrape(place)
+        assert found["fleet_nodes",] == 2
+        assert found["fleet_directory_up",] == 1
+        assert found["fleet_lease_seconds",] == 9.5
+        assert found["fleet_places", "this_node"] == found["fleet_places", "other_nodes"] == 1
+        page = (await ask(place, "/")).body
+        assert "there~1, http://10.0.0.2:8080, 3 sessions, draining" in page
+        assert "cotun, node here~1" in page
 
 
 async def test_refusals_are_counted_by_their_reason(place: str) -> None:

@@ -18,7 +18,7 @@ from schemathesis.generation import GenerationMode
 
 from cotun_trio import logs
 from cotun_trio.admin.routes import DOCUMENT, ROUTES
-from cotun_trio.snapshot import FleetFigures, FleetNode, FleetRoute
+from tests.support.admin import FLEET
 from tests.support.log_watch import restored_logging, watch_logs
 from tests.support.targets import LOOPBACK, connect, echo, echoes, listening
 from tests.support.tunnel import running_client, running_server
@@ -36,32 +36,6 @@ FEW = settings(
     deadline=None,
     phases=[Phase.generate, Phase.shrink],
     suppress_health_check=list(HealthCheck),
-)
-
-
-FLEET = FleetFigures(
-    name="cotun",
-    id="here~1",
-    directory="redis://localhost:6379",
-    answers=True,
-    lease_seconds=9.5,
-    epoch=7,
-    draining=False,
-    nodes=(
-        FleetNode(
-            id="there~1",
-            address="http://10.0.0.2:8080",
-            version="1",
-            load=3,
-            draining=True,
-            routes=1,
-        ),
-    ),
-    own_routes=1,
-    routes=(FleetRoute(place="tcp/0.0.0.0:80", session=1, user="alice", shared=False, epoch=7),),
-    places=1,
-    listening=1,
-    links=0,
 )
 
 

@@ -9,10 +9,38 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import trio
 
+from cotun_trio.snapshot import FleetFigures, FleetNode, FleetRoute
 from tests.support.targets import split_address
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+
+FLEET = FleetFigures(
+    name="cotun",
+    id="here~1",
+    directory="redis://localhost:6379",
+    answers=True,
+    lease_seconds=9.5,
+    epoch=7,
+    draining=False,
+    nodes=(
+        FleetNode(
+            id="there~1",
+            address="http://10.0.0.2:8080",
+            version="1",
+            load=3,
+            draining=True,
+            routes=1,
+        ),
+    ),
+    own_routes=1,
+    routes=(FleetRoute(place="tcp/0.0.0.0:80", session=1, user="alice", shared=False, epoch=7),),
+    places=1,
+    listening=1,
+    links=0,
+)
+"""A fleet as one of its two nodes knows it."""
 
 
 @attrs.frozen

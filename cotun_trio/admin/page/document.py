@@ -50,7 +50,7 @@ def document(state: State) -> bytes:
         tag("header", tag("h1", name), _readiness(state), id="top"),
         tag("p", id="trouble", role="alert", hidden=True),
         tag("p", id="news", role="status"),
-        tag("main", *_sections(state), id="main"),
+        tag("main", *_sections(state), id="main", data_last=state.last),
         tag("footer", tag("p", "For programs: ", *_links())),
         _question(),
     )

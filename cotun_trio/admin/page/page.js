@@ -101,7 +101,9 @@ function tell(text) {
 // ---- events
 
 function listen() {
-  events = new EventSource("/api/v1/events");
+  // From where the page is: what happens before the answer comes is news as well.
+  const last = document.getElementById("main").dataset.last;
+  events = new EventSource(`/api/v1/events?after=${last}`);
   for (const kind of KINDS) events.addEventListener(kind, happened);
   events.addEventListener("error", () => {
     if (events.readyState === EventSource.CLOSED) {

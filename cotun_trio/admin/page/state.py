@@ -35,12 +35,14 @@ class State:
     trouble: str | None
     """Why figures or sessions are missing; None where they are not."""
     events: Sequence[Event]
+    last: int
+    """The number of the latest event of any role; 0 where there was none."""
     rates: Sequence[Rate]
 
 
 async def state_of(watched: Watched, history: History) -> State:
     """Return the present state of `watched`, as far as it can be had."""
-    role, trouble = watched.role, None
+    noted, role, trouble = record_events(), watched.role, None
     figures = Figures()
     sessions: Sequence[SessionFigures] = ()
     try:
@@ -57,6 +59,7 @@ async def state_of(watched: Watched, history: History) -> State:
         figures=figures,
         sessions=sessions,
         trouble=trouble,
-        events=[event for event in record_events().after(0) if event.role == role],
+        events=[event for event in noted.after(0) if event.role == role],
+        last=noted.last,
         rates=history.rates,
     )

@@ -32,6 +32,7 @@ def state(**more: Any) -> State:
         "sessions": (),
         "trouble": None,
         "events": (),
+        "last": 0,
         "rates": (),
     }
     return State(**{**default, **more})
@@ -147,6 +148,10 @@ def test_a_client_without_a_tunnel_says_why_and_what_it_is_for() -> None:
 def test_the_end_of_the_certificate(days: float, expected: str) -> None:
     figures = Figures(certificate_expires=NOW + days * 86400)
     assert f" Certificate {expected}" in text(figures=figures)
+
+
+def test_the_script_learns_up_to_which_event_the_page_is() -> None:
+    assert '<main id="main" data-last="17">' in shown(last=17)
 
 
 def test_without_tls_there_is_no_certificate() -> None:
