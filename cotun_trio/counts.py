@@ -161,7 +161,9 @@ def add_users(
 class Meters:
     """The tallies and durations of a process, of both roles and all sessions."""
 
-    __slots__ = ("channels", "connects", "dials", "handshakes", "lags", "logins", "pings")
+    __slots__ = (
+        "channels", "connects", "dials", "handshakes", "lags", "logins", "pings", "visitors",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.connects = Tally("opened", "unreachable", "refused", "lost")
@@ -170,6 +172,8 @@ class Meters:
         """Logins at this server."""
         self.channels = Tally("opened", "denied", "unreachable", "too_many", "refused_by_peer")
         """Channels that either end asked for, by their outcome."""
+        self.visitors = Tally("not_allowed", "bad_header", "too_many")
+        """Connections to listeners that were refused for what their visitors are."""
         self.handshakes = Durations()
         """From the beginning of a session to its open remotes."""
         self.dials = Durations()

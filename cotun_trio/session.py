@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.quota import Quota
     from cotun_trio.forwards.traffic import Traffic
+    from cotun_trio.forwards.visitor import Visitor
     from cotun_trio.logs import Context
     from cotun_trio.net.names import Share
     from cotun_trio.protocol.dialect import Dialect
@@ -284,9 +285,9 @@ class Session(abc.ABC):
 
     # ---- forwards
 
-    def forward(self, sock: socket.socket, peer: str, remote: Remote) -> None:
+    def forward(self, sock: socket.socket, visitor: Visitor, remote: Remote) -> None:
         """Carry a connection that was accepted here to the other side.  Owns `sock` from now on."""
-        self._forwarder.forward(sock, peer, remote)
+        self._forwarder.forward(sock, visitor, remote)
 
     @cached_property
     def share(self) -> Share:

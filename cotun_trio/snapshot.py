@@ -282,7 +282,7 @@ def _channel_figures(flow: Flow, now: float) -> ChannelFigures:
         remote=remote,
         target=str(uses) if remote is None else None,
         socks_target=None if flow.by_socks is None else str(flow.by_socks),
-        source=flow.source or None,
+        source=str(flow.source) or None,
         seconds=round(now - flow.began, 3),
         bytes_in=None if channel is None else channel.bytes_in,
         bytes_out=None if channel is None else channel.bytes_out,

@@ -107,6 +107,7 @@ class _Figures(Collector):
         else:
             yield _tally("logins", "Logins at this server", meters.logins)
         yield _tally("channel_openings", "Channels that either end asked for", meters.channels)
+        yield _tally("visitors_refused", "Connections to listeners, refused", meters.visitors)
         for name, text, durations in (
             ("handshake_duration", "From a connection to its open session", meters.handshakes),
             ("dial_duration", "From the wish for a target to its connection", meters.dials),

@@ -83,17 +83,22 @@ class TunnelClient:
         session = await self._core.client.wait_session()
         return TunnelStream(await session.connection.open_channel(str(target).encode()))
 
-    async def listen_tcp(self, port: int = 0, *, host: str = ANY_INTERFACE) -> TunnelListener:
+    async def listen_tcp(
+        self, port: int = 0, *, host: str = ANY_INTERFACE, allow: Iterable[str] = ()
+    ) -> TunnelListener:
         """Have the server listen on `host` and `port` (0 for any free one), for this program.
+
+        With `allow`, networks such as ``10.0.0.0/8``, it lets in only visitors of these.
 
         The server has to allow reverse remotes.  A Go server has been asked when the session began,
         or never: this returns what `open_client` was told by `listen`.  Raises and is cancelled as
         `forward`.
         """
         await trio.lowlevel.checkpoint()
-        item = self._core.claim(host, port)
+        remote = inbox_remote(host, port, allow)
+        item = self._core.claim(remote)
         if item is None:
-            item = await self._core.add(inbox_remote(host, port), Inbox())
+            item = await self._core.add(remote, Inbox())
         return TunnelListener(self._core.client.remotes, item)
 
     def events(self) -> AsyncIterator[Event]:

@@ -7,6 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+import attrs
+
 from cotun_trio.api.events import Connected, Events, ForwardFailed, Lost
 from cotun_trio.api.forwards import Forward
 from cotun_trio.client.client import Client
@@ -14,10 +16,12 @@ from cotun_trio.client.managed_remote import ManagedRemote
 from cotun_trio.errors import UsageError
 from cotun_trio.forwards.traffic import Traffic
 from cotun_trio.protocol.addresses import RemoteError
+from cotun_trio.protocol.common_targets import check_common_targets
 from cotun_trio.protocol.remote import Remote
+from cotun_trio.protocol.remote_options import RemoteOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     import trio
 
@@ -26,11 +30,12 @@ if TYPE_CHECKING:
     from cotun_trio.errors import CotunError
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.places import Places
+    from cotun_trio.protocol.networks import Network
     from cotun_trio.settings import ClientSettings
 
 
-def inbox_remote(host: str, port: int) -> Remote:
-    """Return a reverse remote whose connections end in this process.
+def inbox_remote(host: str, port: int, allow: Iterable[Network | str] = ()) -> Remote:
+    """Return a reverse remote whose connections, from visitors of `allow`, end in this process.
 
     Its target is a host that nobody has (RFC 6761 section 6.4).  Raises `UsageError`.
     """
@@ -41,6 +46,7 @@ def inbox_remote(host: str, port: int) -> Remote:
             remote_host=f"{secrets.token_hex(8)}.cotun-trio.invalid",
             remote_port=1,
             reverse=True,
+            options=RemoteOptions(allow=allow),
         )
     except RemoteError as error:
         raise UsageError(str(error)) from None
@@ -91,14 +97,16 @@ class EmbeddedClient:
 
     async def add(self, remote: Remote, inbox: Inbox | None = None) -> ManagedRemote:
         """Begin with a remote; see `Remotes.add`."""
+        check_common_targets([*(each.remote for each in self.client.remotes.items), remote])
         item = self._manage(remote, inbox)
         await self.client.remotes.add(item)
         return item
 
-    def claim(self, host: str, port: int) -> ManagedRemote | None:
-        """Return what it was opened with to listen there, for this process; only once."""
+    def claim(self, remote: Remote) -> ManagedRemote | None:
+        """Return what it was opened with to listen where `remote` does, and for the same visitors,
+        for this process; only once."""
         for item in self._unclaimed:
-            if (item.remote.local_host, item.remote.local_port) == (host, port):
+            if attrs.evolve(item.remote, remote_host=remote.remote_host) == remote:
                 self._unclaimed.remove(item)
                 return item
         return None

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
+from cotun_trio.forwards.in_process import TunnelStream as TunnelStream  # noqa: TC001  for users
+
 if TYPE_CHECKING:
     from cotun_trio.client.managed_remote import ManagedRemote
     from cotun_trio.client.remotes import Remotes
@@ -88,8 +90,8 @@ class TunnelListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
         """Return its counters."""
         return Forward(self._remotes, self._item).stats()
 
-    async def accept(self) -> trio.abc.HalfCloseableStream:
-        """Return the next connection.
+    async def accept(self) -> TunnelStream:
+        """Return the next connection; its attribute ``peer`` has the address of its visitor.
 
         Raises `trio.ClosedResourceError` when the listener or the client is closed.  Cancelling
         loses no connection.  Up to 1024 wait to be accepted; more are refused.

@@ -10,10 +10,11 @@ with a line that names the mistake, and status 2, before anything is opened.
 * `status`, `events`, `bars`, `log_level`, `fleet`: the commands that look into a running program,
   and change it.
 * `admin_client`: how they ask it.
-* `keygen`: ``server --keygen``.  `server_tls`, `server_limits`, `fleet_options`: some of the
-  server's options together.
+* `keygen`: ``server --keygen``.  `server_tls`, `server_limits`, `fleet_options`, `visitor_options`:
+  some of the server's options together.
 * `groups`: the groups of options in the help.
-* `config_file`: options from a file; `config_errors`: all that is wrong with it.
+* `config_file`: options from a file; `remote_tables`: its remotes; `config_errors`: all that is
+  wrong with it.
 * `plan`: settings, and the program to run with them.
 """
 

@@ -71,6 +71,9 @@ A remote says where to listen here, and what the server connects to:
     stdio:host:22               standard input and output, for ssh ProxyCommand
     R:2222:localhost:22         the other way round: the server listens
     R:socks                     the same for a proxy
+    R:80:web:8080,proxy=v2      a PROXY header tells the target who visits
+    R:80:web:8080,allow=10.0.0.0/8,allow=::1
+                                only these visitors are let in
 
 Without a local host, every interface is listened on (0.0.0.0), for SOCKS
 127.0.0.1 only.  Port 0 is any free one.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from cyclopts.config import Dict
 
 from cotun_trio.access.files import read_named
+from cotun_trio.cli.remote_tables import write_out_remotes
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 
@@ -126,8 +127,10 @@ def fill_in(app: App, part: App, commands: Sequence[str], arguments: ArgumentCol
     if name is None or path is None:
         return
     table = dict(load_config(path).get(name, {}))
+    where = f"the configuration file {escape(path)}, [{name}]"
     known = app[name].assemble_argument_collection()
-    _check_names(table, known, f"the configuration file {escape(path)}, [{name}]")
+    _check_names(table, known, where)
+    write_out_remotes(table, where)
     if command != name:  # it need not have all of them
         table = {key: table[key] for key in table if _option(key) in _options(arguments)}
     for argument in arguments:

@@ -33,6 +33,7 @@ from cotun_trio.cli.keygen import generate_key
 from cotun_trio.cli.plan import Plan
 from cotun_trio.cli.server_limits import LIMITS_BY_DEFAULT, ServerLimits
 from cotun_trio.cli.server_tls import TlsCa, TlsCert, TlsDomain, TlsKey, choose_tls, tls_warnings
+from cotun_trio.cli.visitor_options import AcceptProxy, ReverseAllow, about_visitors
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.settings import (
@@ -224,6 +225,7 @@ def server(
             "(X-Forwarded-For).  Can be repeated.",
         ),
     ] = None,
+    accept_proxy: AcceptProxy = None,
     health_listen: Annotated[
         str | None,
         Parameter(
@@ -249,6 +251,7 @@ def server(
             help="Let clients have the server listen for them (R:).",
         ),
     ] = False,
+    reverse_allow: ReverseAllow = None,
     socks5: Annotated[
         bool,
         Parameter(
@@ -323,6 +326,7 @@ def server(
         backend_upgrades=tuple(backend_upgrade or ()),
         trusted_proxies=tuple(map(parse_network, trusted_proxy or ())),
         health_listen=None if health_listen is None else parse_listen(health_listen),
+        **about_visitors(accept_proxy, reverse_allow),
         path=path,
         auth=_user(auth, auth_from),
         authfile=authfile,

@@ -17,6 +17,6 @@
 * `running_sessions`: all of them as tasks, those that are being opened or end included.
 * `met_servers`: the keys of servers that were met before.
 * `doctor`: the way to a server, examined step by step.
-* `rights`: what a server may have of a client.
+* `rights`: what a server may have of a client; `visitors`: what it has to know for them.
 * `shown`: the client as its administrators see it.
 """

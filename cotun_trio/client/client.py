@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from cotun_trio.client.uplink import AnyUplink
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.forwards.places import Places
+    from cotun_trio.forwards.visitor import Visitor
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.settings import ClientSettings
 
@@ -253,12 +254,12 @@ class Client:
     # ---- connections to the listeners
 
     async def _serve_listener(self, nursery: trio.Nursery, listener: Listener) -> None:
-        def accepted(remote: Remote, sock: socket.socket, peer: str) -> None:
+        def accepted(remote: Remote, sock: socket.socket, visitor: Visitor) -> None:
             session = self.open_sessions.choose()
             if session is not None:
-                session.forward(sock, peer, remote)
+                session.forward(sock, visitor, remote)
             else:
-                nursery.start_soon(self._wait_for_session, remote, sock, peer)
+                nursery.start_soon(self._wait_for_session, remote, sock, visitor)
 
         await listener.serve(
             accepted,
@@ -277,7 +278,7 @@ class Client:
         assert waiting.cancelled_caught
         raise ConnectionLost("there is no tunnel at present")
 
-    async def _wait_for_session(self, remote: Remote, sock: socket.socket, peer: str) -> None:
+    async def _wait_for_session(self, remote: Remote, sock: socket.socket, peer: Visitor) -> None:
         """Flow a connection that came while there was no session, when there is one."""
         handed_over = False
         try:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.places import Places
     from cotun_trio.forwards.traffic import Traffic
     from cotun_trio.logs import Context
+    from cotun_trio.protocol.remote_options import ProxyVersion
     from cotun_trio.protocol.target import Target
 
 CLOSED = "the client is closed"
@@ -65,7 +66,7 @@ class Remotes:
         self._cut = cut
         self._begin: Callable[[Listener], None] | None = None  # while connections are accepted
         self._told = ToldServers(lambda: self._items, log)
-        self._asked: frozenset[Target] = frozenset()  # of a proposal to the server
+        self._asked: dict[Target, ProxyVersion] = {}  # of a proposal to the server
         self._note_items()
 
     def _note_items(self) -> None:
@@ -76,8 +77,8 @@ class Remotes:
         self._by_target: dict[Target, ManagedRemote] = {
             item.remote.target: item for item in reversed(reverse)
         }
-        self.declared: frozenset[Target] = frozenset(self._by_target) | self._asked
-        """The targets that servers may open channels to."""
+        self.declared: dict[Target, ProxyVersion] = _headers(reverse) | self._asked
+        """See `cotun_trio.client.rights.Declared`."""
 
     # ---- current remotes
 
@@ -265,12 +266,12 @@ class Remotes:
                 "them counts from the next one on"
             )
         # Channels that the server opens right behind its answer are allowed already.
-        self._asked = frozenset(item.remote.target for item in items if item.remote.reverse)
+        self._asked = _headers([item for item in items if item.remote.reverse])
         self._note_items()
         try:
             await self._told.propose(items)
         finally:
-            self._asked = frozenset()
+            self._asked = {}
             self._note_items()
 
     # ---- sessions
@@ -286,6 +287,11 @@ class Remotes:
     def session_left(self, session: ClientSession) -> None:
         """A session is no longer open."""
         self._told.left(session)
+
+
+def _headers(reverse: Iterable[ManagedRemote]) -> dict[Target, ProxyVersion]:
+    """Return the targets of remotes, with the version of the PROXY header of each."""
+    return {item.remote.target: item.remote.options.proxy for item in reverse}
 
 
 def _compare(

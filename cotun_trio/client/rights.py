@@ -11,8 +11,11 @@ from cotun_trio.protocol.remote import Remote
 from cotun_trio.protocol.target import Target
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from cotun_trio.forwards.flows import Flow
     from cotun_trio.logs import Context
+    from cotun_trio.protocol.remote_options import ProxyVersion
 
 SOCKS = Target("", 0, socks=True)
 
@@ -21,8 +24,9 @@ class Declared(Protocol):
     """The remotes of a client."""
 
     @property
-    def declared(self) -> frozenset[Target]:
-        """The targets that servers may open channels to."""
+    def declared(self) -> Mapping[Target, ProxyVersion]:
+        """The targets that servers may open channels to, each with the version of the PROXY header
+        in front of its connections."""
 
     def has(self, remote: Remote) -> bool:
         """Return whether it is one of these: the very object."""
@@ -54,6 +58,10 @@ class DeclaredOnly:
 
     def address_check(self, target: Target, log: Context, *, by_socks: bool) -> None:
         """Return None: the user named the target."""
+
+    def header_for(self, target: Target) -> ProxyVersion:
+        """Return the version of the PROXY header that the user wants for `target`."""
+        return self._remotes.declared.get(target, "")
 
     def still_allows(self, flow: Flow) -> bool:
         """Return whether there is a remote for `flow` at present."""

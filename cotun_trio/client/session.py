@@ -13,6 +13,7 @@ import trio
 from cotun_trio._version import __version__
 from cotun_trio.access.fingerprints import check_fingerprint, fingerprint, is_legacy
 from cotun_trio.client.rights import Declared, DeclaredOnly
+from cotun_trio.client.visitors import check_visitors
 from cotun_trio.counts import meters
 from cotun_trio.errors import (
     AuthenticationFailed,
@@ -28,7 +29,7 @@ from cotun_trio.protocol.addresses import host_header
 from cotun_trio.protocol.config import MAX_REQUEST, Config, too_many
 from cotun_trio.protocol.config_reply import ConfigReply
 from cotun_trio.protocol.dialect import MARK
-from cotun_trio.protocol.extensions import DATAGRAM_RUNS, OURS
+from cotun_trio.protocol.extensions import OURS
 from cotun_trio.protocol.refusal import ConfigRefusal
 from cotun_trio.session import CHANGE, About, Session
 from cotun_trio.ssh.engine import Engine
@@ -251,12 +252,12 @@ class ClientSession(Session):
         meters().handshakes.add(self._open_since - self._began)
         meters().connects.add("opened")
         self._reached(Stage.OPEN)
-        facts = {"server": self.url, "seconds": round(self.latency, 6)}
-        latency = format_duration(self.latency)
+        facts, latency = _facts(self.url, self.latency), format_duration(self.latency)
         self.log.info("Connected (Latency %s)", latency, extra={"facts": facts})
         self.log.event("opened", session=self.number, **facts)
         if payload:
             self.node = self._take_reply(payload).node
+        check_visitors(self.remotes, self.log, told=self.flows.tells_visitors)
         self._owner.session_opened(self)
 
     def _note_extensions(self, answer: bytes) -> None:
@@ -266,8 +267,7 @@ class ClientSession(Session):
         """
         if self.connection.peer_is_ours:
             with contextlib.suppress(ProtocolError):  # which is raised when all of it is read
-                extensions = ConfigReply.decode(answer).extensions
-                self.flows.datagrams_in_runs = DATAGRAM_RUNS in extensions
+                self.flows.use(ConfigReply.decode(answer).extensions)
 
     def _check_wanted(self) -> None:
         """Raise `failure` if there is one already: a cancellation comes with the next wait only."""
@@ -293,6 +293,7 @@ class ClientSession(Session):
         the session.
         """
         assert self.connection.peer_is_ours, "a Go server cannot be told"
+        check_visitors(remotes, self.log, told=self.flows.tells_visitors)
         success, payload = await self.connection.request(CHANGE, self._config(remotes))
         if not success:
             raise _refused(payload)
@@ -392,3 +393,7 @@ def _refused(payload: bytes) -> ConfigRefused | NotNow:
     kind = NotNow if refusal.passing else ConfigRefused
     reason = escape(refusal.reason, MAX_REASON)
     return kind(f"the server refused: {reason or 'no reason given'}")
+
+
+def _facts(url: ServerUrl, latency: float) -> dict[str, object]:
+    return {"server": url, "seconds": round(latency, 6)}

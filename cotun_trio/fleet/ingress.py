@@ -18,14 +18,16 @@ import trio
 
 from cotun_trio.errors import ConnectionLost, CotunError, UsageError
 from cotun_trio.fleet.choice import MAX_HOPS
-from cotun_trio.fleet.hop import Hop
+from cotun_trio.fleet.hop import NOT_ALLOWED, Hop, may_visit
+from cotun_trio.forwards.admission import EVERYBODY, Gate
 from cotun_trio.forwards.relay import Relay
 from cotun_trio.forwards.streams import carry
+from cotun_trio.forwards.visitor import Visitor
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.dial import open_listeners
 from cotun_trio.net.sockets import close, duplicates
-from cotun_trio.protocol.addresses import join_host_port
 from cotun_trio.protocol.remote import Remote
+from cotun_trio.protocol.visitor_address import with_visitor
 
 if TYPE_CHECKING:
     import socket
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.fleet.peer_links import PeerLinks
     from cotun_trio.fleet.records import NodeFacts, Route
+    from cotun_trio.forwards.admission import Admission
     from cotun_trio.logs import Context
     from cotun_trio.server.session import ServerSession
 
@@ -52,6 +55,14 @@ class LocalOwner:
     session: ServerSession
     remote: Remote
 
+    def take(self, sock: socket.socket, visitor: Visitor, log: Context) -> None:
+        """Carry a visitor whom this node's rules have let in, unless the remote's own do not."""
+        if may_visit(self.remote, visitor):
+            self.session.forward(sock, visitor, self.remote)
+        else:
+            log.refused(NOT_ALLOWED)
+            close(sock, reset=True)
+
 
 class Owners(Protocol):
     """The routes of other nodes, from memory."""
@@ -70,7 +81,8 @@ class Ingress:
     """Listens for places of other nodes.  `run` it, and tell it of `owned` places.
 
     `owners` says where a visitor goes, and `links` lead there.  `local` returns the owner at this
-    node, if there is one by now: that comes first.  `open_sockets` listens on a host and a port.
+    node, if there is one by now: that comes first.  `open_sockets` listens on a host and a port,
+    and `admission` has the rules of this node about visitors; the owner has others.
     """
 
     def __init__(
@@ -80,8 +92,10 @@ class Ingress:
         log: Context,
         open_sockets: Callable[[str, int], Awaitable[list[socket.socket]]] = open_listeners,
         local: Callable[[str], LocalOwner | None] = lambda _place: None,
+        admission: Admission = EVERYBODY,
     ) -> None:
         self._local = local
+        self._admission = admission
         self._open_sockets = open_sockets
         self._owners = owners
         self._links = links
@@ -142,17 +156,22 @@ class Ingress:
         self._log.info("Listening on %s for a client at another node", address)
 
         assert self._nursery is not None
+        let_in: Callable[[socket.socket, Visitor], None] = partial(self._let_in, place)
+        if not self._admission.is_open:
+            log = self._log.within(place=place)
+            let_in = Gate(self._admission, let_in, self._nursery.start_soon, log).take
         for sock in sockets:
-            self._nursery.start_soon(accept_forever, sock, partial(self._accepted, place))
+            self._nursery.start_soon(
+                accept_forever, sock, lambda sock, peer: let_in(sock, Visitor(peer))
+            )
 
-    def _accepted(self, place: str, sock: socket.socket, peer: object) -> None:
+    def _let_in(self, place: str, sock: socket.socket, visitor: Visitor) -> None:
         assert self._nursery is not None
-        shown = join_host_port(*peer[:2]) if isinstance(peer, tuple) else "local"
         if self._visitors >= MAX_VISITORS:
             close(sock, reset=True)
         else:
             self._visitors += 1
-            self._nursery.start_soon(self._visit, place, sock, shown)
+            self._nursery.start_soon(self._visit, place, sock, visitor)
 
     def give(self, place: str) -> list[socket.socket]:
         """Listen no more at a place; return the sockets, with the visitors that wait there."""
@@ -175,7 +194,7 @@ class Ingress:
         while self._visitors:
             await self._endings.park()
 
-    async def _visit(self, place: str, sock: socket.socket, visitor: str) -> None:
+    async def _visit(self, place: str, sock: socket.socket, visitor: Visitor) -> None:
         log = self._log.within(source=visitor, place=place)
         try:
             await self._pass_on(place, sock, visitor, log)
@@ -189,12 +208,14 @@ class Ingress:
             self._visitors -= 1
             self._endings.unpark_all()
 
-    async def _pass_on(self, place: str, sock: socket.socket, visitor: str, log: Context) -> None:
+    async def _pass_on(
+        self, place: str, sock: socket.socket, visitor: Visitor, log: Context
+    ) -> None:
         tried: list[tuple[str, int]] = []
         failure: CotunError | None = None
         while (owner := await self._next_owner(place, tried)) is not None:
             if isinstance(owner, LocalOwner):
-                owner.session.forward(sock, visitor, owner.remote)
+                owner.take(sock, visitor, log)
                 return
             node, route = owner
             tried.append((node.id, route.session))
@@ -203,6 +224,8 @@ class Ingress:
                 try:
                     session = await link.session()
                     hop = Hop(route.session, place).encode()
+                    if session.flows.tells_visitors:
+                        hop = with_visitor(hop, visitor.endpoints(sock))
                     channel = await link.open_channel(session, hop)
                 except ConnectionLost as error:
                     failure = error

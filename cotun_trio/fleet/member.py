@@ -39,6 +39,7 @@ from cotun_trio.protocol.addresses import is_wildcard
 from cotun_trio.server.files import ServerFiles
 from cotun_trio.server.server import Server
 from cotun_trio.server.shared import SharedState
+from cotun_trio.server.visitors import admission_by
 from cotun_trio.system.systemd import Notifier
 
 if TYPE_CHECKING:
@@ -116,7 +117,8 @@ class FleetServer:
             found = next(filter(None, map(visitors.find, hops)), None)
             return None if found is None else LocalOwner(*found)
 
-        ingress = Ingress(node, links, self.log, self._open_sockets, local)
+        admission = admission_by(self._settings)
+        ingress = Ingress(node, links, self.log, self._open_sockets, local, admission)
         places = self._places = ReversePlaces(
             node,
             ingress if self._fleet.ingress == "all" else None,
@@ -140,6 +142,16 @@ class FleetServer:
             ),
         )
         visitors.serve(server)
+        await self._serve(server, node, links, ingress, task_status)
+
+    async def _serve(
+        self,
+        server: Server,
+        node: Node,
+        links: PeerLinks,
+        ingress: Ingress,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
         failure: CotunError | None = None
         async with trio.open_nursery() as nursery:
             for task in (node.run, links.run, ingress.run, self._drain):

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from cotun_trio.errors import CotunError, ProtocolError
 from cotun_trio.fleet.credentials import is_node
-from cotun_trio.fleet.hop import Hop
+from cotun_trio.fleet.hop import NOT_ALLOWED, Hop, may_visit
 from cotun_trio.fleet.places import listener_place
 from cotun_trio.forwards.relay import Relay
 from cotun_trio.forwards.splice import Splice
+from cotun_trio.forwards.visitor import Visitor
+from cotun_trio.protocol.visitor_address import split_visitor, with_visitor
 from cotun_trio.ssh import messages
 
 if TYPE_CHECKING:
@@ -60,7 +62,8 @@ class PassedVisitors:
     def pass_on(self, session: Session, opening: IncomingOpen) -> None:
         """See `Peers`."""
         try:
-            hop = Hop.parse(opening.extra)
+            target, endpoints = split_visitor(opening.extra)
+            hop = Hop.parse(target)
         except ProtocolError as error:
             session.log.refused(error)
             opening.refuse(messages.OPEN_PROHIBITED, str(error))
@@ -71,15 +74,23 @@ class PassedVisitors:
             opening.refuse(messages.OPEN_CONNECT_FAILED, GONE)
             return
         owner, remote = found
-        log = owner.log.within(peer=session.log.pairs.get("user", ""), remote=remote)
-        if not owner.flows.make_room():
+        visitor = Visitor(None, endpoints)
+        by = session.log.pairs.get("user", "")
+        log = owner.log.within(by=by, source=visitor, remote=remote)
+        if not may_visit(remote, visitor):
+            log.refused(NOT_ALLOWED)
+            opening.refuse(messages.OPEN_PROHIBITED, NOT_ALLOWED)
+        elif not owner.flows.make_room():
             log.refused(TOO_MANY)
             opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, TOO_MANY)
         elif remote.socks:
-            self._by_socket(session, opening, owner, remote)
+            self._by_socket(session, opening, owner, remote, visitor)
         else:
-            flow = owner.flows.begin(remote)
-            owner.start_soon(_carry, session, opening, owner, remote, flow, log)
+            flow = owner.flows.begin(remote, source=visitor)
+            target = remote.channel_target
+            if owner.flows.tells_visitors:
+                target = with_visitor(target, endpoints)
+            owner.start_soon(_carry, session, opening, owner, target, flow, log)
 
     def find(self, hop: Hop) -> tuple[ServerSession, Remote] | None:
         """Return the session that a hop leads to, with its remote; None where there is none."""
@@ -92,13 +103,18 @@ class PassedVisitors:
         return None
 
     def _by_socket(
-        self, session: Session, opening: IncomingOpen, owner: ServerSession, remote: Remote
+        self,
+        session: Session,
+        opening: IncomingOpen,
+        owner: ServerSession,
+        remote: Remote,
+        visitor: Visitor,
     ) -> None:
         """Have a SOCKS client served as at the listener, which wants a socket."""
         here, there = socket.socketpair()
         here.setblocking(False)
         there.setblocking(False)
-        owner.forward(there, "fleet", remote)
+        owner.forward(there, visitor, remote)
         session.start_soon(Relay(opening.confirm(), here).run)
 
 
@@ -106,14 +122,14 @@ async def _carry(
     session: Session,
     opening: IncomingOpen,
     owner: ServerSession,
-    remote: Remote,
+    target: bytes,
     flow: Flow,
     log: Context,
 ) -> None:
     """Open a channel to the client, and splice the two, as a child of the owner."""
     with flow:
         try:
-            channel = await owner.connection.open_channel(remote.channel_target)
+            channel = await owner.connection.open_channel(target)
         except CotunError as error:
             log.refused(error)
             opening.refuse(messages.OPEN_CONNECT_FAILED, str(error))

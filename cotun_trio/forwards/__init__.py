@@ -10,7 +10,8 @@
   `association`: UDP for SOCKS clients; `udp_flow`: one source; `udp_flows`: all, with limits;
   `udp_addresses`: those of a target; `segments`: many datagrams in one system call; `drops`:
   datagrams that were dropped.
-* `listener`: the listening end of a remote; `places`: where remotes listen and targets are.
+* `listener`: the listening end of a remote; `visitor`: who connects to it; `admission`: who may;
+  `per_minute`: those who may not, in the log; `places`: where remotes listen and targets are.
 * `in_process`: connections that end in this process.
 * `flows`: all that runs in a session; `quota`: the limit for all sessions; `traffic`, `counted`:
   counters for each remote.

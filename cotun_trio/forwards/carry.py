@@ -12,11 +12,14 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from cotun_trio.forwards import proxy_entry, socks_exit, streams, udp_exit
+from cotun_trio.protocol.proxy_header import proxy_header
+from cotun_trio.protocol.visitor_address import with_visitor
 
 if TYPE_CHECKING:
     import socket
 
     from cotun_trio.forwards.open_session import OpenSession
+    from cotun_trio.forwards.visitor import Visitor
     from cotun_trio.logs import Context
     from cotun_trio.net.dial import AddressCheck
     from cotun_trio.protocol.remote import Remote
@@ -28,12 +31,22 @@ Continuation: TypeAlias = Callable[[], Awaitable[None]]
 
 
 def carry_out(
-    session: OpenSession, sock: socket.socket, remote: Remote, log: Context
+    session: OpenSession, sock: socket.socket, visitor: Visitor, remote: Remote, log: Context
 ) -> Continuation:
-    """Carry a connection that was accepted here for `remote`.  Owns `sock`."""
+    """Carry a visitor's connection that was accepted here for `remote`.  Owns `sock`.
+
+    A client is told whom it is from, if it is one of ours.  A server is not: what there is around
+    the client is none of its business, and the header that a target may want goes in the channel.
+    """
     if remote.socks:
         return partial(proxy_entry.serve_client, session, sock, remote.socks_auth, log)
-    return streams.Outgoing(session, sock, remote.channel_target, log).run
+    target, header = remote.channel_target, b""
+    if remote.reverse:
+        if session.flows.tells_visitors:
+            target = with_visitor(target, visitor.endpoints(sock))
+    elif remote.options.proxy:
+        header = proxy_header(remote.options.proxy, visitor.endpoints(sock))
+    return streams.Outgoing(session, sock, target, log, header).run
 
 
 def carry_in(
@@ -44,8 +57,9 @@ def carry_in(
     check: Callable[[Target], AddressCheck | None],
     timings: Timings,
     log: Context,
+    header: bytes = b"",
 ) -> Continuation:
-    """Open a channel to `target`, which the peer may have, and carry it.
+    """Open a channel to `target`, which the peer may have, and carry it, `header` first.
 
     `refusal` says why a SOCKS client may not have a connection to a target; None if it may.
     `check` returns the check of the addresses that the name of a target leads to, if there is one.
@@ -80,4 +94,5 @@ def carry_in(
         timeout=timings.dial_timeout,
         log=log,
         check=check(target),
+        header=header,
     ).run

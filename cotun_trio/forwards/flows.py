@@ -22,9 +22,10 @@ from cotun_trio.forwards.udp_flows import (
     Sources,
     UdpFlows,
 )
+from cotun_trio.protocol.extensions import DATAGRAM_RUNS, VISITORS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from types import TracebackType
 
     from cotun_trio.forwards.quota import Quota
@@ -52,8 +53,8 @@ class Flow:
     """The counters of its remote."""
     number: int | None = None
     """As in the log: ``conn=``; None where the log has none."""
-    source: str = ""
-    """Where a connection that was accepted here comes from, as the log has it."""
+    source: object = ""
+    """The visitor whom a connection is from, as the log has it; `str` gives the address."""
     began: float = attrs.field(factory=time.monotonic)
     """Its beginning, on the monotonic clock."""
     channel: Channel | None = None
@@ -108,6 +109,8 @@ class Flows:
         self.datagrams_in_runs = False
         """Whether both ends know `cotun_trio.protocol.datagram_runs`: the form of the channels that
         are opened from then on."""
+        self.tells_visitors = False
+        """Whether both ends know `cotun_trio.protocol.visitor_address`."""
         self.waiting = Slots(MAX_WAITING_BYTES)
         """Room for datagrams that wait."""
         self.sources = Sources()
@@ -118,6 +121,11 @@ class Flows:
         self._tally_of = traffic_of
         self._running: dict[Flow, None] = {}  # the eldest comes first
         self._idle = trio.lowlevel.ParkingLot()
+
+    def use(self, extensions: Collection[str]) -> None:
+        """Use the extensions that both ends have, in all channels that are opened from now on."""
+        self.datagrams_in_runs = DATAGRAM_RUNS in extensions
+        self.tells_visitors = VISITORS in extensions
 
     def _is_full(self) -> bool:
         count = len(self._running) + len(self.udp)
@@ -165,7 +173,7 @@ class Flows:
         endless: bool = False,
         lingers: bool = False,
         number: int | None = None,
-        source: str = "",
+        source: object = "",
     ) -> Flow:
         """Return a flow that counts from now on; it runs in the ``with`` block that has to follow.
 

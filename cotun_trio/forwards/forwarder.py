@@ -17,18 +17,24 @@ from cotun_trio.forwards.carry import carry_in, carry_out
 from cotun_trio.forwards.counted import Counted
 from cotun_trio.forwards.open_session import Opener, OpenSession
 from cotun_trio.net.sockets import close
+from cotun_trio.protocol.proxy_header import proxy_header
 from cotun_trio.protocol.target import parse_target
+from cotun_trio.protocol.visitor_address import split_visitor
 from cotun_trio.ssh import messages
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Callable
 
     from cotun_trio.forwards.carry import Continuation
     from cotun_trio.forwards.flows import Flow
     from cotun_trio.forwards.in_process import Inbox
+    from cotun_trio.forwards.visitor import Visitor
     from cotun_trio.logs import Context
     from cotun_trio.net.dial import AddressCheck
+    from cotun_trio.protocol.endpoints import Endpoints
     from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.remote_options import ProxyVersion
     from cotun_trio.protocol.target import Target
     from cotun_trio.settings import Timings
     from cotun_trio.ssh.openings import IncomingOpen
@@ -57,6 +63,9 @@ class Rights(Protocol):
 
     def still_allows(self, flow: Flow) -> bool:
         """Return whether the target of `flow` is allowed at present."""
+
+    def header_for(self, target: Target) -> ProxyVersion:
+        """Return the version of the PROXY header that connections to `target` begin with."""
 
 
 class Connection(Opener, Protocol):
@@ -93,18 +102,18 @@ class Forwarder:
 
     # ---- outwards
 
-    def forward(self, sock: socket.socket, peer: str, remote: Remote) -> None:
+    def forward(self, sock: socket.socket, visitor: Visitor, remote: Remote) -> None:
         """Carry a connection that was accepted here to the other side.  Owns `sock` from now on."""
         session = self._session
         number = next(self._numbers)
-        log = session.log.within(conn=number, source=peer, remote=remote)
+        log = session.log.within(conn=number, source=visitor, remote=remote)
         if not session.flows.make_room():
             log.refused(TOO_MANY)
             close(sock, reset=True)
             return
         self._measure_link()
-        flow = session.flows.begin(remote, number=number, source=peer)
-        rest = carry_out(Counted(session, flow), sock, remote, log)
+        flow = session.flows.begin(remote, number=number, source=visitor)
+        rest = carry_out(Counted(session, flow), sock, visitor, remote, log)
         session.start_soon(self._carry_out, flow, rest)
 
     async def _carry_out(self, flow: Flow, rest: Continuation) -> None:
@@ -116,14 +125,19 @@ class Forwarder:
     def channel_requested(self, opening: IncomingOpen) -> None:
         """Dial the target of a channel, or refuse it."""
         session = self._session
+        extra, endpoints = opening.extra, None
         try:
-            target = parse_target(opening.extra)
+            if session.flows.tells_visitors:
+                extra, endpoints = split_visitor(extra)
+            target = parse_target(extra)
         except ProtocolError as error:
             session.log.refused(error, "refused a channel: %s")
             opening.refuse(messages.OPEN_PROHIBITED, str(error))
             return
         number = next(self._numbers)
-        log = session.log.within(conn=number, target=target)
+        source = "" if endpoints is None else endpoints.source
+        told = {"source": source} if source else {}
+        log = session.log.within(conn=number, **told, target=target)
         if (reason := self._rights.refuses(target)) is not None:
             log.refused(reason)
             opening.refuse(messages.OPEN_PROHIBITED, reason)
@@ -133,17 +147,26 @@ class Forwarder:
             opening.refuse(messages.OPEN_RESOURCE_SHORTAGE, TOO_MANY)
             return
         self._measure_link()
-        flow = session.flows.begin(target, endless=target.udp, number=number)
+        flow = session.flows.begin(target, endless=target.udp, number=number, source=source)
         opening.notify(flow.carries)
-        rest = None if self._rights.asks_first else self._begin_in(opening, flow, target, log)
-        session.start_soon(self._carry_in, opening, flow, target, log, rest)
+        begin = partial(self._begin_in, opening, flow, target, endpoints, log)
+        rest = None if self._rights.asks_first else begin()
+        session.start_soon(self._carry_in, opening, flow, target, log, begin, rest)
 
     def _begin_in(
-        self, opening: IncomingOpen, flow: Flow, target: Target, log: Context
+        self,
+        opening: IncomingOpen,
+        flow: Flow,
+        target: Target,
+        endpoints: Endpoints | None,
+        log: Context,
     ) -> Continuation:
-        """Begin with a connection to `target`, which the peer may have; return the rest."""
+        """Begin with a connection to `target`, which the peer may have; return the rest.
+
+        It is from the visitor with these `endpoints`, if that is known.
+        """
         if (inbox := self._session.inbox(target)) is not None:
-            return partial(inbox.deliver, opening, log)
+            return partial(inbox.deliver, opening, log, endpoints)
 
         async def refusal(by_socks: Target) -> str | None:
             flow.leads_to(by_socks)
@@ -154,7 +177,9 @@ class Forwarder:
         def check(asked: Target) -> AddressCheck | None:
             return self._rights.address_check(asked, log, by_socks=target.socks)
 
-        return carry_in(self._session, opening, target, refusal, check, self._timings, log)
+        version = self._rights.header_for(target)
+        header = proxy_header(version, endpoints) if version else b""
+        return carry_in(self._session, opening, target, refusal, check, self._timings, log, header)
 
     async def _carry_in(
         self,
@@ -162,6 +187,7 @@ class Forwarder:
         flow: Flow,
         target: Target,
         log: Context,
+        begin: Callable[[], Continuation],
         rest: Continuation | None,
     ) -> None:
         with flow:
@@ -171,7 +197,7 @@ class Forwarder:
                 log.refused(reason)
                 opening.refuse(messages.OPEN_PROHIBITED, reason)
             else:
-                await self._begin_in(opening, flow, target, log)()
+                await begin()()
         if not opening.answered:  # it was cut before
             opening.refuse(messages.OPEN_PROHIBITED, "not allowed any more")
 

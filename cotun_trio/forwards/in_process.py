@@ -16,6 +16,8 @@ from cotun_trio.ssh.stream import ChannelStream
 
 if TYPE_CHECKING:
     from cotun_trio.logs import Context
+    from cotun_trio.protocol.endpoints import Endpoints
+    from cotun_trio.ssh.channel import Channel
     from cotun_trio.ssh.openings import IncomingOpen
 
 BACKLOG = 1024
@@ -29,6 +31,12 @@ class TunnelStream(ChannelStream):
     with a socket.  Closed where that is cancelled already (`trio.aclose_forcefully`), it breaks
     off, and the other end can tell.
     """
+
+    def __init__(self, channel: Channel, peer: str = "") -> None:
+        super().__init__(channel)
+        self.peer = peer
+        """The address of the visitor who has connected to the other end, ``host:port``; empty where
+        it is not known: on a Unix socket, and from a Go server."""
 
     async def aclose(self) -> None:
         """Close both directions; nothing is awaited but a checkpoint."""
@@ -45,14 +53,20 @@ class Inbox:
         self._news = trio.lowlevel.ParkingLot()
         self._closed = False
 
-    async def deliver(self, opening: IncomingOpen, log: Context) -> None:
-        """Have a connection accepted, and stay until it is over; when cancelled, it breaks off."""
+    async def deliver(
+        self, opening: IncomingOpen, log: Context, endpoints: Endpoints | None = None
+    ) -> None:
+        """Have a connection accepted, and stay until it is over; when cancelled, it breaks off.
+
+        It is from the visitor with these `endpoints`, if that is known.
+        """
         if self._closed or len(self._waiting) >= BACKLOG:
             reason = "nobody accepts it" if self._closed else "too many wait to be accepted"
             log.refused(reason)
             opening.refuse(messages.OPEN_CONNECT_FAILED, reason)
             return
-        stream = TunnelStream(opening.confirm())
+        peer = "" if endpoints is None else str(endpoints.source)
+        stream = TunnelStream(opening.confirm(), peer)
         self._waiting.append(stream)
         self._news.unpark()
         log.debug("open")

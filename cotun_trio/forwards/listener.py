@@ -14,25 +14,28 @@ from typing import TYPE_CHECKING
 import trio
 
 from cotun_trio.errors import UsageError
+from cotun_trio.forwards.admission import EVERYBODY, Gate
 from cotun_trio.forwards.drops import Drops
 from cotun_trio.forwards.udp_listener import UdpListener
+from cotun_trio.forwards.visitor import Visitor
 from cotun_trio.net.accept import accept_forever
 from cotun_trio.net.descriptors import is_reserved
 from cotun_trio.net.dial import open_listeners, show_addresses
 from cotun_trio.net.sockets import close, duplicates
 from cotun_trio.net.unix import listen_unix, remove_socket_file
-from cotun_trio.protocol.addresses import is_wildcard, join_host_port
+from cotun_trio.protocol.addresses import is_wildcard
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from cotun_trio.forwards.admission import Admission
     from cotun_trio.forwards.open_session import OpenSession
     from cotun_trio.logs import Context
     from cotun_trio.net.names import Share
     from cotun_trio.protocol.remote import Remote
 
-    Accepted = Callable[[Remote, socket.socket, str], None]
-    """Takes over a connection, and the address of its peer."""
+    Accepted = Callable[[Remote, socket.socket, Visitor], None]
+    """Takes over a connection of a visitor."""
 
 
 class Listener:
@@ -65,27 +68,42 @@ class Listener:
         *,
         udp_max_size: int,
         log: Context,
+        admission: Admission = EVERYBODY,
     ) -> None:
         """Give connections to `accepted`; send datagrams through the session of `current`.
 
-        Ends when it is cancelled, and when somebody closes it.
+        The visitors have to be those of `admission`, and those that the remote allows; but who may
+        come to a Unix socket, the modes of its file say.  Ends when it is cancelled, and when
+        somebody closes it.
         """
         remote = self.remote
+        log = log.within(remote=remote)
+        admission = EVERYBODY if remote.local_path else admission.limited_to(remote.options.allow)
 
-        def take(sock: socket.socket, peer: object) -> None:
+        def let_in(sock: socket.socket, visitor: Visitor) -> None:
+            accepted(remote, sock, visitor)
+
+        def take(sock: socket.socket, address: object) -> None:
             if is_reserved(sock):
                 close(sock, reset=True)
             else:
-                accepted(remote, sock, _show_peer(peer))
+                enter(sock, Visitor(address))
 
         async with trio.open_nursery() as nursery:
+            enter = let_in
+            if not admission.is_open:
+                enter = Gate(admission, let_in, nursery.start_soon, log).take
             drops = Drops(log, nursery.start_soon)
-            for sock in self._sockets:
-                if remote.udp:
-                    listener = UdpListener(sock, remote, drops, max_size=udp_max_size, log=log)
-                    nursery.start_soon(listener.serve, current)
-                else:
-                    nursery.start_soon(accept_forever, sock, take)
+            async with trio.open_nursery() as listening:
+                for sock in self._sockets:
+                    if remote.udp:
+                        listener = UdpListener(
+                            sock, remote, drops, max_size=udp_max_size, log=log, admission=admission
+                        )
+                        listening.start_soon(listener.serve, current)
+                    else:
+                        listening.start_soon(accept_forever, sock, take)
+            nursery.cancel_scope.cancel()  # it is closed: nobody else comes in
 
     def close(self) -> None:
         """Close the sockets, and remove a Unix socket's file.  Can be called again."""
@@ -118,8 +136,3 @@ async def open_listener(
         where = listener.addresses[0]
         raise UsageError(f"cannot listen on {where}: {os.strerror(errno.EMFILE)}")
     return listener
-
-
-def _show_peer(address: object) -> str:
-    # A peer on a Unix socket has no address.
-    return join_host_port(*address[:2]) if isinstance(address, tuple) else "local"

@@ -8,6 +8,7 @@ each connection two turns of Trio's loop at either end, a tenth of the time unti
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from typing import TYPE_CHECKING
 
@@ -35,20 +36,31 @@ if TYPE_CHECKING:
 
 
 class Outgoing:
-    """A connection that was accepted here, on its way to `target` at the peer.  Owns `sock`."""
+    """A connection that was accepted here, on its way to the peer.  Owns `sock`.
+
+    `target` is the data of the channel open, and `header` goes first in the channel: a PROXY
+    header, which reaches the target by any peer.
+    """
 
     def __init__(
-        self, session: OpenSession, sock: socket.socket, target: bytes, log: Context
+        self,
+        session: OpenSession,
+        sock: socket.socket,
+        target: bytes,
+        log: Context,
+        header: bytes = b"",
     ) -> None:
         self._session = session
         self._sock = sock
         self._log = log
+        self._header = header
         self._relay: Relay | None = None
         self._pending = session.connection.ask(target, self._opened)
 
     def _opened(self, channel: Channel) -> None:
         self._relay = Relay(channel, self._sock)
-        self._relay.begin()
+        if not self._header:
+            self._relay.begin()
 
     async def run(self) -> None:
         """Carry it; where the peer refuses, the socket is reset, and the reason logged."""
@@ -62,13 +74,31 @@ class Outgoing:
             close(self._sock, reset=True)
             raise
         assert self._relay is not None
+        if self._header:
+            await self._send_header(self._relay.channel)
         await carry(self._relay, self._log)
+
+    async def _send_header(self, channel: Channel) -> None:
+        rest = memoryview(self._header)
+        try:
+            while rest:
+                await channel.wait_sendable()
+                size = min(channel.at_once, len(rest))
+                channel.send_now(rest[:size])
+                rest = rest[size:]
+        except trio.BrokenResourceError:
+            pass  # the relay sees it, too
+        except BaseException:
+            channel.close()
+            close(self._sock, reset=True)
+            raise
 
 
 class Incoming:
     """A connection that the peer wants to `target`: its channel is accepted once it is there.
 
     A name is looked up in the peer's `share`; its addresses have to pass `check`, if there is one.
+    `header` goes to the target first: a PROXY header.
     """
 
     def __init__(
@@ -80,11 +110,13 @@ class Incoming:
         timeout: float,
         log: Context,
         check: AddressCheck | None = None,
+        header: bytes = b"",
     ) -> None:
         self._opening = opening
         self._target = target
         self._share = share
         self._check = check
+        self._header = header
         self._timeout = timeout
         self._log = log
         self._relay: Relay | None = None
@@ -116,6 +148,9 @@ class Incoming:
 
     def _connected(self, sock: socket.socket) -> Relay:
         meters().dials.add(trio.current_time() - self._began)
+        if self._header:
+            with contextlib.suppress(OSError):  # a reset, which the relay sees, too
+                sock.send(self._header)  # a new socket has room for all of it
         return Relay(self._opening.confirm(), sock)
 
 

@@ -25,6 +25,7 @@ from cotun_trio.forwards.drops import (
     NO_ROOM,
     NO_TUNNEL,
     NO_WAY_BACK,
+    NOT_ALLOWED,
     REFUSED,
     TOO_MANY_WAIT,
     why,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from cotun_trio.forwards.admission import Admission
     from cotun_trio.forwards.drops import Drops
     from cotun_trio.forwards.flows import Flow, Flows
     from cotun_trio.forwards.open_session import OpenSession
@@ -55,10 +57,20 @@ _NOTHING: list[Ancillary] = []
 
 
 class UdpListener:
-    """The listening end of a UDP remote.  Lives as long as `sock` is open."""
+    """The listening end of a UDP remote, for the sources of `admission`.
+
+    Lives as long as `sock` is open.
+    """
 
     def __init__(
-        self, sock: socket.socket, remote: Remote, drops: Drops, *, max_size: int, log: Context
+        self,
+        sock: socket.socket,
+        remote: Remote,
+        drops: Drops,
+        *,
+        max_size: int,
+        log: Context,
+        admission: Admission,
     ) -> None:
         self._sock = sock
         self._drops = drops
@@ -75,6 +87,8 @@ class UdpListener:
         self._number = next(_numbers)
         self._segments = Segments()
         self._current: Callable[[], OpenSession | None] = lambda: None
+        self._admits = functools.lru_cache(1024)(admission.admits)
+        self._take = self._receive_allowed if admission.chooses else self._receive
 
     async def serve(self, current: Callable[[], OpenSession | None]) -> None:
         """Send datagrams that arrive through the session that `current` returns.
@@ -112,13 +126,13 @@ class UdpListener:
         """Read datagrams while the session has no channel for them."""
         memory = memoryview(bytearray(self._max_size))
         for _ in range(BATCH):
-            size, address, found = self._receive(memory)
+            size, address, found = self._take(memory)
             self._keep(session, self._remember(session, address, found), memory[:size])
 
     def _send_all(self, session: OpenSession, datagrams: Datagrams) -> None:
         """Read datagrams into a message; it has to be sent, however this ends."""
         memory, encoder, most = datagrams.begin(), datagrams.encoder, self._max_size
-        receive, add = self._receive, encoder.add
+        receive, add = self._take, encoder.add
         known: tuple[object, object] = (None, None)
         source = ""
         for _ in range(BATCH):
@@ -137,6 +151,15 @@ class UdpListener:
             return size, address, found
         size, address = self._sock.recvfrom_into(memory)
         return size, address, _NOTHING
+
+    def _receive_allowed(self, memory: memoryview) -> tuple[int, tuple[str, int], list[Ancillary]]:
+        """Do the same with the next datagram of an allowed source; drop the others."""
+        for _ in range(BATCH):
+            received = self._receive(memory)
+            if self._admits(received[1][0]):
+                return received
+            self._drops.add(NOT_ALLOWED)
+        raise BlockingIOError  # the others of the session have their turn now
 
     def _remember(
         self, session: OpenSession, address: tuple[str, int], found: list[Ancillary]

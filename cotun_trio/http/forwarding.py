@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import attrs
 
 from cotun_trio.protocol.addresses import bracketed
+from cotun_trio.protocol.networks import is_within
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
+
+    from cotun_trio.protocol.networks import Network
 
 Headers: TypeAlias = "Sequence[tuple[bytes, bytes]]"
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 VIA = b"1.1 cotun-trio"
 WEBSOCKET = b"websocket"
@@ -111,16 +113,6 @@ class Origin:
             if not is_within(address, self.trusted):
                 break
         return client
-
-
-def is_within(host: str, networks: Iterable[Network]) -> bool:
-    """Return whether the address `host` is in one of `networks`; an IPv4-mapped one is IPv4."""
-    try:
-        address = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return any((mapped or address) in network for network in networks)
 
 
 def _values(headers: Headers, name: bytes) -> list[bytes]:

@@ -5,8 +5,10 @@ Four nouns explain the package:
 * A **dialect** is one of the two spellings of the protocol: chisel's, and that of its fork cotun.
   They differ in a few names only (`dialect`).
 * A **remote** is one forward as the user writes it: who listens where, and where each connection
-  goes (`remote`).  It is made of hosts, ports and paths (`addresses`).
-* A **target** is its far half alone, as a channel open carries it (`target`).  What runs in the
+  goes (`remote`).  It is made of hosts, ports and paths (`addresses`), and has options about its
+  visitors (`remote_options`, `networks`, `common_targets`).
+* A **target** is its far half alone, as a channel open carries it (`target`), perhaps with the
+  visitor whom the connection is from behind it (`visitor_address`).  What runs in the
   channel then is the connection's own business, except for two kinds: datagrams
   (`datagram_codec`), which Go's gob puts one behind the other (`gob`, `gob_encoder`, `gob_usual`),
   or a form of our own (`datagram_runs`); and connections that say by SOCKS where they want to go
@@ -19,10 +21,11 @@ Four nouns explain the package:
 Clients of the proxy may say where they want to go in other ways, too (`socks4`, `http_connect`).
 The listener tells them apart (`proxy_handshake`), and makes the same of all (`proxy_request`).
 
-Some are for what comes before all that: a TLS ClientHello (`client_hello`), the URL of a proxy
-(`proxy_url`) and the login there (`proxy_login`, `http_challenges`, `http_digest`), and an HTTP
-answer that is no upgrade (`http_answer`).  One is for variables of
-the `environment`, whose names the Go programs have made.
+Some are for what comes before all that: the PROXY header of a balancer (`proxy_header`), which says
+whom a connection is from and to (`endpoints`); a TLS ClientHello (`client_hello`); the URL of a
+proxy (`proxy_url`) and the login there (`proxy_login`, `http_challenges`, `http_digest`); and an
+HTTP answer that is no upgrade (`http_answer`).  One is for variables of the `environment`, whose
+names the Go programs have made.
 
 
 The wire protocol
@@ -88,7 +91,7 @@ an SSH string::
      "Remotes": [{"LocalHost": "0.0.0.0", "LocalPort": "3000", "LocalProto": "tcp",
                   "RemoteHost": "127.0.0.1", "RemotePort": "3000", "RemoteProto": "tcp",
                   "Socks": false, "Reverse": false, "Stdio": false}],
-     "CotunTrio": {"Identity": "5f2a…", "Extensions": ["datagram-runs"]}}
+     "CotunTrio": {"Identity": "5f2a…", "Extensions": ["datagram-runs", "visitors"]}}
 
 Ports are strings.  Names of fields are matched without regard to case, unknown ones are ignored,
 and ``null`` is as if the field were missing; a client without remotes sends ``"Remotes": null``.
@@ -103,6 +106,8 @@ and ``null`` is as if the field were missing; a client without remotes sends ``"
   changes nothing.
 * ``unix:/path`` in the field of a host, with an empty port.
 * ``SocksAuth``, in a reverse SOCKS remote: the ``user:password`` that the server asks for.
+* ``Allow``, in a reverse remote: the networks whose visitors the server lets in, as in
+  ``["10.0.0.0/8", "::1/128"]``.  It needs the extension ``visitors``.
 
 **Reply** (`config_reply`).  Yes is request-success with an *empty* payload, since a Go client takes
 any payload for an error.  *Ours* has one: ``{"Addresses": ["0.0.0.0:2222"], "Extensions":
@@ -121,6 +126,14 @@ server.  The type is the dialect's, and peers take any; the type-specific data a
 a `target`::
 
     host:port      host:port/udp      socks      unix:/path (ours)
+
+*Ours*: with the extension ``visitors``, the addresses of the visitor may stand behind it, of the
+connection's source and of the listener (`visitor_address`).  Words by other names are skipped::
+
+    localhost:22 NUL from=198.51.100.7:56324 NUL to=203.0.113.1:2222
+
+A server sends them for reverse remotes with one TCP or Unix target.  A client does not tell a
+server who its own visitors are.
 
 The window is 2 MiB at first, a packet has up to 32 KiB; *our* windows grow on long links
 (`cotun_trio.ssh.window`).  Open failures have the codes 1 (not allowed), 2 (the dial failed) and 4

@@ -15,6 +15,8 @@ Between two cotun-trio ends there is more, in fields that Go ignores:
 * A Unix-domain socket is ``unix:/path`` in the field of the host, with an empty port.
 * ``SocksAuth`` is the ``user:password`` of a reverse SOCKS remote, where it is the server that asks
   for them.  The passwords of a client's own listeners are not sent.
+* ``Allow`` is the list of networks whose visitors a reverse remote lets in.  A server that listens
+  for it and does not have the extension ``visitors`` lets everybody in.
 """
 
 import json
@@ -27,6 +29,7 @@ from cotun_trio.protocol.addresses import RemoteError, bracketed, parse_port
 from cotun_trio.protocol.extensions import read_extensions
 from cotun_trio.protocol.peer_json import Fields, JsonError, parse_object, take
 from cotun_trio.protocol.remote import Remote
+from cotun_trio.protocol.remote_options import RemoteOptions
 
 MAX_REMOTES = 1024
 """Remotes in one request: a listener each, and more JSON than this hardly fits the packet."""
@@ -144,6 +147,8 @@ def _to_json(remote: Remote) -> Fields:
     }
     if remote.reverse and remote.socks_auth:
         fields["SocksAuth"] = ":".join(remote.socks_auth)
+    if remote.reverse and remote.options.allow:
+        fields["Allow"] = list(map(str, remote.options.allow))
     return fields
 
 
@@ -185,4 +190,12 @@ def _from_json(fields: Fields) -> Remote:
         stdio=take(fields, "Stdio", False),
         # Without a colon the password is empty, and that is refused.
         socks_auth=(user, password) if reverse and (user or colon) else None,
+        options=RemoteOptions(allow=_networks(fields) if reverse else ()),
     )
+
+
+def _networks(fields: Fields) -> list[str]:
+    networks: list[object] = take(fields, "Allow", [])
+    if not all(isinstance(each, str) for each in networks):
+        raise JsonError("a network that is no string")
+    return list(map(str, networks))

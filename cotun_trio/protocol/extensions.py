@@ -7,12 +7,16 @@ peer or an old version, has none.  Unknown names do no harm: they are of a later
 
 * ``datagram-runs``: UDP channels that are opened from then on, by either end, have the form of
   `datagram_runs` in place of gob.
+* ``visitors``: the target of a channel may have the addresses of its visitor behind it
+  (`visitor_address`), and a server lets in those visitors only whom the client allows (``Allow`` in
+  `config`).
 """
 
 from cotun_trio.protocol.peer_json import Fields, JsonError, take
 
 DATAGRAM_RUNS = "datagram-runs"
-OURS = (DATAGRAM_RUNS,)
+VISITORS = "visitors"
+OURS = (DATAGRAM_RUNS, VISITORS)
 """The names that this version knows."""
 MAX_NAMES = 64
 """Names in a list."""

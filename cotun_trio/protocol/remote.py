@@ -2,13 +2,15 @@
 
 Grammar::
 
-    remote = ["R:"] [local ":"] target | ["R:"] [login "@"] [local ":"] "socks"
+    remote = ["R:" | "RP:"] (stream | [login "@"] [local ":"] "socks") options
+    stream = [local ":"] target
     local  = port | host | host ":" port | path | "stdio"
     target = "socks" | [host ":"] port | path
     host   = name | IPv4 address | "[" IPv6 address "]" | nothing
     port   = digits ["/tcp" | "/udp"]
     path   = "unix:" ("/" | ".") anything but ":"
     login  = user ":" password
+    options = {"," key "=" value}
 
 `local` is where one end listens, `target` is where the other end connects to.  Without ``R:`` the
 client listens and the server connects; ``R:`` swaps the two.  Examples, with their `str`::
@@ -31,6 +33,8 @@ client listens and the server connects; ``R:`` swaps the two.  Examples, with th
     R:unix:/run/in.sock:22           R:unix:/run/in.sock=>22
     stdio:unix:/run/app.sock         stdio=>unix:/run/app.sock
     me:secret@[::1]:1080:socks       [::1]:1080=>socks
+    R:80:[::1]:80,allow=10.0.0.0/8   R:80=>[::1]:80,allow=10.0.0.0/8
+    RP:80:[::1]:80                   R:80=>[::1]:80,proxy=v2
 
 Missing words and empty hosts have defaults: the local host is 0.0.0.0, which is all interfaces with
 IPv4 and with IPv6 (127.0.0.1 for SOCKS), the local port that of the target (1080 for SOCKS, 0
@@ -44,8 +48,11 @@ stands for any free one), and the target's host 127.0.0.1.  A few rules keep tha
 * A path begins with a slash or a dot: ``unix:80`` is a port of the host unix, as in chisel.
 * The last ``@`` ends a login, and the first colon in it ends the user; but where a remote begins
   with a path, the ``@`` belongs to the path.
+* Options are all words ``key=value`` at the end (`remote_options`), so a path may have commas in
+  it.  Where it has such words, a comma at the very end says that they are no options:
+  ``80:unix:/a,b=c,``.
 
-Go peers know neither paths nor logins: `Remote.needs_extensions`.
+Go peers know no paths, no logins, and no networks of visitors: `Remote.needs_extensions`.
 """
 
 import re
@@ -64,6 +71,13 @@ from cotun_trio.protocol.addresses import (
     join_host_port,
     parse_port,
     unix_path,
+)
+from cotun_trio.protocol.remote_options import (
+    NO_OPTIONS,
+    OptionError,
+    RemoteOptions,
+    split_options,
+    with_options,
 )
 from cotun_trio.protocol.target import LOOPBACK, Target
 
@@ -98,6 +112,8 @@ class Remote:
     stdio: bool = False
     socks_auth: tuple[str, str] | None = attrs.field(default=None, repr=False)
     """The user and the password that a SOCKS listener asks for.  No text of ours shows them."""
+    options: RemoteOptions = NO_OPTIONS
+    """What is said and asked about its visitors."""
 
     def __attrs_post_init__(self) -> None:
         _ = self.target  # checks the remote half
@@ -110,6 +126,13 @@ class Remote:
             if not self.socks or self.stdio:
                 raise RemoteError("only a SOCKS listener asks for a user and a password")
             _check_login(*self.socks_auth)
+        self._check_options()
+
+    def _check_options(self) -> None:
+        if self.options.proxy and (self.udp or self.socks or self.stdio):
+            raise RemoteError("proxy is for streams to one target, not for UDP, SOCKS and stdio")
+        if self.options.allow and (self.local_path or self.stdio):
+            raise RemoteError("allow is for visitors with an IP address, who come by TCP or UDP")
 
     def _check_local_half(self) -> None:
         if not 0 <= self.local_port <= MAX_PORT:
@@ -117,7 +140,7 @@ class Remote:
         if self.local_path:
             if self.local_host or self.local_port or self.udp or self.stdio:
                 raise RemoteError("a Unix-domain socket has no host, no port and no UDP")
-        elif self.local_host in ("", "R", "stdio"):
+        elif self.local_host in ("", "R", "RP", "stdio"):
             # The grammar has other uses for these words: `encode` would not lead back here.
             raise RemoteError(f"'{self.local_host}' is no host to listen on")
 
@@ -134,6 +157,7 @@ class Remote:
         reverse: bool = False,
         stdio: bool = False,
         socks_auth: tuple[str, str] | None = None,
+        options: RemoteOptions = NO_OPTIONS,
     ) -> "Remote":
         """Return a remote with the defaults in place of empty hosts and missing ports.
 
@@ -164,6 +188,7 @@ class Remote:
             reverse=reverse,
             stdio=stdio,
             socks_auth=socks_auth,
+            options=options,
         )
 
     @classmethod
@@ -171,7 +196,7 @@ class Remote:
         """Return the remote that `text` writes in the grammar above, or raise `UsageError`."""
         try:
             return _read(text)
-        except _LookAlikeError as error:
+        except (_LookAlikeError, OptionError) as error:
             raise UsageError(f"remote '{_shown(text)}': {error}") from error
         except RemoteError as error:
             raise UsageError(f"remote '{_shown(text)}': {error}; write {_FORM}") from error
@@ -193,9 +218,9 @@ class Remote:
 
     @property
     def needs_extensions(self) -> bool:
-        """Whether no Go peer can do its part: open a path, or ask for a login."""
+        """Whether no Go peer can do its part: open a path, ask for a login, look at visitors."""
         if self.reverse:
-            return bool(self.local_path or self.socks_auth)
+            return bool(self.local_path or self.socks_auth or self.options.allow)
         return bool(self.remote_path)
 
     @property
@@ -224,13 +249,15 @@ class Remote:
 
         Only the login that a SOCKS listener may ask for is not in it.
         """
-        return f"{'R:' if self.reverse else ''}{self.local_address}:{self.target}"
+        plain = f"{'R:' if self.reverse else ''}{self.local_address}:{self.target}"
+        return with_options(plain, self.options)
 
     def __str__(self) -> str:
         """Return the form in logs, as in Go: the hosts that need no mention are left out."""
         local = self.local_address.removeprefix(f"{ANY_INTERFACE}:")
         target = str(self.target).removeprefix(f"{LOOPBACK}:")
-        return f"{'R:' if self.reverse else ''}{local}=>{target}"
+        plain = f"{'R:' if self.reverse else ''}{local}=>{target}"
+        return f"{plain}{self.options}"
 
 
 # Parsing, from the back to the front as people read it.
@@ -259,9 +286,11 @@ def _shown(text: str) -> str:
 
 
 def _read(text: str) -> Remote:
-    login, words = _split_login(text.removeprefix("R:"))
+    text, options = split_options(text)
+    mark = text[: len(text) - len(text.removeprefix("R:").removeprefix("RP:"))]
+    login, words = _split_login(text[len(mark) :])
     if (advice := _look_alike(words)) is not None:
-        raise _LookAlikeError(advice.replace("<R>", "R:" if text.startswith("R:") else ""))
+        raise _LookAlikeError(advice.replace("<R>", mark))
     socks = words[-1] == "socks"
     target, front = _read_target(words)
     local = _read_local(front)
@@ -276,9 +305,11 @@ def _read(text: str) -> Remote:
         remote_port=target.port,
         udp=target.protocol == "udp",
         socks=socks,
-        reverse=text.startswith("R:"),
+        reverse=bool(mark),
         stdio=front == ["stdio"],
         socks_auth=login,
+        # RP: is from a fork of chisel.
+        options=RemoteOptions.read([*options, "proxy=v2"] if mark == "RP:" else options),
     )
 
 

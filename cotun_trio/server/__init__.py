@@ -10,7 +10,7 @@
 * `admission`: the login of a client, and its place among its user's sessions.
 * `client_remotes`: the remotes of a client that have been accepted, and their listeners.
 * `rights`: the rights of a client.
-* `reverse_listeners`: the listeners that clients ask for.
+* `reverse_listeners`: the listeners that clients ask for; `visitors`: who comes to them.
 * `shared`: what several server processes share: limits, failed logins, reverse listeners.
 * `peers`: the other servers of a fleet, which pass visitors on.
 * `accounts`: the users, from a file that is read again when it changes.

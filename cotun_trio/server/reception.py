@@ -17,16 +17,17 @@ from cotun_trio.access.sources import source_of
 from cotun_trio.access.startups import OwnSourceCounts, Startups
 from cotun_trio.counts import OwnCount
 from cotun_trio.errors import CotunError
-from cotun_trio.http.forwarding import is_within
 from cotun_trio.http.gateway import BackEnd
 from cotun_trio.logs import Limits
 from cotun_trio.net.sockets import close
 from cotun_trio.net.tls_files import client_context
 from cotun_trio.protocol.addresses import join_host_port
+from cotun_trio.protocol.networks import is_within
 from cotun_trio.server.acme_certificates import AcmeCertificates
 from cotun_trio.server.arrival import Arrival
 from cotun_trio.server.session import ServerSession
 from cotun_trio.server.side_doors import serve_challenge, serve_health
+from cotun_trio.server.visitors import announced
 from cotun_trio.settings import ClientTls
 from cotun_trio.snapshot import EndedTotals
 
@@ -163,21 +164,37 @@ class Reception:
 
         def accepted(sock: socket.socket, address: object) -> None:
             host, port = _peer(address)
-            startup = startups.enter(self.source(host))
+            behind = is_within(host, self.settings.accept_proxy)
+            startup = startups.enter(None if behind else self.source(host))
             if startup is None:
                 close(sock)
                 self._served.add(1)
             else:
-                nursery.start_soon(self._guard, startup, sock, host, port, serve)
+                nursery.start_soon(self._guard, startup, sock, host, port, serve, behind)
 
         return accepted
 
     async def _guard(
-        self, startup: Startup, sock: socket.socket, host: str, port: int, serve: Serve
+        self,
+        startup: Startup,
+        sock: socket.socket,
+        host: str,
+        port: int,
+        serve: Serve,
+        behind: bool,
     ) -> None:
-        """Serve one connection, and keep its errors from all others."""
+        """Serve one connection, and keep its errors from all others.
+
+        One that comes from `behind` a balancer is its client's, by the PROXY header.
+        """
         log = self._log_of(host).within(peer=join_host_port(host, port))
         try:
+            if behind:
+                if (found := await announced(sock, log)) is not None:
+                    host, port = found
+                    log = self._log_of(host).within(peer=join_host_port(host, port))
+                if not startup.move(self.source(host)):
+                    return
             await serve(startup, sock, host, log)
         except CotunError as error:
             log.debug("%s", error)

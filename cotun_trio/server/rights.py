@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.flows import Flow
     from cotun_trio.logs import Context
     from cotun_trio.net.dial import AddressCheck
+    from cotun_trio.protocol.remote_options import ProxyVersion
     from cotun_trio.server.authorisation import Authorisation
     from cotun_trio.settings import ServerSettings
 
@@ -182,6 +183,10 @@ class Rights:
         # The datagrams of a SOCKS association come by UDP channels of their own (RFC 1928
         # section 7), of which the client has the address only when they are sent.
         return target.udp and self._settings.socks5 and self.allows_by_socks(target)
+
+    def header_for(self, target: Target) -> ProxyVersion:  # noqa: ARG002
+        """Return none: the client, which knows its remotes, sends what the target gets first."""
+        return ""
 
     def still_allows(self, flow: Flow) -> bool:
         """Return whether the access list allows the target of `flow`."""

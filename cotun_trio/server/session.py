@@ -21,11 +21,11 @@ from cotun_trio.errors import (
 )
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.dialect import MARK
-from cotun_trio.protocol.extensions import DATAGRAM_RUNS
 from cotun_trio.protocol.refusal import ConfigRefusal
 from cotun_trio.server.admission import Admission
 from cotun_trio.server.client_remotes import ClientRemotes
 from cotun_trio.server.rights import Rights
+from cotun_trio.server.visitors import admission_by
 from cotun_trio.session import CHANGE, About, Session
 from cotun_trio.ssh.engine import Engine
 from cotun_trio.ssh.packetizer import RekeyLimit
@@ -204,7 +204,7 @@ class ServerSession(Session):
             self.connection.sender.end_reasons(PASSING)
         self._owner.sessions_changed()
         # From here on, and not before: no channel can be opened before the client is told.
-        self.flows.datagrams_in_runs = DATAGRAM_RUNS in config.extensions
+        self.flows.use(config.extensions)
         reply = attrs.evolve(reply, extensions=config.extensions)
         # A Go client takes any payload for an error; ours is told where the server listens.
         request.reply(reply.encode() if self.identity else b"", success=True)
@@ -212,8 +212,7 @@ class ServerSession(Session):
     async def _receive_config(self) -> tuple[GlobalRequest, Config]:
         with trio.move_on_after(self.timings.config_timeout):
             await self._config_came.wait()
-        request = self._config
-        if request is None:
+        if (request := self._config) is None:
             raise ProtocolError("no config request after the login")
         try:
             return request, Config.decode(request.payload)
@@ -233,10 +232,11 @@ class ServerSession(Session):
     async def serve_listener(self, listener: Listener) -> None:
         """Carry connections to a listener to the client, until the listener is closed."""
         await listener.serve(
-            lambda remote, sock, peer: self.forward(sock, peer, remote),
+            lambda remote, sock, visitor: self.forward(sock, visitor, remote),
             lambda: self,
             udp_max_size=self.timings.udp_max_size,
             log=self.log,
+            admission=admission_by(self._owner.settings),
         )
 
     # ---- as the owner of reverse listeners

@@ -14,6 +14,7 @@ from cotun_trio.access.fingerprints import check_form
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError, host_header
+from cotun_trio.protocol.common_targets import check_common_targets
 from cotun_trio.protocol.config import MAX_IDENTITY, MAX_REQUEST, Config, too_many
 from cotun_trio.protocol.dialect import CHISEL, COTUN
 from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
@@ -205,6 +206,7 @@ class ClientSettings:
     def _check_remotes(self, _attribute: object, remotes: tuple[Remote, ...]) -> None:
         if sum(remote.stdio for remote in remotes) > 1:
             raise UsageError("only one remote can have standard input and output")
+        check_common_targets(remotes)
         longest = "0" * MAX_IDENTITY
         others = (longest,) * (self.connections - 1)
         config = Config(__version__, remotes, identity=longest, nodes=others)

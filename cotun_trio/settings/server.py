@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -13,6 +13,7 @@ from cotun_trio.access.credentials import to_credentials
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError, clean_host, parse_port
+from cotun_trio.protocol.networks import read_network
 from cotun_trio.protocol.remote import ANY_INTERFACE
 from cotun_trio.settings import values
 from cotun_trio.settings.admin import to_admin_address
@@ -43,14 +44,12 @@ MAX_SESSION_CONNECTIONS = 16_384
 """About as many as a client has ports to come from."""
 
 
-def parse_network(text: str) -> IPv4Network | IPv6Network:
+def parse_network(text: str, option: str = "--trusted-proxy") -> IPv4Network | IPv6Network:
     """Read an address or a network, such as ``10.0.0.0/8``.  Raises `UsageError`."""
     try:
-        return ip_network(text, strict=False)
-    except ValueError:
-        raise UsageError(
-            f"--trusted-proxy: '{escape(text)}' is no network: write it like 10.0.0.0/8"
-        ) from None
+        return read_network(text)
+    except RemoteError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def _clean_listening_host(text: str) -> str:
@@ -113,10 +112,11 @@ def _to_networks(option: str, networks: Any) -> tuple[IPv4Network | IPv6Network,
     found = (
         [networks] if isinstance(networks, str) else values.to_items(option, "networks", networks)
     )
+    flag = "--" + option.replace("proxies", "proxy").replace("_", "-")
     return tuple(
         each
         if isinstance(each, (IPv4Network, IPv6Network))
-        else parse_network(values.to_given_text(option, each))
+        else parse_network(values.to_given_text(option, each), flag)
         for each in found
     )
 
@@ -144,6 +144,8 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "backend": _to_backend,
     "backend_upgrades": values.to_texts,
     "trusted_proxies": _to_networks,
+    "accept_proxy": _to_networks,
+    "reverse_allow": _to_networks,
     "health_listen": _to_address,
     "path": values.to_given_text,
     "authfile": values.to_path,
@@ -204,6 +206,9 @@ class ServerSettings:
     """Protocols that a client and the back end may switch to, besides ``websocket``."""
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     """Proxies whose claims about the origin of a request are believed."""
+    accept_proxy: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Balancers whose connections begin with a PROXY header, which says whom they are from: those
+    to the server, to its health checks, and to reverse remotes."""
     health_listen: tuple[str, int] | None = None
     """Another address to listen on, for ``/health`` and ``/version`` only."""
     path: str = attrs.field(default="/")
@@ -230,6 +235,9 @@ class ServerSettings:
     """Whether clients may have the server listen for them."""
     reverse_host: str | None = attrs.field(default=None)
     """The interface of reverse remotes that name none, an address or a name; None: all of them."""
+    reverse_allow: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Networks of the visitors whom reverse remotes let in; none for all.  The networks that a
+    client gives for its own remote count besides."""
     socks5: bool = False
     """Whether clients may have the server dial the targets of SOCKS requests."""
     unix: bool = False

@@ -15,6 +15,7 @@ from cotun_trio.api.lifetime import running
 from cotun_trio.api.server import TunnelServer, running_server
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.protocol.dialect import CHISEL
+from cotun_trio.protocol.endpoints import Endpoint
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.server.server import Server
 from cotun_trio.settings import ClientSettings, ServerSettings, ServerUrl, Timings
@@ -109,10 +110,12 @@ class MemoryServer(TunnelServer):
         """
         self._places.handle(host, port, handler)
 
-    async def connect(self, address: str) -> trio.abc.HalfCloseableStream:
+    async def connect(self, address: str, *, source: str = "") -> trio.abc.HalfCloseableStream:
         """Connect to where the server listens for a client, ``host:port``.
 
-        Raises `OSError` where it does not, and `trio.BrokenResourceError` where the client refuses.
+        The client hears that it is `source` who connects, such as ``192.0.2.7:1234``.  Raises
+        `OSError` where the server does not listen, and `trio.BrokenResourceError` where the client
+        refuses, or does not allow `source`.
         """
 
         async def session(remote: Remote) -> OpenSession:
@@ -122,7 +125,8 @@ class MemoryServer(TunnelServer):
                 if any(r is remote for r in s.client_remotes.listening)
             )
 
-        return await self._places.connect(address, session)
+        visitor = Endpoint.parse(source) if source else None
+        return await self._places.connect(address, session, visitor)
 
     def cut(self) -> None:
         """Lose all connections, as a network does; clients come back."""

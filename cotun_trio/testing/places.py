@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 import trio
 
 from cotun_trio.errors import CotunError, UsageError
+from cotun_trio.forwards.admission import EVERYBODY
 from cotun_trio.forwards.counted import Counted
 from cotun_trio.forwards.in_process import Inbox, TunnelStream
 from cotun_trio.forwards.listener import Listener
 from cotun_trio.protocol.addresses import canonical_host, clean_host, join_host_port
+from cotun_trio.protocol.endpoints import Endpoint, Endpoints
+from cotun_trio.protocol.visitor_address import with_visitor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -52,11 +55,14 @@ class Connecting:
         self.stream: TunnelStream | None = None
         self.settled = trio.Event()
 
-    async def carry(self, session: OpenSession, remote: Remote) -> None:
+    async def carry(
+        self, session: OpenSession, remote: Remote, endpoints: Endpoints | None
+    ) -> None:
         """Open a channel, and stay until it is over."""
+        target = with_visitor(remote.channel_target, endpoints)
         try:
             with session.flows.begin(remote) as flow, suppress(CotunError):
-                channel = await Counted(session, flow).open_channel(remote.channel_target)
+                channel = await Counted(session, flow).open_channel(target)
                 self.stream = TunnelStream(channel)
                 self.settled.set()
                 await self.stream.over.wait()
@@ -96,21 +102,29 @@ class MemoryPlaces:
         return port in self._listeners and not self._listeners[port].closed.is_set()
 
     async def connect(
-        self, address: str, find_session: Callable[[Remote], Awaitable[OpenSession]]
+        self,
+        address: str,
+        find_session: Callable[[Remote], Awaitable[OpenSession]],
+        visitor: Endpoint | None = None,
     ) -> TunnelStream:
         """Connect to ``host:port`` here, and through the session that `find_session` returns.
 
         Raises `OSError` where nobody listens, `trio.BrokenResourceError` where the other end
-        refuses.
+        refuses, or `visitor` is not let in.
         """
         await trio.lowlevel.checkpoint()
         port = int(address.rpartition(":")[2])
         if not self._is_taken(port):
             raise ConnectionRefusedError(f"nobody listens on {address}")
         remote = self._listeners[port].remote
+        host = "" if visitor is None else visitor.host
+        if not EVERYBODY.limited_to(remote.options.allow).admits(host):
+            raise trio.BrokenResourceError("the connection was reset")
         connecting = Connecting()
         session = await find_session(remote)
-        session.start_soon(connecting.carry, session, remote)
+        here = Endpoint("127.0.0.1", port)
+        endpoints = None if visitor is None else Endpoints(visitor, here)
+        session.start_soon(connecting.carry, session, remote, endpoints)
         try:
             await connecting.settled.wait()
         except BaseException:

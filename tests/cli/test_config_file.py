@@ -151,6 +151,27 @@ def test_more_servers_and_remotes_on_the_command_line_are_added_to_the_first() -
     assert not plan.from_file
 
 
+def test_a_remote_may_be_a_table(written: Any) -> None:
+    file = written(
+        """
+[client]
+server = "http://a"
+
+[[client.remote]]
+remote = "R:80:web:8080"
+proxy = "v2"
+allow = ["10.0.0.0/8"]
+
+[[client.remote]]
+remote = "3000"
+"""
+    )
+    assert list(file.client().remotes) == [
+        Remote.parse("R:80:web:8080,proxy=v2,allow=10.0.0.0/8"),
+        Remote.parse("3000"),
+    ]
+
+
 def test_a_switch_of_the_file_can_be_turned_off(written: Any) -> None:
     file = written('[server]\nreverse = true\nsocks5 = false\npid = false\n[client]\npid = "/a"\n')
     assert file.server().reverse

@@ -187,7 +187,7 @@ async def test_what_the_server_does_not_allow_changes_nothing() -> None:
         )
         async with await connect(address) as stream:
             assert await echoes(stream)
-        assert it.client.remotes.declared == frozenset()
+        assert not it.client.remotes.declared
 
 
 async def test_a_reverse_port_that_cannot_be_had_changes_nothing() -> None:

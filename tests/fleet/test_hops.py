@@ -329,3 +329,27 @@ async def test_users_of_the_server_are_no_peers_and_peers_need_the_key() -> None
     assert KEY.verify("fleet:b", login.password, "f") is None
     assert not is_node("alice")
     assert "0123" not in repr(KEY)
+
+
+async def test_the_clients_target_hears_of_the_visitor_behind_a_hop() -> None:
+    heard: list[bytes] = []
+
+    async def hear(stream: trio.SocketStream) -> None:
+        heard.append(await stream.receive_some())
+        await stream.send_all(b".")
+
+    remote = "R:{host}:{port}:{target},proxy=v1"
+    async with (
+        listening(hear) as target,
+        fleet(target=target, remote=remote) as both,
+        await connect(both.visited) as stream,
+    ):
+        host, port = stream.socket.getsockname()
+        assert await receive_exactly(stream, 1) == b"."
+        assert heard == [f"PROXY TCP4 {host} {OTHER} {port} {both.port}\r\n".encode()]
+
+
+async def test_the_clients_rules_about_visitors_hold_behind_a_hop() -> None:
+    remote = "R:{host}:{port}:{target},allow=192.0.2.0/24"
+    async with listening(echo) as target, fleet(target=target, remote=remote) as both:
+        assert await turned_away(both.visited)

@@ -12,7 +12,7 @@ import trio
 from cotun_trio.access.host_keys import generate_host_key
 from cotun_trio.protocol.config import Config
 from cotun_trio.protocol.datagram_runs import RunDecoder, RunEncoder
-from cotun_trio.protocol.extensions import OURS
+from cotun_trio.protocol.extensions import DATAGRAM_RUNS, OURS
 from cotun_trio.protocol.gob import Decoder
 from cotun_trio.protocol.gob_encoder import Encoder
 from cotun_trio.ssh import messages
@@ -55,7 +55,7 @@ def config(identity: str, *extensions: str) -> bytes:
         (config(""), b"", GOB),
         (config(IDENTITY), SAYS_NOTHING, GOB),
         (config(IDENTITY, "of-a-later-version"), SAYS_NOTHING, GOB),
-        (config(IDENTITY, "of-a-later-version", *OURS), SAYS_YES, RUNS),
+        (config(IDENTITY, "of-a-later-version", DATAGRAM_RUNS), SAYS_YES, RUNS),
     ],
     ids=["go", "old", "another extension", "new"],
 )

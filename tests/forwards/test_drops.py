@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import trio
 import trio.testing
 
-from cotun_trio.forwards.drops import BURST, INTERVAL, Drops, dropped_so_far
+from cotun_trio.forwards.drops import Drops, dropped_so_far
+from cotun_trio.forwards.per_minute import BURST, INTERVAL
 from cotun_trio.logs import get_logger
 from tests.support.ends import udp_socket
 from tests.support.log_watch import watch_logs

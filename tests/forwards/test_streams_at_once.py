@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import trio
+import trio.testing
 
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.forwards import streams
@@ -18,7 +19,14 @@ from cotun_trio.net.sockets import close
 from cotun_trio.protocol.target import Target
 from tests.forwards.test_relay import check_reset, keep_little, pattern
 from tests.support.leaks import descriptors
-from tests.support.sockets import receive_exactly, receive_rest, send_all, tcp_listener, tcp_pair
+from tests.support.sockets import (
+    receive_exactly,
+    receive_rest,
+    send_all,
+    tcp_listener,
+    tcp_pair,
+    until,
+)
 from tests.support.ssh_connection import ConnectionPair, send
 from tests.support.targets import free_port
 
@@ -34,6 +42,12 @@ def begin_out(pair: ConnectionPair, sock: socket.socket) -> streams.Outgoing:
     """Begin with a connection that the client has accepted."""
     link: Any = types.SimpleNamespace(connection=pair.client)
     return streams.Outgoing(link, sock, b"x", LOG)
+
+
+def begin_out_with(pair: ConnectionPair, sock: socket.socket, header: bytes) -> streams.Outgoing:
+    """Do the same with a header for the target."""
+    link: Any = types.SimpleNamespace(connection=pair.client)
+    return streams.Outgoing(link, sock, b"x", LOG, header)
 
 
 def confirm(pair: ConnectionPair) -> Channel:
@@ -84,6 +98,60 @@ async def test_what_waits_on_a_socket_leaves_in_the_read_that_brings_its_channel
         pair.pump()
         assert far.take(100) == b" again"
         assert await receive_rest(app) == b"hi!"
+
+
+async def test_a_header_goes_first_when_there_is_a_channel() -> None:
+    pair = ConnectionPair()
+    with tcp_pair() as (sock, app):
+        await send_all(app, b"hello")
+        app.shutdown(socket.SHUT_WR)
+        await trio.lowlevel.wait_readable(sock)
+        outgoing = begin_out_with(pair, sock, b"PROXY ...")
+        far = confirm(pair)
+        far.send_eof()
+        pair.pump()
+        await outgoing.run()
+        pair.pump()
+        assert far.take(100) == b"PROXY ...hello"
+
+
+async def test_a_header_waits_for_new_keys() -> None:
+    pair = ConnectionPair()
+    with tcp_pair() as (sock, app):
+        await send_all(app, b"hello")
+        outgoing = begin_out_with(pair, sock, b"PROXY ...")
+        far = confirm(pair)
+        pair.client.engine.start_rekey()
+        pair.client.start()
+        assert not pair.client.channels[0].sendable
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(outgoing.run)
+            await trio.testing.wait_all_tasks_blocked()
+            assert far.take(100) == b""
+            nursery.start_soon(pair.pump_forever)
+            await until(lambda: far.bytes_in >= len(b"PROXY ...hello"))
+            assert far.take(100) == b"PROXY ...hello"
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("by", ["cancelling", "a lost session"])
+async def test_a_connection_that_ends_before_its_header_is_reset(by: str) -> None:
+    before = descriptors()
+    pair = ConnectionPair()
+    with tcp_pair() as (sock, app):
+        outgoing = begin_out_with(pair, sock, b"PROXY ...")
+        far = confirm(pair)
+        pair.client.engine.start_rekey()
+        pair.client.start()
+        if by == "cancelling":
+            with trio.move_on_after(0):
+                await outgoing.run()
+        else:
+            pair.lose(ConnectionLost("cut"))
+            await outgoing.run()
+        await check_reset(app)
+        assert far.take(100) == b""
+    assert descriptors() == before
 
 
 async def test_an_end_that_is_there_by_then_is_passed_on() -> None:

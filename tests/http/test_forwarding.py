@@ -10,7 +10,6 @@ from cotun_trio.http.forwarding import (
     Origin,
     is_granted,
     is_upgrade,
-    is_within,
     narrow_upgrades,
     request_headers,
     request_trailers,
@@ -224,8 +223,3 @@ def test_only_what_was_asked_for_can_be_granted() -> None:
 
 def test_the_settings_of_http_2_go_no_further() -> None:
     assert passed((b"http2-settings", b"AAMAAABkAAQ")) == passed()
-
-
-@pytest.mark.parametrize("host", ["local", "", "10.0.0.256", "[10.0.0.1]"])
-def test_what_is_no_address_is_in_no_network(host: str) -> None:
-    assert not is_within(host, TRUSTED)

@@ -24,14 +24,14 @@ def reply(**fields: object) -> bytes:
 
 def test_a_client_asks_for_them_beside_its_identity() -> None:
     asking = Config("1", (), IDENTITY, OURS)
-    added = f',"CotunTrio":{{"Identity":"{IDENTITY}","Extensions":["datagram-runs"]}}}}'
+    added = f',"CotunTrio":{{"Identity":"{IDENTITY}","Extensions":["datagram-runs","visitors"]}}}}'
     assert asking.encode() == Config("1", ()).encode()[:-1] + added.encode()
     assert Config.decode(asking.encode()) == asking
 
 
 def test_a_server_says_which_ones_it_has() -> None:
     saying = ConfigReply(("a:1",), OURS)
-    assert saying.encode() == b'{"Addresses":["a:1"],"Extensions":["datagram-runs"]}'
+    assert saying.encode() == b'{"Addresses":["a:1"],"Extensions":["datagram-runs","visitors"]}'
     assert ConfigReply.decode(saying.encode()) == saying
 
 

@@ -154,7 +154,7 @@ def test_is_printed_as_go_prints_it(row: dict[str, Any]) -> None:
 
 def test_the_examples_in_the_docstring_are_true() -> None:
     examples = re.findall(r"^    (\S+)  +(\S+=>\S+)$", remote_module.__doc__ or "", re.MULTILINE)
-    assert len(examples) == 18
+    assert len(examples) == 20
     for text, shown in examples:
         assert str(Remote.parse(text)) == shown
 

@@ -42,12 +42,15 @@ async def connect_from(host: str, address: str) -> trio.SocketStream:
     return trio.SocketStream(sock)
 
 
-async def turned_away(address: str) -> bool:
-    """Return whether a connection to ``host:port`` is accepted and then reset.
+async def turned_away(address: str, *, source: str = "") -> bool:
+    """Return whether a connection to ``host:port``, from the address `source`, is accepted and then
+    reset.
 
     The reset can overtake us while we still wait to hear that we are connected.
     """
     with trio.socket.socket() as sock:
+        if source:
+            await sock.bind((source, 0))
         try:
             await sock.connect(split_address(address))
             await sock.recv(1)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import trio
 import trio.testing
 
+from cotun_trio.forwards.admission import EVERYBODY
 from cotun_trio.forwards.flows import Flows
 from cotun_trio.forwards.quota import Quota
 from cotun_trio.forwards.udp_listener import UdpListener
@@ -68,7 +69,9 @@ class Entry:
         self.drops = Dropped()
         remote = Remote.parse("127.0.0.1:5000:127.0.0.1:1/udp")
         drops: Any = self.drops
-        self.listener = UdpListener(sock, remote, drops, max_size=65_507, log=LOG)
+        self.listener = UdpListener(
+            sock, remote, drops, max_size=65_507, admission=EVERYBODY, log=LOG
+        )
         self.session: Link | None = link
 
     async def serve(self) -> None:

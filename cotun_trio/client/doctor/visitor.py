@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import secrets
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import attrs
@@ -17,13 +18,14 @@ from cotun_trio.logs import Limits, get_logger
 from cotun_trio.units import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
 
     from cotun_trio.client.met_servers import MetServers
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.traffic import Traffic
     from cotun_trio.protocol.dialect import Dialect
     from cotun_trio.protocol.remote import Remote
+    from cotun_trio.protocol.remote_options import ProxyVersion
     from cotun_trio.protocol.target import Target
     from cotun_trio.settings import ClientSettings, ServerUrl
     from cotun_trio.ssh.scratch import Scratch
@@ -37,7 +39,7 @@ class NoRemotes:
     """The remotes of a client that has none: the server may open nothing."""
 
     basic: tuple[Remote, ...] = ()
-    declared: frozenset[Target] = frozenset()
+    declared: Mapping[Target, ProxyVersion] = MappingProxyType({})
 
     def has(self, remote: Remote) -> bool:  # noqa: ARG002
         """Return False."""

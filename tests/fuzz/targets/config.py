@@ -22,6 +22,7 @@ WORDS = (
     b'"Reverse":true',
     b'"Stdio":true',
     b'"SocksAuth":"a:b"',
+    b'"Allow":["10.0.0.0/8"]',
     b'"Addresses":["',
     b"unix:/",
     b"null",

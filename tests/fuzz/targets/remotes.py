@@ -7,8 +7,11 @@ import attrs
 from cotun_trio.errors import ProtocolError, UsageError
 from cotun_trio.protocol.addresses import canonical_host
 from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.proxy_header import proxy_header
 from cotun_trio.protocol.remote import Remote
+from cotun_trio.protocol.remote_options import RemoteOptions
 from cotun_trio.protocol.target import Target, parse_target
+from cotun_trio.protocol.visitor_address import split_visitor, with_visitor
 from tests.fuzz.oracle import Work, check_text
 
 LONGEST = 1100
@@ -22,6 +25,12 @@ WORDS = (
     b"/tcp",
     b"[::1]",
     b"%eth0",
+    b"RP:",
+    b",proxy=v2",
+    b",allow=10.0.0.0/8",
+    b",a=b,",
+    b"\0from=1.2.3.4:5",
+    b"\0to=[::1]:5",
     b"@",
     b"xn--",
     b"0.0.0.0",
@@ -40,7 +49,11 @@ def run(data: bytes) -> None:
 
 def _check_target(data: bytes) -> None:
     try:
-        target = parse_target.__wrapped__(data)
+        named, visitor = split_visitor(data)
+        if visitor is not None:
+            assert split_visitor(with_visitor(named, visitor)) == (named, visitor)
+            proxy_header("v2", visitor)
+        target = parse_target.__wrapped__(named)
     except ProtocolError as error:
         check_text(error)
         return
@@ -68,6 +81,12 @@ def _check_remote(data: bytes) -> None:
     assert str(remote).isprintable()
     assert remote.access_address.isprintable()
     assert Remote.parse(remote.encode()) == attrs.evolve(remote, socks_auth=None)
-    # A login is for the listener, which is the peer's only where the remote is reversed.
-    sent = remote if remote.reverse else attrs.evolve(remote, socks_auth=None)
+    # Logins and networks are for the listener, which is the peer's only where the remote is
+    # reversed; and the client knows by itself where a PROXY header goes.
+    allow = remote.options.allow if remote.reverse else ()
+    sent = attrs.evolve(
+        remote,
+        socks_auth=remote.socks_auth if remote.reverse else None,
+        options=RemoteOptions(allow=allow),
+    )
     assert Config.decode(Config("1", (remote,)).encode()).remotes == (sent,)
