@@ -19,11 +19,15 @@ ARGS =
 SECONDS ?= 60
 TARGET ?=
 
-.PHONY: demo test peers check format coverage fuzz profile dist release clean
+.PHONY: demo fleet-demo test peers check format coverage fuzz profile dist release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
 	@$(BIN)/python scripts/demo.py
+
+# Three nodes, Redis, HAProxy and a client; then one node is killed.
+fleet-demo: $(VENV)/installed-fleet
+	@$(BIN)/python -m scripts.fleet_demo
 
 # All tests are shared out to two processes, file by file; those in TESTS run in one.
 test: $(VENV)/installed-test
@@ -94,6 +98,11 @@ $(VENV)/installed-test $(VENV)/installed-check: $(VENV)/installed-%: pyproject.t
 	@echo "installing into $(VENV) ..."
 	@$(PIP) install --editable '.[test,check]'
 	@touch $(VENV)/installed $(VENV)/installed-test $(VENV)/installed-check
+
+$(VENV)/installed-fleet: pyproject.toml | $(VENV)/bin/python
+	@echo "installing into $(VENV) ..."
+	@$(PIP) install --editable '.[fleet]'
+	@touch $(VENV)/installed $@
 
 $(VENV)/installed-fuzz: pyproject.toml | $(VENV)/bin/python
 	@echo "installing into $(VENV) ..."

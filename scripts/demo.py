@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 SIZE = 64 * 1024 * 1024
 PATIENCE = 30.0
@@ -46,21 +46,26 @@ def file_server(directory: Path) -> Iterator[int]:
         server.shutdown()
 
 
-class Program:
-    """A cotun-trio process, and what it says."""
+OURS = (sys.executable, "-m", "cotun_trio")
 
-    def __init__(self, *arguments: str) -> None:
+
+class Program:
+    """A process of our program, or of another one, and what it says."""
+
+    def __init__(self, *arguments: str, program: Sequence[str] = OURS) -> None:
         self.lines: list[str] = []
         self._said = threading.Condition()
         environment = {k: v for k, v in os.environ.items() if k not in ("HOST", "PORT", "AUTH")}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "cotun_trio", *arguments],
-            stderr=subprocess.PIPE,
+            [*program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             env=environment,
         )
-        assert self._process.stderr is not None
-        threading.Thread(target=self._listen, args=(self._process.stderr,), daemon=True).start()
+        assert self._process.stdout is not None
+        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
 
     def __enter__(self) -> Self:
         return self
@@ -77,6 +82,14 @@ class Program:
         with self._said:
             self.lines.append("(it ended)")
             self._said.notify_all()
+
+    def kill(self) -> None:
+        """Kill it (SIGKILL)."""
+        self._process.kill()
+
+    def said(self, pattern: str) -> bool:
+        """Return whether it has said `pattern`."""
+        return any(re.search(pattern, line) for line in self.lines)
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Return the first match of `pattern` in what the program says."""

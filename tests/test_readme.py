@@ -109,7 +109,7 @@ def test_every_make_target_of_the_readme_exists_and_the_other_way_round() -> Non
     found = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert found
     targets = set(found[1].split())
-    named = re.findall(r"(?:``|^    )make\s+([a-z]+)", README.read_text(), re.MULTILINE)
+    named = re.findall(r"(?:``|^    )make\s+([a-z-]+)", README.read_text(), re.MULTILINE)
     assert set(named) == targets
 
 

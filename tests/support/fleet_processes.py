@@ -6,12 +6,12 @@ Node 0 is on 127.0.0.1, node 1 on 127.0.0.2, and so on: all have the same port o
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 import trio
 
+from scripts.fleet_demo import BALANCER, haproxy_config
 from tests.support.programs import ours, running
 from tests.support.redis import Redis
 from tests.support.targets import (
@@ -25,10 +25,10 @@ from tests.support.targets import (
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from pathlib import Path
 
     from tests.support.programs import Program
 
-ROOT = Path(__file__).parents[2]
 LEASE = 10.0
 """Seconds of a node's lease."""
 PATIENCE = 45.0
@@ -150,18 +150,14 @@ class Balancer:
 
 @contextlib.asynccontextmanager
 async def balancer(nodes: FleetProcesses, tmp_path: Path) -> AsyncIterator[Balancer]:
-    """Run HAProxy by the configuration in ``scripts/fleet``, on 127.0.0.9."""
+    """Run HAProxy by the configuration in ``scripts/fleet``."""
     port = free_port()
-    config = (ROOT / "scripts" / "fleet" / "haproxy.cfg").read_text()
-    for there, here in {
-        "bind :80\n": f"bind {LOOPBACK}:{port}\n",
-        "bind :10000-10999": f"bind 127.0.0.9:{nodes.port}",
-        "10.0.0.": "127.0.0.",
-        ":8080\n": f":{nodes.nodes[0].port}\n",
-        "8081": str(nodes.health_port),
-    }.items():
-        assert there in config
-        config = config.replace(there, here)
+    config = haproxy_config(
+        clients=port,
+        visitors=str(nodes.port),
+        node=nodes.nodes[0].port,
+        health=nodes.health_port,
+    )
     path = tmp_path / "haproxy.cfg"
     path.write_text(config)
     async with running("haproxy", "-db", "-f", str(path)) as program:
@@ -169,7 +165,7 @@ async def balancer(nodes: FleetProcesses, tmp_path: Path) -> AsyncIterator[Balan
             while not await _accepts(f"{LOOPBACK}:{port}"):
                 assert not program.has_ended, program.lines
                 await trio.sleep(0.02)
-        yield Balancer(program, f"http://{LOOPBACK}:{port}", f"127.0.0.9:{nodes.port}")
+        yield Balancer(program, f"http://{LOOPBACK}:{port}", f"{BALANCER}:{nodes.port}")
 
 
 async def _accepts(address: str) -> bool:
