@@ -86,3 +86,10 @@ class Barred(Entry):
 
     source: str
     seconds: float
+
+
+@attrs.frozen
+class Lifted(Entry):
+    """A source may log in again, and its failures are forgotten."""
+
+    source: str

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from cotun_trio.access.users import Users
     from cotun_trio.fleet.directory import Directory
     from cotun_trio.server.session import ServerSession
+    from cotun_trio.server.shown import ShownServer
     from cotun_trio.settings import ServerSettings
     from cotun_trio.system.systemd import Passed
 
@@ -131,6 +132,7 @@ class FleetServer:
             places=places,
             shared=SharedState(
                 failures=node.failures,
+                bars=node.failures,
                 elsewhere=places,
                 peers=visitors,
                 startups=node.count("startups"),
@@ -193,6 +195,11 @@ class FleetServer:
     def addresses(self) -> Sequence[str]:
         """See `Server.addresses`."""
         return () if self._server is None else self._server.addresses
+
+    @property
+    def shown(self) -> ShownServer | None:
+        """The server as administrators see it, once it runs."""
+        return None if self._server is None else self._server.shown
 
     def barred(self, source: str) -> float:
         """Return for how many seconds more a source is barred; 0 if it is not."""

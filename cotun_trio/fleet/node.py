@@ -92,7 +92,8 @@ class Node:
     ) -> None:
         self.id = facts.id
         """Of this run of the node."""
-        self._rules = Rules(facts, trio.current_time(), local=local)
+        self.rules = Rules(facts, trio.current_time(), local=local)
+        """What it knows, and what follows from that: for others to be read only."""
         self._directory = directory
         self._host = host
         self._log = log
@@ -100,7 +101,7 @@ class Node:
         self._waiters: dict[tuple[str, int], _Waiter] = {}
         self._nursery: trio.Nursery | None = None
         self._reason = ""  # for the last failure of the directory
-        self.failures = FleetFailures(directory, self._rules.bars, max_auth_failures)
+        self.failures = FleetFailures(directory, self.rules.bars, max_auth_failures, self._lift)
         """The account of failed logins."""
 
     async def run(self) -> None:
@@ -123,7 +124,7 @@ class Node:
             raise NotNow(f"'{escape(wish.place)}' or its user is no text that all nodes can read")
         waiter = self._waiters.setdefault(wish.key, _Waiter())
         try:
-            self._rules.wish(wish, trio.current_time())
+            self.rules.wish(wish, trio.current_time())
             self._turn()
             await waiter.event.wait()
         except BaseException:
@@ -136,12 +137,12 @@ class Node:
 
     def release(self, place: str, session: int) -> None:
         """A session has no use for a place any more.  Can be called again."""
-        self._rules.release(place, session)
+        self.rules.release(place, session)
         self._turn()
 
     def routes(self, place: str) -> list[Route]:
         """Return this node's own routes to a place."""
-        return self._rules.claims.routes(place)
+        return self.rules.claims.routes(place)
 
     def choose(
         self, place: str, tried: Collection[tuple[str, int]] = ()
@@ -151,60 +152,59 @@ class Node:
         It is for a place without a route of our own: that comes first.  `tried` are the
         sessions that have refused this visitor, each after the id of its node.
         """
-        found = choice.choose(self._rules.view.table, place, trio.current_time(), tried)
+        found = choice.choose(self.rules.view.table, place, trio.current_time(), tried)
         return None if found is None else (found[0].facts, found[1])
 
     def is_owned_elsewhere(self, place: str) -> bool:
         """Return whether another node has an owner of a place."""
-        return place in self._rules.view.table
+        return place in self.rules.view.table
 
     def avoid(self, node: str) -> None:
         """A node could not be reached: send no visitor there for a while."""
-        choice.avoid(self._rules.view.table, node, trio.current_time())
-
-    @property
-    def rules(self) -> Rules:
-        """Its rules, with all that it knows: to be read only."""
-        return self._rules
+        choice.avoid(self.rules.view.table, node, trio.current_time())
 
     def counts(self, kind: str) -> CountsOfKind:
         """Return counts by source or user, summed up over all nodes; `kind` is one word."""
-        return CountsOfKind(self._rules.counts, kind, self._poke)
+        return CountsOfKind(self.rules.counts, kind, self._poke)
 
     def count(self, kind: str) -> CountOfKind:
         """Return one count, summed up over all nodes; `kind` is one word."""
-        return CountOfKind(self._rules.counts, kind, self._poke)
+        return CountOfKind(self.rules.counts, kind, self._poke)
+
+    def _lift(self, source: str) -> None:
+        self.rules.lift(source)
+        self._turn()
 
     def set_load(self, load: int) -> None:
         """The number of open sessions has changed."""
-        self._rules.set_load(load)
+        self.rules.set_load(load)
 
     def set_users(self, digest: str) -> None:
         """The users file has been read, and has this digest."""
-        self._rules.set_users(digest)
+        self.rules.set_users(digest)
 
     def revoke(self, user: str) -> None:
         """Have all nodes cut the sessions of a user, this one at once."""
-        self._rules.revoke(user)
+        self.rules.revoke(user)
         self._turn()
 
     def drain(self) -> None:
         """Have other nodes send no more visitors here than they must."""
-        self._rules.drain()
+        self.rules.drain()
         self._poke()
 
     async def leave(self) -> None:
         """Give up the lease and all places, as the last thing.  Takes two `DEADLINE` at most."""
-        self._rules.leave()
+        self.rules.leave()
         self._poke()
-        while not self._rules.has_left:
+        while not self.rules.has_left:
             await self._news.wait()
 
     # ---- tasks
 
     async def _operate(self) -> None:
         """Do the operations of the rules."""
-        rules = self._rules
+        rules = self.rules
         while not rules.has_left:
             self._turn()
             operation = rules.next_operation(trio.current_time())
@@ -217,7 +217,7 @@ class Node:
         self._turn()
 
     def _answered(self, operation: Operation, answer: object) -> None:
-        rules, now = self._rules, trio.current_time()
+        rules, now = self.rules, trio.current_time()
         match operation, answer:
             case operations.Renew(), operations.Renewed():
                 rules.renewed(operation, answer, now)
@@ -230,7 +230,7 @@ class Node:
 
     async def _read(self) -> None:
         """Read what the rules want to know."""
-        view = self._rules.view
+        view = self.rules.view
         while True:
             reading = view.next_reading(trio.current_time())
             if reading is None:
@@ -247,7 +247,7 @@ class Node:
 
     async def _follow(self) -> None:
         """Follow the stream, from where the rules are."""
-        view = self._rules.view
+        view = self.rules.view
         while True:
             position = view.position
             if position is None:
@@ -268,7 +268,7 @@ class Node:
     async def _probe(self, probe: effects.Probe) -> None:
         """Find out whether an owner is alive that another node asks about."""
         alive = await self._host.is_alive(probe.session)
-        self._rules.probed(probe.place, probe.session, probe.epoch, alive=alive)
+        self.rules.probed(probe.place, probe.session, probe.epoch, alive=alive)
         self._turn()
 
     async def _perform(self, operation: Operation) -> object:
@@ -292,10 +292,10 @@ class Node:
 
     def _turn(self) -> None:
         """Do what follows from a change."""
-        self._rules.tick(trio.current_time())
-        for effect in self._rules.take_effects():
+        self.rules.tick(trio.current_time())
+        for effect in self.rules.take_effects():
             self._do(effect)
-        if changed := self._rules.view.table.take_changed():
+        if changed := self.rules.view.table.take_changed():
             self._host.places_changed(changed)
         self._poke()
 

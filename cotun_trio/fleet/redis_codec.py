@@ -115,6 +115,8 @@ def dump_entry(entry: Entry) -> Fields:
             return ["k", "revoked", "u", user]
         case entries.Barred(source, seconds):
             return ["k", "barred", "s", source, "t", repr(float(seconds))]
+        case entries.Lifted(source):
+            return ["k", "lifted", "s", source]
     raise AssertionError(entry)
 
 
@@ -214,9 +216,15 @@ def load_entry(answer: Mapping[Any, Any]) -> Entry:
             return entries.Kept(fields["p"], int(fields["e"]))
         case "revoked":
             return entries.Revoked(fields["u"], int(fields["t"]))
-        case "barred":
-            return entries.Barred(fields["s"], float(fields["t"]))
+        case "barred" | "lifted" as kind:
+            return _load_bar(kind, fields)
     return Entry()
+
+
+def _load_bar(kind: str, fields: dict[str, str]) -> entries.Barred | entries.Lifted:
+    if kind == "lifted":
+        return entries.Lifted(fields["s"])
+    return entries.Barred(fields["s"], float(fields["t"]))
 
 
 def _load_changed(fields: dict[str, str]) -> entries.Changed:

@@ -210,6 +210,9 @@ for _, entry in ipairs(op.entries) do
     entry[5], entry[6] = 't', text(now)
   elseif entry[2] == 'barred' then
     redis.call('ZADD', P .. 'bars', text(now + 1000 * tonumber(entry[6])), entry[4])
+  elseif entry[2] == 'lifted' then
+    redis.call('ZREM', P .. 'bars', entry[4])
+    redis.call('DEL', P .. 'fails:' .. entry[4], P .. 'barred:' .. entry[4])
   end
   say(unpack(entry))
 end

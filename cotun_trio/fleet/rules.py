@@ -139,6 +139,11 @@ class Rules:
         self.bars.bar(source, seconds, now)
         self._tell(entries.Barred(source, seconds))
 
+    def lift(self, source: str) -> None:
+        """Have all nodes let a source log in again, this one at once."""
+        self.bars.lift(source)
+        self._tell(entries.Lifted(source))
+
     def _tell(self, entry: Entry) -> None:
         self._statement.tell(entry)
 

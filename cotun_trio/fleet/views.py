@@ -127,8 +127,8 @@ class View:
                 self._claims.kept(entry.place, entry.epoch)
             case entries.Revoked():
                 self._revoke(entry.user, entry.stamp)
-            case entries.Barred():
-                self._bars.bar(entry.source, entry.seconds, now)
+            case entries.Barred() | entries.Lifted():
+                self._bars.hear(entry, now)
             case _:
                 pass
 

@@ -285,3 +285,25 @@ async def test_a_draining_node_lets_the_visitors_end_that_it_passes_on(tmp_path:
             await nodes.until_gone(1)
             assert await echoes(stream)
         await nodes.ended[1].wait()
+
+
+async def test_a_bar_is_shown_and_lifted_at_any_node(tmp_path: Path) -> None:
+    async with (
+        fleet(tmp_path, auth="alice:secret", max_auth_failures=2) as nodes,
+        watch_logs() as log,
+    ):
+        first, second = nodes.nodes
+        wrong = Credentials("alice", "wrong")
+        again = {"max_retry_count": 50, "max_retry_interval": 0.01}
+        async with running_client(first.addresses[0], f"{LOOPBACK}:0:a:1", auth=wrong, **again):
+            await log.wait_for("is barred for", "server")
+        while not second.barred(LOOPBACK):
+            await trio.lowlevel.checkpoint()
+        shown = second.shown
+        assert shown is not None
+        assert [bar.source for bar in await shown.bars()] == [LOOPBACK]
+        assert await shown.lift(LOOPBACK)
+        assert not second.barred(LOOPBACK)
+        while first.barred(LOOPBACK):
+            await trio.lowlevel.checkpoint()
+        assert not await shown.lift(LOOPBACK)

@@ -69,6 +69,7 @@ def test_a_claim_has_the_field_that_its_release_has(wish: Wish) -> None:
         entries.Asked("b", "unix//a b", 7),
         entries.Kept("tcp/x:1", 7),
         entries.Barred("192.0.2.1", 60.0),
+        entries.Lifted("192.0.2.1"),
     ],
 )
 def test_an_entry_comes_back_as_it_was_made(entry: entries.Entry) -> None:

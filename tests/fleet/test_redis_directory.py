@@ -216,6 +216,21 @@ async def test_failed_logins_bar_for_longer_each_time(tmp_path: Path) -> None:
         assert [verdict.delay for verdict in seen] == [0.1, 0.2] * 3  # type: ignore[union-attr]
 
 
+async def test_a_lifted_bar_is_forgotten_with_the_failures_before_it(tmp_path: Path) -> None:
+    redis = Redis(tmp_path)
+    async with redis.running(), redis.client() as real:
+        fail = operations.CountFailure("192.0.2.1", 2)
+        for _ in range(3):  # a bar, and one more
+            await real.perform(fail)
+        await real.perform(Renew(node_facts("a"), True, 0))
+        await real.perform(Write("a", 0, 0, entries=(entries.Lifted("192.0.2.1"),)))
+        survey = await real.perform(Survey())
+        assert isinstance(survey, operations.Surveyed)
+        assert not survey.bars
+        seen = [await real.perform(fail) for _ in range(2)]
+        assert [verdict.barred_for for verdict in seen] == [0, 60]  # type: ignore[union-attr]
+
+
 # ---- with nodes
 
 
@@ -351,12 +366,12 @@ async def test_a_thousand_routes_are_seen_by_the_other_node(tmp_path: Path) -> N
             for number in range(1000):
                 wish = attrs.evolve(ALICE, place=f"tcp/x:{number}", session=number)
                 nursery.start_soon(a.node.claim, wish)
-        await until(lambda: len(b.node._rules.view.table) == 1000)
+        await until(lambda: len(b.node.rules.view.table) == 1000)
         async with redis.client() as third, running_node(third, "c") as c:
-            await until(lambda: len(c.node._rules.view.table) == 1000)
+            await until(lambda: len(c.node.rules.view.table) == 1000)
         await client._questions.use(lambda redis: redis.flushall())
         async with redis.client() as fourth, running_node(fourth, "d") as d:
-            await until(lambda: len(d.node._rules.view.table) == 1000)
+            await until(lambda: len(d.node.rules.view.table) == 1000)
 
 
 # ---- the connection
@@ -484,9 +499,9 @@ async def test_under_sentinel_a_replica_takes_over_and_nobody_loses_a_place(tmp_
     ):
         await a.node.claim(ALICE)
         await until(lambda: b.node.choose(PLACE))
-        before = a.node._rules.view._life
+        before = a.node.rules.view._life
         main.send_signal(signal.SIGSTOP)
-        await until(lambda: a.node._rules.view._life != before)
+        await until(lambda: a.node.rules.view._life != before)
         await b.node.claim(attrs.evolve(BOB, place="tcp/x:1"))
         await until(lambda: a.node.choose("tcp/x:1"))
         assert a.node.routes(PLACE)

@@ -171,6 +171,9 @@ class ModelDirectory:
             self.memory.revoked[entry.user] = entry.stamp
         elif isinstance(entry, entries.Barred):
             self.memory.bars[entry.source] = now + entry.seconds
+        elif isinstance(entry, entries.Lifted):
+            self.memory.bars.pop(entry.source, None)
+            self.penalties.lift(entry.source, now)
         return entry
 
     def _release(self, node: str, stated: _Stated, place: str, session: int) -> None:
