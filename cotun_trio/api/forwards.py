@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import attrs
 import trio
 
-from cotun_trio.forwards.in_process import TunnelStream as TunnelStream  # noqa: TC001  for users
+from cotun_trio.forwards.in_process import VisitorStream as VisitorStream  # noqa: TC001  for users
 
 if TYPE_CHECKING:
     from cotun_trio.client.managed_remote import ManagedRemote
@@ -90,7 +90,7 @@ class TunnelListener(trio.abc.Listener[trio.abc.HalfCloseableStream]):
         """Return its counters."""
         return Forward(self._remotes, self._item).stats()
 
-    async def accept(self) -> TunnelStream:
+    async def accept(self) -> VisitorStream:
         """Return the next connection; its attribute ``peer`` has the address of its visitor.
 
         Raises `trio.ClosedResourceError` when the listener or the client is closed.  Cancelling

@@ -24,7 +24,15 @@ BACKLOG = 1024
 """Connections that wait to be accepted, as with `cotun_trio.net.dial.BACKLOG`."""
 
 
-class TunnelStream(ChannelStream):
+class VisitorStream(trio.abc.HalfCloseableStream):
+    """The connection of a visitor at the other end of the tunnel."""
+
+    peer: str
+    """The visitor's address, ``host:port``; empty where it is not known: on a Unix socket, and from
+    a Go server."""
+
+
+class TunnelStream(ChannelStream, VisitorStream):
     """One connection through the tunnel, as a `trio.abc.HalfCloseableStream`.
 
     Closing it ends the outgoing data, all of which still arrives, and drops incoming data, as
@@ -35,8 +43,6 @@ class TunnelStream(ChannelStream):
     def __init__(self, channel: Channel, peer: str = "") -> None:
         super().__init__(channel)
         self.peer = peer
-        """The address of the visitor who has connected to the other end, ``host:port``; empty where
-        it is not known: on a Unix socket, and from a Go server."""
 
     async def aclose(self) -> None:
         """Close both directions; nothing is awaited but a checkpoint."""

@@ -7,7 +7,7 @@ import trio
 import trio.testing
 
 from cotun_trio import UsageError, open_client
-from cotun_trio.api.forwards import TunnelStream
+from cotun_trio.api.forwards import VisitorStream
 from cotun_trio.settings import Timings
 from cotun_trio.testing import tunnel_pair
 from tests.support.targets import LOOPBACK, connect, echoes, turned_away
@@ -20,7 +20,7 @@ async def test_a_stream_knows_its_visitor(autojump: trio.testing.MockClock) -> N
         for source in ("192.0.2.7:1234", "[2001:db8::1]:1", ""):
             async with await server.connect(listener.address, source=source):
                 stream = await listener.accept()
-                assert isinstance(stream, TunnelStream)
+                assert isinstance(stream, VisitorStream)
                 assert stream.peer == source
 
 

@@ -11,7 +11,7 @@ import trio
 import cotun_trio
 import cotun_trio.blocking
 from cotun_trio.api.events import Event
-from cotun_trio.api.forwards import ForwardStats, TunnelStream
+from cotun_trio.api.forwards import ForwardStats, VisitorStream
 from cotun_trio.api.server import SessionInfo
 from cotun_trio.pytest_plugin import TunnelPair
 from cotun_trio.settings import ServerTls, Timings
@@ -46,7 +46,7 @@ async def a_client() -> None:
         listener = await client.listen_tcp(port=0, allow=["10.0.0.0/8"])
         assert_type(listener, cotun_trio.TunnelListener)
         visitor = await listener.accept()
-        assert_type(visitor, TunnelStream)
+        assert_type(visitor, VisitorStream)
         assert_type(visitor.peer, str)
         assert_type(client.events(), AsyncIterator[Event])
         async for event in client.events():
