@@ -233,7 +233,9 @@ async def test_haproxy_checks_health_and_is_no_trouble(tmp_path: Path) -> None:
                     await stream.send_all(b"GET /health HTTP/1.0\r\n\r\n")
                     assert (await receive_all(stream)).startswith(b"HTTP/1.1 200 ")
                 before = len(server.lines)
-                await server.wait_for(f"peer={BALANCER}:.*: connection lost", skip=before)
+                await server.wait_for(
+                    rf"peer={BALANCER}:\d+: .*(connection lost|closed the connection)", skip=before
+                )
         assert not server.find("refused")
 
 
