@@ -29,6 +29,7 @@ from cotun_trio.http.targets import (
     origin_form,
 )
 from cotun_trio.protocol.dialect import dialect_for_token
+from cotun_trio.protocol.http_fault import fault
 
 if TYPE_CHECKING:
     from cotun_trio.net.transport import Transport
@@ -218,7 +219,7 @@ class Front:
         try:
             data = self.parser.send(event)
         except h11.LocalProtocolError as error:
-            raise ProtocolError(f"HTTP: {escape(str(error))}") from None
+            raise ProtocolError(f"HTTP: {escape(fault(error))}") from None
         if data:
             try:
                 await self.transport.send_all(data, idle=IDLE_TIMEOUT)
@@ -253,7 +254,7 @@ class Front:
     def _malformed(self, error: h11.RemoteProtocolError) -> HeadError:
         if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
             return self._too_large()
-        return HeadError(HTTPStatus(error.error_status_hint), escape(str(error)))
+        return HeadError(HTTPStatus(error.error_status_hint), escape(fault(error)))
 
     def _too_large(self) -> HeadError:
         return HeadError(

@@ -31,6 +31,7 @@ from cotun_trio.net.names import share_of
 from cotun_trio.net.sockets import close
 from cotun_trio.net.tls import Tls
 from cotun_trio.net.transport import Transport
+from cotun_trio.protocol.http_fault import fault
 
 if TYPE_CHECKING:
     import ssl
@@ -208,7 +209,7 @@ class Gateway:
         try:
             data = self._parser.send(event)
         except h11.LocalProtocolError as error:
-            raise ProtocolError(f"HTTP: {escape(str(error))}") from None
+            raise ProtocolError(f"HTTP: {escape(fault(error))}") from None
         if data:
             try:
                 await self._transport.send_all(data)
@@ -274,7 +275,7 @@ class Gateway:
                     raise BackEndFailed(HTTPStatus.GATEWAY_TIMEOUT, "it does not answer")
                 event = self._parser.next_event()
         except h11.RemoteProtocolError as error:
-            reason = f"its response is no HTTP: {escape(str(error))}"
+            reason = f"its response is no HTTP: {escape(fault(error))}"
             raise BackEndFailed(HTTPStatus.BAD_GATEWAY, reason) from None
         except BackEndFailed:
             raise

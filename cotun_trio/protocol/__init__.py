@@ -24,8 +24,8 @@ The listener tells them apart (`proxy_handshake`), and makes the same of all (`p
 Some are for what comes before all that: the PROXY header of a balancer (`proxy_header`), which says
 whom a connection is from and to (`endpoints`); a TLS ClientHello (`client_hello`); the URL of a
 proxy (`proxy_url`) and the login there (`proxy_login`, `http_challenges`, `http_digest`); and an
-HTTP answer that is no upgrade (`http_answer`).  One is for variables of the `environment`, whose
-names the Go programs have made.
+HTTP answer that is no upgrade (`http_answer`).  `http_fault` makes text of errors of HTTP.  One is
+for variables of the `environment`, whose names the Go programs have made.
 
 
 The wire protocol

@@ -21,6 +21,7 @@ import h11
 
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError, clean_host, parse_port
+from cotun_trio.protocol.http_fault import fault
 from cotun_trio.protocol.proxy_request import Command, Reply, Request, RequestError
 from cotun_trio.protocol.socks5 import NO_HOST, request
 
@@ -68,9 +69,7 @@ class ConnectHandshake:
         except h11.RemoteProtocolError as error:
             if error.error_status_hint == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
                 raise _too_large() from None
-            # Without the line that is wrong: a password may be in it.
-            fault = str(error).partition(": ")[0]
-            text = f"This is no request: {fault}."
+            text = f"This is no request: {fault(error)}."
             raise _refusal(HTTPStatus(error.error_status_hint), text) from None
         if event is h11.NEED_DATA:
             return None

@@ -194,6 +194,16 @@ async def test_headers_that_contradict_http_are_refused(headers: bytes, status: 
     assert await refusal(b"GET / HTTP/1.1\r\n" + headers + b"\r\n") == status
 
 
+async def test_an_error_does_not_have_the_line_that_is_wrong() -> None:
+    # Who mistypes a header with a password must not find it in the log.
+    with unix_pair() as (sock, client):
+        client.send(b"GET / HTTP/1.1\r\nHost: h\r\nAuthorization : Basic c2VjcmV0\r\n\r\n")
+        with pytest.raises(HeadError) as caught:
+            await Front(Transport(sock)).next_request()
+        assert "c2VjcmV0" not in str(caught.value)
+        assert "illegal header line" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "head",
     [
