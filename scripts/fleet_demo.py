@@ -165,6 +165,20 @@ def start_haproxy(stack: contextlib.ExitStack, program: str, ports: Ports, direc
     tell(f"HAProxy  {ports.balancer} for clients, {BALANCER}:{ports.visitors} for visitors")
 
 
+def owner_of(nodes: dict[str, Program]) -> str:
+    """Return the host of the node that has the client: its line in the log may still be on the way.
+
+    Nodes are clients of each other, too; they are users.
+    """
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        for host, node in nodes.items():
+            if node.said("user=-: open, client"):
+                return host
+        time.sleep(0.05)
+    sys.exit("this went wrong: no node has the client")
+
+
 def main() -> None:
     """Run the demo."""
     redis, haproxy = programs()
@@ -184,7 +198,7 @@ def main() -> None:
         retry = ("--min-retry-interval", "0s", "--max-retry-interval", "1s")
         client = stack.enter_context(Program("client", *retry, ports.balancer, remote))
         client.wait_for(r"Connected \(Latency")
-        [owner] = [host for host, node in nodes.items() if node.said("open, client")]
+        owner = owner_of(nodes)
         tell(f"client   connected by HAProxy, to the node on {owner}")
 
         others = [host for host in HOSTS if host != owner]

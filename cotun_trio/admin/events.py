@@ -63,12 +63,12 @@ def _start(noted: Events, call: Call, default: int) -> int:
     after, last = call.query("after"), call.query("last")
     for value in call.request.values(b"last-event-id"):  # of a later connection, to the same path
         after = value.decode("ascii", "replace")
-    if after is not None:
-        number = _number("after", after)
-        return number if number <= noted.last else 0  # or it is of a process that has ended
-    if last is not None:
-        number = min(_number("last", last), KEPT)
-        latest = events_of(noted, call.watched.role)[-number:] if number else []
+    before = None if after is None else _number("after", after)
+    most = None if last is None else min(_number("last", last), KEPT)
+    if before is not None:
+        return before if before <= noted.last else 0  # or it is of a process that has ended
+    if most is not None:
+        latest = events_of(noted, call.watched.role)[-most:] if most else []
         return latest[0].number - 1 if latest else noted.last
     return default
 

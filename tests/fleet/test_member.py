@@ -25,7 +25,7 @@ from tests.support.targets import (
     listening,
     turned_away,
 )
-from tests.support.tunnel import running_client, server_settings
+from tests.support.tunnel import WatchedClient, client_settings, running_client, server_settings
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -307,3 +307,38 @@ async def test_a_bar_is_shown_and_lifted_at_any_node(tmp_path: Path) -> None:
         while first.barred(LOOPBACK):
             await trio.lowlevel.checkpoint()
         assert not await shown.lift(LOOPBACK)
+
+
+async def test_a_client_that_moves_leaves_no_gap_where_it_was_and_where_it_comes(
+    tmp_path: Path,
+) -> None:
+    moved: list[bool] = []
+
+    async def visit(address: str) -> None:
+        while not moved:
+            async with await connect(address) as stream:  # which is never refused
+                # The earlier session ends with what it carries.
+                with contextlib.suppress(EOFError, trio.BrokenResourceError):
+                    assert await echoes(stream)
+
+    async with (
+        listening(echo) as target,
+        fleet(tmp_path) as nodes,
+        watch_logs() as log,
+        running_client(nodes.nodes[0].addresses[0], nodes.remote(target)) as client,
+    ):
+        await client.opened()
+        await nodes.until_reached(1)
+        # Its next session, at the other node; the one here has not ended.
+        again = WatchedClient(client_settings(nodes.nodes[1].addresses[0], nodes.remote(target)))
+        again.identity = client.identity
+        async with background() as nursery, trio.open_nursery() as visitors:
+            for _ in range(3):
+                visitors.start_soon(visit, nodes.visited(0))
+                visitors.start_soon(visit, nodes.visited(1))
+            nursery.start_soon(again.run)
+            await again.opened()
+            await log.wait_for("is lost to another session", "server")
+            await log.wait_for("Listening on .* for a client at another node", "server", times=2)
+            await nodes.until_reached(0)
+            moved.append(True)
