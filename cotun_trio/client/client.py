@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.forwards.places import Places
     from cotun_trio.forwards.visitor import Visitor
+    from cotun_trio.logs import Context
     from cotun_trio.protocol.remote import Remote
     from cotun_trio.settings import ClientSettings
 
@@ -73,9 +74,9 @@ class Client:
     """A tunnel client.  Raises `UsageError` where its TLS files cannot be used.
 
     `reread` returns the settings as they are by now, for `reload`; it may block, and raise
-    `UsageError`.  `notifier` tells the service manager how the client is, and `watcher` the program
-    that embeds it.  `remotes` are those of the settings, where they are more than their words.
-    `uplink` and `places` are the world around it, where that is not the system's.
+    `UsageError`.  `notifier` tells the service manager how the client is, `watcher` the program that
+    embeds it.  `remotes` are those of the settings, where they are more than their words; `uplink`
+    and `places` are the world around it, where that is not the system's.
     """
 
     def __init__(
@@ -88,12 +89,13 @@ class Client:
         watcher: Watcher | None = None,
         uplink: AnyUplink | None = None,
         places: Places | None = None,
+        log: Context | None = None,
     ) -> None:
         self.notifier = notifier or Notifier({})
         self.settings = settings
         self._reread = reread
         self._watcher = watcher or NoWatcher()
-        self.log = get_logger("client")
+        self.log = log or get_logger("client")
         self.log_limits = Limits(self.log)
         """See `cotun_trio.client.session.ClientHost`."""
         # For lines that every local program can cause, by connecting to a listener.
@@ -313,8 +315,7 @@ class Client:
         """See `cotun_trio.client.session.ClientHost`: users hear of it if there is no session."""
         if len(self.open_sessions):
             return
-        waiting = format_duration(round(seconds, 3))
-        self.notifier.status(f"Retrying in {waiting}: {failure}")
+        self.notifier.status(f"Retrying in {format_duration(round(seconds, 3))}: {failure}")
         self.shown.failed(str(failure))
         self._watcher.lost(failure, seconds)
         for forward in self._stdio:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Awaitable, Callable, Collection
 
-    from cotun_trio.fleet.peer_links import PeerLinks
+    from cotun_trio.fleet.peer_links import PeerLink, PeerLinks
     from cotun_trio.fleet.records import NodeFacts, Route
     from cotun_trio.forwards.admission import Admission
     from cotun_trio.logs import Context
@@ -219,29 +219,36 @@ class Ingress:
                 return
             node, route = owner
             tried.append((node.id, route.session))
-            link = self._links.to(node)
-            with link.used():
-                try:
-                    session = await link.session()
-                    hop = Hop(route.session, place).encode()
-                    if session.flows.tells_visitors:
-                        hop = with_visitor(hop, visitor.endpoints(sock))
-                    channel = await link.open_channel(session, hop)
-                except ConnectionLost as error:
-                    failure = error
-                    self._owners.avoid(node.id)
-                    log.debug("node %s cannot be reached: %s", node.id, error)
-                    continue
-                except CotunError as error:
-                    failure = error
-                    log.debug("node %s refuses: %s", node.id, error)
-                    continue
-                log.debug("goes to session %d of node %s", route.session, node.id)
-                with session.flows.begin(_AS_REMOTE):
-                    await carry(Relay(channel, sock), log)
+            try:
+                link = self._links.to(node)
+                with link.used():
+                    await self._hop(link, route, sock, visitor, log)
                 return
+            except ConnectionLost as error:
+                failure = error
+                self._owners.avoid(node.id)
+                log.debug("node %s cannot be reached: %s", node.id, error)
+            except CotunError as error:
+                failure = error
+                log.debug("node %s refuses: %s", node.id, error)
         log.refused(failure or "no node has a client for it")
         close(sock, reset=True)
+
+    async def _hop(
+        self, link: PeerLink, route: Route, sock: socket.socket, visitor: Visitor, log: Context
+    ) -> None:
+        """Carry a visitor by a link, until that is over.
+
+        Raises `CotunError` where the owner does not take it; by then nothing of it is lost.
+        """
+        session = await link.session()
+        hop = Hop(route.session, route.place).encode()
+        if session.flows.tells_visitors:
+            hop = with_visitor(hop, visitor.endpoints(sock))
+        channel = await link.open_channel(session, hop)
+        log.debug("goes to session %d of %s", route.session, session.url)
+        with session.flows.begin(_AS_REMOTE, source=visitor):
+            await carry(Relay(channel, sock), log)
 
     async def _next_owner(
         self, place: str, tried: Collection[tuple[str, int]]

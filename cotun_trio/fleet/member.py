@@ -110,7 +110,7 @@ class FleetServer:
 
     async def _run(self, directory: Directory, task_status: trio.TaskStatus[None]) -> None:
         node = self._node = self._make_node(directory)
-        links = PeerLinks(node.id, self._key, self._settings.timings, self.log)
+        links = PeerLinks(node.id, self._key, self._settings.timings)
         visitors = PassedVisitors(self._key)
 
         def local(place: str) -> LocalOwner | None:

@@ -16,16 +16,17 @@ import attrs
 import trio
 
 from cotun_trio.client.client import Client
-from cotun_trio.errors import ConnectionLost, CotunError
+from cotun_trio.errors import ConnectionLost, CotunError, UsageError
+from cotun_trio.escape import escape
+from cotun_trio.logs import get_logger
 from cotun_trio.settings import ClientSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from cotun_trio.client.session import ClientSession
     from cotun_trio.fleet.credentials import FleetKey
     from cotun_trio.fleet.records import NodeFacts
-    from cotun_trio.logs import Context
     from cotun_trio.settings import Timings
     from cotun_trio.ssh.channel import Channel
 
@@ -129,25 +130,12 @@ class PeerLink:
 
 
 class PeerLinks:
-    """The links of the node `me`.  `run` them.
+    """The links of the node `me`, which has the fleet's `key`.  `run` them."""
 
-    `client` makes a client of its settings.
-    """
-
-    def __init__(
-        self,
-        me: str,
-        key: FleetKey,
-        timings: Timings,
-        log: Context,
-        *,
-        client: Callable[[ClientSettings], Client] = Client,
-    ) -> None:
+    def __init__(self, me: str, key: FleetKey, timings: Timings) -> None:
         self._me = me
         self._key = key
         self._timings = timings
-        self._log = log
-        self._make_client = client
         self._links: dict[str, PeerLink] = {}  # by the id of their node
         self._nursery: trio.Nursery | None = None
 
@@ -158,10 +146,18 @@ class PeerLinks:
             await trio.sleep_forever()
 
     def to(self, node: NodeFacts) -> PeerLink:
-        """Return the link to a node, which is opened if there is none."""
+        """Return the link to a node, which is opened if there is none.
+
+        Raises `ConnectionLost` for a node whose address makes no sense.
+        """
         link = self._links.get(node.id)
         if link is None or link.is_over:
-            link = self._links[node.id] = PeerLink(self._make_client(self._settings(node)))
+            log = get_logger("client").within(node=escape(node.id))
+            try:
+                client = Client(self._settings(node), log=log)
+            except UsageError as error:
+                raise ConnectionLost(str(error)) from None
+            link = self._links[node.id] = PeerLink(client)
             assert self._nursery is not None
             self._nursery.start_soon(self._run, node, link)
         return link

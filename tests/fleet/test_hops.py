@@ -110,7 +110,7 @@ async def entry(
 ) -> AsyncIterator[tuple[Ingress, PeerLinks]]:
     """Run the ingress of a node that has no client."""
     log = get_logger("server")
-    links = PeerLinks("entry", key, Timings(), log)
+    links = PeerLinks("entry", key, Timings())
     ingress = Ingress(table, links, log, elsewhere, local)
     async with background() as nursery:
         nursery.start_soon(links.run)
