@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 import yaml
 
@@ -39,7 +40,10 @@ def understood(words: list[str]) -> dict[str, Any]:
     _command, bound, _ignored = app.parse_args(
         words, exit_on_error=False, print_error=False, end_of_options_delimiter=""
     )
-    return dict(bound.arguments)
+    found = dict(bound.arguments)
+    if "fleet" in found:  # its options are together there
+        found |= attrs.asdict(found["fleet"])
+    return found
 
 
 @needs("haproxy")

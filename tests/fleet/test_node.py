@@ -19,6 +19,7 @@ from tests.support.fleet_nodes import running_node, until
 from tests.support.log_watch import watch_logs
 
 if TYPE_CHECKING:
+    from cotun_trio.fleet.records import NodeFacts
     from tests.support.fleet_nodes import RunningNode
 
 PLACE = "tcp/0.0.0.0:8080"
@@ -26,6 +27,11 @@ ALICE = Wish(PLACE, 1, "alice", mark="m1")
 AGAIN = Wish(PLACE, 2, "alice", mark="m1")
 OTHER = Wish(PLACE, 3, "alice", mark="m2")
 BOB = Wish(PLACE, 4, "bob", mark="m3")
+
+
+def others(running: RunningNode) -> list[NodeFacts]:
+    """Return the other nodes that a node knows."""
+    return [known.facts for known in running.node.rules.view.table.nodes.values()]
 
 
 async def test_a_place_is_given_and_all_know_the_way(
@@ -36,7 +42,7 @@ async def test_a_place_is_given_and_all_know_the_way(
         epoch = await a.node.claim(ALICE)
         await until(lambda: b.node.choose(PLACE))
         facts, route = b.node.choose(PLACE) or (None, None)
-        assert facts in b.node.others
+        assert facts in others(b)
         assert route == a.node.routes(PLACE)[0]
         assert route.epoch == epoch
         a.node.release(PLACE, ALICE.session)
@@ -104,9 +110,9 @@ async def test_what_a_dead_node_had_is_free_when_its_lease_is_over(
     directory = MemoryDirectory()
     async with running_node(directory, "a") as a, running_node(directory, "b") as b:
         await a.node.claim(ALICE)
-        await until(lambda: b.node.others)
+        await until(lambda: others(b))
         a.scope.cancel()
-        await until(lambda: not b.node.others, seconds=TTL + RENEWAL + 1.0)
+        await until(lambda: not others(b), seconds=TTL + RENEWAL + 1.0)
         await b.node.claim(BOB)
 
 
@@ -114,9 +120,9 @@ async def test_what_a_leaving_node_had_is_free_at_once(autojump: trio.testing.Mo
     directory = MemoryDirectory()
     async with running_node(directory, "a") as a, running_node(directory, "b") as b:
         await a.node.claim(ALICE)
-        await until(lambda: b.node.others)
+        await until(lambda: others(b))
         await a.node.leave()
-        await until(lambda: not b.node.others, seconds=1.0)
+        await until(lambda: not others(b), seconds=1.0)
         await b.node.claim(BOB)
         with pytest.raises(NotNow, match="about to leave"):
             await a.node.claim(ALICE)
@@ -147,7 +153,7 @@ async def test_a_draining_node_is_chosen_only_where_it_alone_has_an_owner(
         await a.node.claim(group)
         await until(lambda: chosen(c) == "a")
         a.node.drain()
-        await until(lambda: any(facts.draining for facts in c.node.others), seconds=1.0)
+        await until(lambda: any(facts.draining for facts in others(c)), seconds=1.0)
         assert chosen(c) == "a"
         await b.node.claim(attrs.evolve(group, session=9))
         await until(lambda: chosen(c) == "b")
@@ -287,9 +293,9 @@ async def test_a_users_file_that_has_changed_is_told_with_the_lease(
 ) -> None:
     directory = MemoryDirectory()
     async with running_node(directory, "a") as a, running_node(directory, "b") as b:
-        await until(lambda: b.node.others)
+        await until(lambda: others(b))
         a.node.set_users("new")
-        await until(lambda: b.node.others[0].users == "new", seconds=RENEWAL + 1.0)
+        await until(lambda: others(b)[0].users == "new", seconds=RENEWAL + 1.0)
 
 
 async def test_a_revocation_reaches_all_nodes_within_a_second(
@@ -297,7 +303,7 @@ async def test_a_revocation_reaches_all_nodes_within_a_second(
 ) -> None:
     directory = MemoryDirectory()
     async with running_node(directory, "a") as a, running_node(directory, "b") as b:
-        await until(lambda: a.node.others and b.node.others)
+        await until(lambda: others(a) and others(b))
         a.node.revoke("alice")
         assert a.host.cut == ["alice"]
         await until(lambda: b.host.cut == ["alice"], seconds=1.0)
@@ -309,7 +315,7 @@ async def test_a_revocation_reaches_a_node_that_has_missed_it(
     directory, seen_by_b = MemoryDirectory(), MemoryDirectory()
     seen_by_b.model = directory.model
     async with running_node(directory, "a") as a, running_node(seen_by_b, "b") as b:
-        await until(lambda: a.node.others and b.node.others)
+        await until(lambda: others(a) and others(b))
         seen_by_b.broken = True
         a.node.revoke("alice")
         await trio.sleep(5 * TTL)
@@ -323,7 +329,7 @@ async def test_counts_of_all_nodes_are_summed_up_within_a_second_and_die_with_th
 ) -> None:
     directory = MemoryDirectory()
     async with running_node(directory, "a") as a, running_node(directory, "b") as b:
-        await until(lambda: a.node.others and b.node.others)
+        await until(lambda: others(a) and others(b))
         a.node.counts("sessions").change("user alice", 2)
         b.node.counts("sessions").change("user alice", 1)
         a.node.count("startups").add(5)
@@ -347,7 +353,7 @@ async def test_failed_logins_at_all_nodes_bar_their_source_at_all_nodes(
         running_node(directory, "a", max_auth_failures=3) as a,
         running_node(directory, "b", max_auth_failures=3) as b,
     ):
-        await until(lambda: a.node.others and b.node.others)
+        await until(lambda: others(a) and others(b))
         assert not (await a.node.failures.failed(source)).barred_for
         assert not (await b.node.failures.failed(source)).barred_for
         assert (await a.node.failures.failed(source)).barred_for == 60.0
@@ -382,7 +388,7 @@ async def test_different_users_files_are_a_warning_once(autojump: trio.testing.M
         running_node(directory, "a", users="1") as a,
         running_node(directory, "b", users="2") as b,
     ):
-        await until(lambda: a.node.others and b.node.others)
+        await until(lambda: others(a) and others(b))
         a.node.set_load(1000)
         await trio.sleep(2 * TTL)
         assert len(log.find("has another users file")) == 2
