@@ -74,9 +74,9 @@ class Client:
     """A tunnel client.  Raises `UsageError` where its TLS files cannot be used.
 
     `reread` returns the settings as they are by now, for `reload`; it may block, and raise
-    `UsageError`.  `notifier` tells the service manager how the client is, `watcher` the program that
-    embeds it.  `remotes` are those of the settings, where they are more than their words; `uplink`
-    and `places` are the world around it, where that is not the system's.
+    `UsageError`.  `notifier` tells the service manager how the client is, `watcher` the program
+    that embeds it.  `remotes` are those of the settings, where they are more than their words;
+    `uplink` and `places` are the world around it, where that is not the system's.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Client:
         self.log = log or get_logger("client")
         self.log_limits = Limits(self.log)
         """See `cotun_trio.client.session.ClientHost`."""
-        # For lines that every local program can cause, by connecting to a listener.
+        # For lines that local programs cause, which connect to a listener.
         self._local_log = self.log.limited(self.log_limits.of("local connections"))
         self.scratch = Scratch()
         self.identity = secrets.token_hex(16)

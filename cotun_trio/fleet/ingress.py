@@ -18,7 +18,7 @@ import trio
 
 from cotun_trio.errors import ConnectionLost, CotunError, UsageError
 from cotun_trio.fleet.choice import MAX_HOPS
-from cotun_trio.fleet.hop import NOT_ALLOWED, Hop, may_visit
+from cotun_trio.fleet.hop import GONE, NOT_ALLOWED, Hop, may_visit
 from cotun_trio.forwards.admission import EVERYBODY, Gate
 from cotun_trio.forwards.relay import Relay
 from cotun_trio.forwards.streams import carry
@@ -213,7 +213,8 @@ class Ingress:
     ) -> None:
         tried: list[tuple[str, int]] = []
         failure: CotunError | None = None
-        while (owner := await self._next_owner(place, tried)) is not None:
+        moves = True  # the client, perhaps, as far as is known
+        while (owner := await self._next_owner(place, tried, wait=moves)) is not None:
             if isinstance(owner, LocalOwner):
                 owner.take(sock, visitor, log)
                 return
@@ -230,6 +231,7 @@ class Ingress:
                 log.debug("node %s cannot be reached: %s", node.id, error)
             except CotunError as error:
                 failure = error
+                moves = moves and GONE in str(error)
                 log.debug("node %s refuses: %s", node.id, error)
         log.refused(failure or "no node has a client for it")
         close(sock, reset=True)
@@ -251,17 +253,17 @@ class Ingress:
             await carry(Relay(channel, sock), log)
 
     async def _next_owner(
-        self, place: str, tried: Collection[tuple[str, int]]
+        self, place: str, tried: Collection[tuple[str, int]], *, wait: bool
     ) -> LocalOwner | tuple[NodeFacts, Route] | None:
         """Return the owner for a visitor whom these routes have refused.
 
         While its client is on its way from one node to another, or to this one, a place has none
-        for a moment: that is waited for.
+        for a moment: that is waited for, if `wait`.
         """
         with trio.move_on_after(SETTLING):
             while len(tried) < MAX_HOPS:
                 owner = self._local(place) or self._owners.choose(place, tried)
-                if owner is not None:
+                if owner is not None or not wait:
                     return owner
                 await trio.sleep(LOOK_AGAIN)
         return None

@@ -10,9 +10,9 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from cotun_trio.errors import CotunError, ProtocolError
+from cotun_trio.errors import ConnectionLost, CotunError, ProtocolError
 from cotun_trio.fleet.credentials import is_node
-from cotun_trio.fleet.hop import NOT_ALLOWED, Hop, may_visit
+from cotun_trio.fleet.hop import GONE, NOT_ALLOWED, Hop, may_visit
 from cotun_trio.fleet.places import listener_place
 from cotun_trio.forwards.relay import Relay
 from cotun_trio.forwards.splice import Splice
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from cotun_trio.session import Session
     from cotun_trio.ssh.openings import IncomingOpen
 
-GONE = "this node has no such route any more"
-"""The reason for a peer whose table is a moment old: it tries another owner."""
 TOO_MANY = "too many connections"
 
 
@@ -126,17 +124,26 @@ async def _carry(
     flow: Flow,
     log: Context,
 ) -> None:
-    """Open a channel to the client, and splice the two, as a child of the owner."""
-    with flow:
-        try:
-            channel = await owner.connection.open_channel(target)
-        except CotunError as error:
-            log.refused(error)
-            opening.refuse(messages.OPEN_CONNECT_FAILED, str(error))
-            return
-        if session.connection.failure is not None:  # the peer has gone meanwhile
-            channel.close()
-            return
-        await Splice(opening.confirm(), channel).run()
-    if not opening.answered:  # it was cut before
-        opening.refuse(messages.OPEN_PROHIBITED, "not allowed any more")
+    """Open a channel to the client, and splice the two, as a child of the owner.
+
+    Where the owner ends before, the peer is told that it has gone, and its visitor tries again.
+    """
+    code, reason = messages.OPEN_CONNECT_FAILED, GONE
+    try:
+        with flow:
+            try:
+                channel = await owner.connection.open_channel(target)
+            except ConnectionLost:
+                return
+            except CotunError as error:
+                log.refused(error)
+                reason = str(error)
+                return
+            if session.connection.failure is not None:  # the peer has gone meanwhile
+                channel.close()
+                return
+            await Splice(opening.confirm(), channel).run()
+        code, reason = messages.OPEN_PROHIBITED, "not allowed any more"  # if it was cut before
+    finally:
+        if not opening.answered and session.connection.failure is None:
+            opening.refuse(code, reason)

@@ -15,7 +15,7 @@ import trio.testing
 from cotun_trio.client.client import Client
 from cotun_trio.errors import GaveUp
 from cotun_trio.fleet.credentials import FleetKey, is_node
-from cotun_trio.fleet.ingress import Ingress, LocalOwner
+from cotun_trio.fleet.ingress import SETTLING, Ingress, LocalOwner
 from cotun_trio.fleet.passed_visitors import PassedVisitors
 from cotun_trio.fleet.peer_links import PeerLinks
 from cotun_trio.fleet.records import NodeFacts, Route
@@ -238,6 +238,15 @@ async def test_a_node_that_cannot_be_reached_is_avoided() -> None:
         assert both.table.avoided == ["gone"]
 
 
+async def test_a_visitor_does_not_wait_where_the_client_cannot_reach_its_target(
+    autojump_with_sockets: trio.testing.MockClock,
+) -> None:
+    async with fleet(target=refused_address()) as both:
+        before = trio.current_time()
+        assert await turned_away(both.visited)
+        assert trio.current_time() < before + SETTLING
+
+
 async def test_a_visitor_waits_for_a_client_that_moves() -> None:
     async with listening(echo) as target, fleet(target=target) as both, watch_logs() as log:
         right = both.table.routes[0]
@@ -249,6 +258,22 @@ async def test_a_visitor_waits_for_a_client_that_moves() -> None:
             # It has come back to the same node, by another session.
             both.table.routes[:] = [right]
             assert await receive_exactly(stream, 14) == b"are you there?"
+
+
+async def test_a_visitor_is_told_at_once_that_the_session_has_ended_which_it_waits_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def does_not_answer(_target: bytes) -> None:
+        await trio.sleep_forever()
+
+    async with listening(echo) as target, fleet(target=target) as both, watch_logs() as log:
+        [session] = both.owner.sessions
+        monkeypatch.setattr(session.connection, "open_channel", does_not_answer)
+        async with await connect(both.visited):
+            while session.flows.idle:
+                await trio.lowlevel.checkpoint()
+            session.kick("moved")
+            await log.wait_for("refuses: this node has no such route any more", "server")
 
 
 async def test_a_visitor_waits_for_a_client_that_moves_to_this_node() -> None:
