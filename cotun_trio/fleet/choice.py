@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cotun_trio.fleet.leases import TTL
-
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from cotun_trio.fleet.records import Route
     from cotun_trio.fleet.routes import KnownNode, Table
 
+AVOIDED = 3.0
+"""Seconds for which no visitor is sent to a node that could not be reached.  Then one finds out
+whether it is there again, which takes up to two; a node that is dead is gone with its lease."""
 MAX_HOPS = 2
 """Owners that are tried for one visitor: the second one where the first refuses, before any byte
 of the visitor's was taken."""
@@ -42,6 +43,6 @@ def choose(
 
 
 def avoid(table: Table, node: str, now: float) -> None:
-    """A node could not be reached: send no visitor to it for as long as a lease can last."""
+    """A node could not be reached: send no visitor to it for a while."""
     if node in table.nodes:
-        table.nodes[node].avoided_until = now + TTL
+        table.nodes[node].avoided_until = now + AVOIDED

@@ -9,8 +9,9 @@ way.  Its flow control is that of its channels: back-pressure, half-close and re
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import trio
@@ -18,7 +19,7 @@ import trio
 from cotun_trio.client.client import Client
 from cotun_trio.errors import ConnectionLost, CotunError, UsageError
 from cotun_trio.escape import escape
-from cotun_trio.logs import get_logger
+from cotun_trio.logs import Context, get_logger
 from cotun_trio.settings import ClientSettings
 
 if TYPE_CHECKING:
@@ -36,6 +37,15 @@ SILENCE = 1.0
 """Seconds until a peer that has not answered is pinged, and for its answer to that."""
 IDLE = 60.0
 """Seconds without a visitor after which a link is closed."""
+
+
+class _LinkLog(Context):
+    """The log of a link's client, whose lines are all at DEBUG: visitors who are refused, and for
+    which reason, are in that of the ingress."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        """See `Context.log`."""
+        super().log(min(level, logging.DEBUG), msg, *args, **kwargs)
 
 
 class PeerLink:
@@ -154,7 +164,7 @@ class PeerLinks:
         if link is None or link.is_over:
             log = get_logger("client").within(node=escape(node.id))
             try:
-                client = Client(self._settings(node), log=log)
+                client = Client(self._settings(node), log=_LinkLog(log.logger, log.pairs))
             except UsageError as error:
                 raise ConnectionLost(str(error)) from None
             link = self._links[node.id] = PeerLink(client)

@@ -55,11 +55,11 @@ class Context(logging.LoggerAdapter[logging.Logger]):
 
     def within(self, **pairs: object) -> Context:
         """Return the same with more pairs, or with other values for some."""
-        return Context(self.logger, {**self.pairs, **pairs}, self._limit)
+        return type(self)(self.logger, {**self.pairs, **pairs}, self._limit)
 
     def limited(self, limit: Limit) -> Context:
         """Return the same with another limit, for the lines that one source can provoke."""
-        return Context(self.logger, self.pairs, limit)
+        return type(self)(self.logger, self.pairs, limit)
 
     def apart(self, subject: str) -> Context:
         """Return the same for lines about `subject`, which other lines cannot keep from the log."""

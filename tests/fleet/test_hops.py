@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import struct
 from typing import TYPE_CHECKING, Any
@@ -159,7 +160,10 @@ async def fleet(
         yield Fleet(owner, running, table, ingress, links, port)
 
 
-async def test_a_visitor_at_another_node_reaches_the_client_by_one_hop() -> None:
+async def test_a_visitor_at_another_node_reaches_the_client_by_one_hop(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "cotun")
     async with nothing_left(), listening(echo) as target, fleet(target=target) as both:
         async with await connect(both.visited) as stream:
             assert await echoes(stream)
@@ -167,6 +171,9 @@ async def test_a_visitor_at_another_node_reaches_the_client_by_one_hop() -> None
             assert await echoes(first)
             assert await echoes(second)
         assert len(both.links) == 1  # for all of them
+        # What a link does is for those who look for it.
+        assert "Connected (Latency" in caplog.text
+        assert {r.levelname for r in caplog.records if "node=owner" in r.getMessage()} == {"DEBUG"}
 
 
 async def test_each_direction_ends_by_itself() -> None:

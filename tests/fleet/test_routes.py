@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cotun_trio.fleet import routes
-from cotun_trio.fleet.choice import MAX_HOPS, avoid, choose
+from cotun_trio.fleet.choice import AVOIDED, MAX_HOPS, avoid, choose
 from cotun_trio.fleet.leases import TTL
 from cotun_trio.fleet.records import Route
 from cotun_trio.fleet.routes import Table
@@ -104,8 +104,8 @@ def test_a_node_that_was_not_reached_is_left_out_for_a_while() -> None:
     made = table(a=1, b=2)
     avoid(made, "a", 0.0)
     avoid(made, "unknown", 0.0)
-    assert chosen(made, TTL - 0.1) == "b"
-    assert chosen(made, TTL) == "a"
+    assert chosen(made, AVOIDED - 0.1) == "b"
+    assert chosen(made, AVOIDED) == "a"
 
 
 def test_nobody_is_chosen_for_a_place_without_an_owner() -> None:
