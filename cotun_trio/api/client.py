@@ -16,7 +16,8 @@ from cotun_trio.client.remotes import NO_STDIO
 from cotun_trio.errors import ConnectionLost, UsageError
 from cotun_trio.forwards.in_process import Inbox, TunnelStream
 from cotun_trio.protocol.addresses import RemoteError
-from cotun_trio.protocol.remote import ANY_INTERFACE, Remote
+from cotun_trio.protocol.port_ranges import parse_single
+from cotun_trio.protocol.remote import ANY_INTERFACE
 from cotun_trio.protocol.target import Target
 from cotun_trio.settings import ClientSettings
 from cotun_trio.settings.values import to_seconds
@@ -58,6 +59,9 @@ class TunnelClient:
     async def forward(self, remote: str) -> Forward:
         """Forward what `remote` says, written as for the command line, but no stdio remote.
 
+        It is one remote, with an address, counters and an end of its own, so a range of ports is
+        not taken: `open_client` takes ranges, or this takes each of their remotes.
+
         A local one listens when this returns, whether there is a tunnel or not; a reverse one
         (``R:…``) when the server has said so.  A Go server is only asked when a session begins, and
         has to find reverse remotes in `open_client`.  Raises `UsageError` for what makes no sense
@@ -65,7 +69,7 @@ class TunnelClient:
         `Timings.ssh_wait` seconds without a tunnel.  When cancelled, nothing is left of it.
         """
         await trio.lowlevel.checkpoint()
-        return self._core.forward_of(await self._core.add(Remote.parse(remote)))
+        return self._core.forward_of(await self._core.add(parse_single(remote)))
 
     async def open_tcp_stream(self, host: str, port: int) -> trio.abc.HalfCloseableStream:
         """Return a connection from the server to `host`, a name or an address without brackets.

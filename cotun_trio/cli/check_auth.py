@@ -12,6 +12,7 @@ from cotun_trio.cli.app import app, warn
 from cotun_trio.errors import UsageError
 from cotun_trio.escape import escape
 from cotun_trio.protocol.addresses import RemoteError
+from cotun_trio.protocol.port_ranges import has_range
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.protocol.target import Target
 
@@ -69,8 +70,10 @@ def _deciding(user: User, address: str) -> str | None:
     access = user.access
     try:
         if address.startswith("R:"):
-            # Where its connections would go, no list says.
-            return access.deciding(Remote.parse(f"{address}:localhost:1").access_address)
+            remote = f"{address}:localhost:1"  # where its connections would go, no list says
+            if has_range(remote):
+                raise RemoteError("ask about each port of a range")
+            return access.deciding(Remote.parse(remote).access_address)
         if address.startswith("socks:"):
             target = Target.parse(address.removeprefix("socks:"))
             return access.deciding_by_socks(target.access_address)

@@ -71,12 +71,15 @@ A remote says where to listen here, and what the server connects to:
     stdio:host:22               standard input and output, for ssh ProxyCommand
     R:2222:localhost:22         the other way round: the server listens
     R:socks                     the same for a proxy
+    3000-3010:db:4000-4010      ranges of ports: 3000 leads to db:4000, 3001 to
+                                db:4001, and so on; also with R: and /udp
     R:80:web:8080,proxy=v2      a PROXY header tells the target who visits
     R:80:web:8080,allow=10.0.0.0/8,allow=::1
                                 only these visitors are let in
 
 Without a local host, every interface is listened on (0.0.0.0), for SOCKS
-127.0.0.1 only.  Port 0 is any free one.
+127.0.0.1 only.  Port 0 is any free one.  A range is listened on as a whole, or
+not at all.
 
 A SIGHUP cuts the wait for the next attempt to connect short, and has the
 remotes in the configuration file read again: only connections of remotes that

@@ -1,4 +1,4 @@
-"""One remote of a client, and how it is getting on."""
+"""A remote of a client, and how it is getting on; and the listeners of several, all or none."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from cotun_trio.errors import UsageError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cotun_trio.errors import CotunError
     from cotun_trio.forwards.in_process import Inbox
     from cotun_trio.forwards.listener import Listener
     from cotun_trio.forwards.places import Places
     from cotun_trio.forwards.traffic import Traffic
+    from cotun_trio.logs import Context
     from cotun_trio.protocol.remote import Remote
 
 
@@ -43,10 +48,11 @@ class ManagedRemote:
         self.refusal: CotunError | None = None
         """The latest answer of a server, where that was no."""
 
-    async def listen(self, places: Places) -> Listener:
-        """Open its listener here.  Raises `UsageError`."""
-        self.listener = await places.open_listener(self.remote)
-        return self.listener
+    def stop_listening(self) -> None:
+        """Close its listener here, so that it may be opened again.  Can be called again."""
+        if self.listener is not None:
+            self.listener.close()
+            self.listener = None
 
     def settle(self, failure: CotunError | None) -> None:
         """Note what has come of it at first."""
@@ -59,3 +65,18 @@ class ManagedRemote:
             self.inbox.close()
         if self.listener is not None:
             self.listener.close()
+
+
+async def listen(items: Sequence[ManagedRemote], places: Places, log: Context) -> None:
+    """Open the listeners of local remotes here.  Raises `UsageError`, and then none is open."""
+    try:
+        for item in items:
+            item.listener = await places.open_listener(item.remote)
+    except UsageError:
+        for item in items:
+            item.stop_listening()
+        raise
+    for item in items:
+        for address in item.listener.addresses if item.listener else ():
+            facts = {"address": address, "remote": item.remote}
+            log.info("Listening on %s for %s", address, item.remote, extra={"facts": facts})

@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from cotun_trio.client.managed_remote import ManagedRemote
+from cotun_trio.client.managed_remote import ManagedRemote, listen
 from cotun_trio.client.told_remotes import GO_SERVER
 from cotun_trio.client.told_servers import ToldServers
 from cotun_trio.errors import ConfigRefused, ConnectionLost, UsageError
+from cotun_trio.escape import escape
 from cotun_trio.protocol.remote import Remote
 
 if TYPE_CHECKING:
@@ -128,14 +129,8 @@ class Remotes:
     async def listen(self) -> None:
         """Open the listeners of all local remotes.  Raises `UsageError`."""
         for item in self._items:
-            await self._listen(item)
-
-    async def _listen(self, item: ManagedRemote) -> None:
-        if not item.remote.local:
-            return
-        for address in (await item.listen(self._places)).addresses:
-            facts = {"address": address, "remote": item.remote}
-            self._log.info("Listening on %s for %s", address, item.remote, extra={"facts": facts})
+            if item.remote.local:
+                await listen([item], self._places, self._log)
 
     def accept(self, begin: Callable[[Listener], None]) -> None:
         """Have `begin` called for each listener, those of remotes still to come included."""
@@ -185,7 +180,7 @@ class Remotes:
     async def _add_local(self, item: ManagedRemote) -> None:
         if self._begin is None:
             raise ConnectionLost(CLOSED)
-        await self._listen(item)
+        await listen([item], self._places, self._log)
         self._items.append(item)
         self._note_items()
         self._begin_with(item)
@@ -234,8 +229,9 @@ class Remotes:
     async def replace(self, remotes: Sequence[Remote]) -> None:
         """Put these in place of the basic ones; what is the same goes on.
 
-        A local remote that cannot listen is a warning.  Raises `CotunError` where the server
-        refuses the whole, and then nothing has changed.
+        A local remote that cannot listen is a warning, and is tried again the next time; of those
+        of one range, all or none begin.  Raises `CotunError` where the server refuses the whole,
+        and then nothing has changed.
         """
         before = [item for item in self._items if item.is_basic]
         basic, gone, new = _compare(before, remotes)
@@ -250,13 +246,20 @@ class Remotes:
             if item.remote.local:
                 self._log.info("no longer listening for %s", item.remote)
         self._ended(gone)
-        for item in new:
-            try:
-                await self._listen(item)
-                self._begin_with(item)
-            except UsageError as error:
-                self._log.warning("%s", error)
+        for items in _by_range(basic):
+            await self._begin_new([item for item in items if item.listener is None])
         self._log.event("reloaded", remotes=len(remotes))
+
+    async def _begin_new(self, items: Sequence[ManagedRemote]) -> None:
+        try:
+            await listen(items, self._places, self._log)
+        except UsageError as error:
+            text = items[0].remote.range_text
+            rest = f": nothing new of the range '{escape(text)}'" if text else ""
+            self._log.warning("%s%s", error, rest)
+            return
+        for item in items:
+            self._begin_with(item)
 
     async def _propose(self, items: Sequence[ManagedRemote]) -> None:
         """Have the present servers accept all of `items`.  Raises `CotunError`."""
@@ -298,13 +301,24 @@ def _compare(
     before: Sequence[ManagedRemote], remotes: Sequence[Remote]
 ) -> tuple[list[ManagedRemote], list[ManagedRemote], list[ManagedRemote]]:
     """Return an item for each of `remotes`, the items that are gone, and those that are new."""
-    items, gone, new = [], list(before), []
+    left: dict[Remote, list[ManagedRemote]] = {}
+    for item in before:
+        left.setdefault(item.remote, []).append(item)
+    items, new = [], []
     for remote in remotes:
-        item = next((item for item in gone if item.remote == remote), None)
-        if item is None:
+        if same := left.get(remote):
+            item = same.pop(0)
+        else:
             item = ManagedRemote(remote, is_basic=True)
             new.append(item)
-        else:
-            gone.remove(item)
         items.append(item)
-    return items, gone, new
+    return items, [item for same in left.values() for item in same], new
+
+
+def _by_range(items: Iterable[ManagedRemote]) -> list[list[ManagedRemote]]:
+    """Return the local ones: those of one range together, each of the others by itself."""
+    found: dict[object, list[ManagedRemote]] = {}
+    for item in items:
+        if item.remote.local:
+            found.setdefault(item.remote.range_text or item, []).append(item)
+    return list(found.values())

@@ -6,7 +6,8 @@ Four nouns explain the package:
   They differ in a few names only (`dialect`).
 * A **remote** is one forward as the user writes it: who listens where, and where each connection
   goes (`remote`).  It is made of hosts, ports and paths (`addresses`), and has options about its
-  visitors (`remote_options`, `networks`, `common_targets`).
+  visitors (`remote_options`, `networks`, `common_targets`).  Its text is split into words
+  (`remote_words`), and with ranges of ports it is several remotes (`port_ranges`).
 * A **target** is its far half alone, as a channel open carries it (`target`), perhaps with the
   visitor whom the connection is from behind it (`visitor_address`).  What runs in the
   channel then is the connection's own business, except for two kinds: datagrams

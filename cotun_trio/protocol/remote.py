@@ -52,10 +52,12 @@ stands for any free one), and the target's host 127.0.0.1.  A few rules keep tha
   it.  Where it has such words, a comma at the very end says that they are no options:
   ``80:unix:/a,b=c,``.
 
+A text with ranges of ports, such as ``3000-3010:db:3000-3010``, is several remotes, which
+`port_ranges` reads.
+
 Go peers know no paths, no logins, and no networks of visitors: `Remote.needs_extensions`.
 """
 
-import re
 from functools import cached_property
 
 import attrs
@@ -78,6 +80,14 @@ from cotun_trio.protocol.remote_options import (
     RemoteOptions,
     split_options,
     with_options,
+)
+from cotun_trio.protocol.remote_words import (
+    STARTS_LIKE_PORT,
+    is_host,
+    is_path,
+    look_alike,
+    split_login,
+    split_mark,
 )
 from cotun_trio.protocol.target import LOOPBACK, Target
 
@@ -114,6 +124,9 @@ class Remote:
     """The user and the password that a SOCKS listener asks for.  No text of ours shows them."""
     options: RemoteOptions = NO_OPTIONS
     """What is said and asked about its visitors."""
+    range_text: str = attrs.field(default="", eq=False, repr=False)
+    """The text of the range that it is of, if it is of one (`port_ranges`): the remotes of a range
+    come together, or not at all.  Only the client knows."""
 
     def __attrs_post_init__(self) -> None:
         _ = self.target  # checks the remote half
@@ -192,14 +205,18 @@ class Remote:
         )
 
     @classmethod
-    def parse(cls, text: str) -> "Remote":
-        """Return the remote that `text` writes in the grammar above, or raise `UsageError`."""
+    def parse(cls, text: str, *, written: str = "") -> "Remote":
+        """Return the remote that `text` writes in the grammar above, or raise `UsageError`.
+
+        The error shows `written`, where the user wrote that.
+        """
+        shown = shown_remote(written or text)
         try:
             return _read(text)
         except (_LookAlikeError, OptionError) as error:
-            raise UsageError(f"remote '{_shown(text)}': {error}") from error
+            raise UsageError(f"remote '{shown}': {error}") from error
         except RemoteError as error:
-            raise UsageError(f"remote '{_shown(text)}': {error}; write {_FORM}") from error
+            raise UsageError(f"remote '{shown}': {error}; write {_FORM}") from error
 
     @cached_property
     def target(self) -> Target:
@@ -262,10 +279,6 @@ class Remote:
 
 # Parsing, from the back to the front as people read it.
 
-# With the colon behind it.  The colons in brackets are no ends, nor is that of "unix:/".
-_WORD = re.compile(r"(unix:[./][^:]*|(?:\[[^\[\]]*\]|[^:])*):")
-_STARTS_LIKE_PORT = re.compile("[0-9]+(/.*)?")
-
 
 @attrs.frozen
 class _Half:
@@ -280,21 +293,22 @@ class _LookAlikeError(RemoteError):
     """Words that look like a remote of another kind; the error shows the right form."""
 
 
-def _shown(text: str) -> str:
+def shown_remote(text: str) -> str:
+    """Return a remote as an error shows it: escaped, and without the login."""
     _, at, rest = text.rpartition("@")
     return escape(f"***@{rest}" if at else text)  # a password may be in front of the @
 
 
 def _read(text: str) -> Remote:
     text, options = split_options(text)
-    mark = text[: len(text) - len(text.removeprefix("R:").removeprefix("RP:"))]
-    login, words = _split_login(text[len(mark) :])
-    if (advice := _look_alike(words)) is not None:
+    mark, rest = split_mark(text)
+    login, words = split_login(rest)
+    if (advice := look_alike(words)) is not None:
         raise _LookAlikeError(advice.replace("<R>", mark))
     socks = words[-1] == "socks"
     target, front = _read_target(words)
     local = _read_local(front)
-    if local.host and not _is_path(local.host) and not target.host and not socks:
+    if local.host and not is_path(local.host) and not target.host and not socks:
         raise RemoteError("after a local host, the target has to name its host too")
     if local.protocol and local.protocol != (target.protocol or "tcp"):
         raise RemoteError("both ends of a remote have the same protocol, named at the end")
@@ -313,55 +327,15 @@ def _read(text: str) -> Remote:
     )
 
 
-def _look_alike(words: list[str]) -> str | None:
-    """Return what to write in place of words that mean something else than they look like; None for
-    all others.
-
-    The full form, which has two hosts and two ports, is always what it looks like.  ``<R>`` is
-    where ``R:`` stands, if it does.
-    """
-    *front, last = words
-    first, last = words[0].lower(), last.lower()
-    port = last if re.fullmatch("[0-9]{1,5}", last) else "3000"
-    if re.fullmatch("0+(/.*)?", last):
-        return "nothing can be reached on port 0; for any free port here, write <R>0:localhost:80"
-    if last == "stdio":
-        return "standard input and output go in front, as in stdio:example.com:22"
-    if last in _LIKE_SOCKS and words[-1] != "socks":
-        return "for a SOCKS proxy, write <R>1080:socks"
-    cannot_be_full = len(words) < 4 and first != "stdio" and not _is_path(first)
-    if cannot_be_full and "R" in front and last != "socks":
-        return f"R: goes in front of all, and once, as in R:3000:localhost:{port}"
-    if len(words) == 2 and last != "socks":
-        return _like_a_host(words[0], port)
-    return None
-
-
-def _like_a_host(host: str, port: str) -> str | None:
-    """Return what to write in place of ``host:port``, where `host` is hardly a host."""
-    word = host.lower()
-    instead = f"or <R>{port}:{host}:{port} for a host of that name"
-    if word in (*_LIKE_SOCKS, "d"):  # ssh has -D for it
-        return f"for a SOCKS proxy on that port, write <R>{port}:socks, {instead}"
-    if word == "r":
-        return f"for a reverse remote, write R:{port}, {instead}"
-    if word in ("tcp", "udp"):
-        return f"the protocol goes behind the port: write <R>{port}/{word}, {instead}"
-    return None
-
-
-_LIKE_SOCKS = ("socks", "socks4", "socks4a", "socks5", "socks5h")
-
-
 def _read_target(words: list[str]) -> tuple[_Half, list[str]]:
     """Return the target at the end of `words`, and the words in front of it."""
     *front, last = words
     if last == "socks":
         return _Half(), front
-    if _is_path(last):
+    if is_path(last):
         return _Half(last), front
     port, protocol = _read_port(last)
-    if front and front != ["stdio"] and _is_host(front[-1]):
+    if front and front != ["stdio"] and is_host(front[-1]):
         return _Half(front[-1], port, protocol), front[:-1]
     return _Half("", port, protocol), front
 
@@ -371,39 +345,16 @@ def _read_local(words: list[str]) -> _Half:
     match words:
         case [] | ["stdio"]:
             return _Half()
-        case [port] if _STARTS_LIKE_PORT.fullmatch(port):
+        case [port] if STARTS_LIKE_PORT.fullmatch(port):
             return _Half("", *_read_port(port))
         case [host] if host:
             return _Half(host)
-        case [host, port] if not _STARTS_LIKE_PORT.fullmatch(host) and not _is_path(port):
+        case [host, port] if not STARTS_LIKE_PORT.fullmatch(host) and not is_path(port):
             return _Half(host, *_read_port(port))
         case _:
             raise RemoteError(
                 "no local host and port in front of the target (an IPv6 address needs brackets)"
             )
-
-
-def _split_login(text: str) -> tuple[tuple[str, str] | None, list[str]]:
-    """Return the login in `text`, if there is one, and the words behind it."""
-    words = _WORD.findall(f"{text}:")
-    login, at, rest = text.rpartition("@")
-    in_path = _is_path(words[0]) or _is_path(words[-1])
-    if at and not in_path and (rest == "socks" or rest.endswith(":socks")):
-        user, colon, password = login.partition(":")
-        if not colon:
-            raise RemoteError("in front of the @ goes user:password")
-        return (user, password), _WORD.findall(f"{rest}:")
-    if any("@" in word and not _is_path(word) for word in words):
-        raise RemoteError("only SOCKS listeners take a login, as in user:password@1080:socks")
-    return None, words
-
-
-def _is_path(word: str) -> bool:
-    return unix_path(word) is not None
-
-
-def _is_host(word: str) -> bool:
-    return not _STARTS_LIKE_PORT.fullmatch(word) and not _is_path(word)
 
 
 def _read_port(text: str) -> tuple[int, str]:

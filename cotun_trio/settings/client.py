@@ -17,8 +17,8 @@ from cotun_trio.protocol.addresses import RemoteError, host_header
 from cotun_trio.protocol.common_targets import check_common_targets
 from cotun_trio.protocol.config import MAX_IDENTITY, MAX_REQUEST, Config, too_many
 from cotun_trio.protocol.dialect import CHISEL, COTUN
+from cotun_trio.protocol.port_ranges import parse_remotes
 from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
-from cotun_trio.protocol.remote import Remote
 from cotun_trio.settings import values
 from cotun_trio.settings.admin import to_admin_address
 from cotun_trio.settings.server import MAX_SESSION_CONNECTIONS
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from cotun_trio.access.credentials import Credentials
     from cotun_trio.protocol.dialect import Dialect
+    from cotun_trio.protocol.remote import Remote
     from cotun_trio.settings.admin import AdminAddress
     from cotun_trio.settings.client_options import ClientOptions
 
@@ -170,7 +171,7 @@ class ClientSettings:
             proxy=routes[0].proxy,
             alternatives=tuple(routes[1:]),
             tls=tls,
-            remotes=tuple(map(Remote.parse, given.pop("remotes", ()))),
+            remotes=parse_remotes(given.pop("remotes", ())),
             auth=read_credentials(path) if auth is None and path else auth,
             headers=tuple(map(parse_header, given.pop("headers", ()))),
             timings=given.pop("timings", None) or Timings(),

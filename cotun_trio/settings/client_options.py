@@ -22,7 +22,7 @@ class ClientOptions(TypedDict, total=False):
     """The options, all of which have a default; times are in seconds, files are paths."""
 
     remotes: str | Iterable[str]
-    """Remotes to forward, or a single one."""
+    """Remotes to forward, or a single one; with ranges of ports, a text is several."""
     auth: str | tuple[str, str] | None
     """``user:password``, or both as a tuple."""
     auth_from: str | PathLike[str] | None

@@ -16,7 +16,7 @@ from cotun_trio.api.server import TunnelServer, running_server
 from cotun_trio.errors import ConnectionLost
 from cotun_trio.protocol.dialect import CHISEL
 from cotun_trio.protocol.endpoints import Endpoint
-from cotun_trio.protocol.remote import Remote
+from cotun_trio.protocol.port_ranges import parse_remotes
 from cotun_trio.server.server import Server
 from cotun_trio.settings import ClientSettings, ServerSettings, ServerUrl, Timings
 from cotun_trio.testing.places import MemoryPlaces
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
 
     from cotun_trio.forwards.open_session import OpenSession
+    from cotun_trio.protocol.remote import Remote
     from cotun_trio.server.listening import Doors
     from cotun_trio.settings import Route
     from cotun_trio.testing.places import Handler
@@ -178,7 +179,7 @@ async def tunnel_pair(
         client = EmbeddedClient(
             ClientSettings(
                 server=ServerUrl.parse(URL),
-                remotes=tuple(map(Remote.parse, remotes)),
+                remotes=parse_remotes(remotes),
                 auth=to_credentials(auth),
                 timings=timings or Timings(),
             ),

@@ -139,6 +139,36 @@ async def test_a_reverse_forward_comes_and_goes_at_run_time(
         assert server.sessions()[0].remotes == ()
 
 
+async def test_a_range_is_forwards_of_a_client_from_its_beginning(
+    autojump: trio.testing.MockClock,
+) -> None:
+    async with tunnel_pair(remotes=["7000-7002:web:80-82", "R:7000-7001:db:1-2"]) as (
+        server,
+        client,
+    ):
+        for port in (80, 81, 82):
+            server.handle("web", port, echo)
+        for port in (1, 2):
+            client.handle("db", port, echo)
+        out, reverse = client.forwards[:3], client.forwards[3:]
+        assert [each.remote for each in out] == [
+            f"0.0.0.0:{7000 + n}:web:{80 + n}" for n in range(3)
+        ]
+        for ends, forwards in ((client, out), (server, reverse)):
+            for forward in forwards:
+                assert await echoes(await ends.connect(forward.address))
+                assert forward.stats().total == 1
+        assert len(server.sessions()[0].remotes) == 5
+
+
+async def test_a_forward_at_run_time_is_no_range(autojump: trio.testing.MockClock) -> None:
+    async with tunnel_pair() as (_, client):
+        for remote in ("7000-7002:web:80-82", "R:7000-7002"):
+            with pytest.raises(UsageError, match="a range of 3 ports is as many remotes"):
+                await client.forward(remote)
+        assert client.forwards == ()
+
+
 async def test_a_reverse_forward_that_the_server_refuses_is_raised_and_the_rest_goes_on(
     autojump: trio.testing.MockClock,
 ) -> None:

@@ -83,6 +83,9 @@ def test_one_denied_address_is_enough_for_status_1(
         (["alice", "a:99999"], "address 'a:99999': '99999' is not a port"),
         (["alice", "127.1:80"], "address '127.1:80': '127.1' is not a host"),
         (["alice", "R:x:y:z"], "remote 'R:x:y:z"),
+        (["alice", "R:80-81"], "address 'R:80-81': ask about each port of a range"),
+        (["alice", "R:127.0.0.1:81-80"], "ask about each port of a range"),
+        (["alice", "a:80-81"], "'80-81' is not a port"),
         (["alice", "socks:x"], "address 'socks:x': not of the form"),
     ],
 )

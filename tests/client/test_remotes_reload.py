@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import socket
 import threading
@@ -17,23 +18,28 @@ from cotun_trio.client.managed_remote import ManagedRemote
 from cotun_trio.client.told_remotes import AGAIN
 from cotun_trio.errors import ConnectionLost, UsageError
 from cotun_trio.protocol.config_reply import ConfigReply
+from cotun_trio.protocol.port_ranges import parse_remotes
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.session import CHANGE
 from cotun_trio.ssh import messages
 from cotun_trio.ssh.connection import Connection
-from tests.support.ends import ask, udp_echo, udp_socket
+from tests.support.ends import ask, is_free, udp_echo, udp_socket
 from tests.support.log_watch import watch_logs
 from tests.support.peer import peer_of
 from tests.support.programs import ours
 from tests.support.targets import (
     LOOPBACK,
+    as_text,
     background,
     connect,
     echo,
     echoes,
     free_port,
+    free_range,
     listening,
+    range_of_targets,
     refused_address,
+    what_answers,
 )
 from tests.support.tunnel import (
     WatchedClient,
@@ -68,7 +74,7 @@ class Changeable:
 
     async def change(self, *remotes: str, said: str = "", side: str = "client") -> None:
         """Have the client take other remotes, and wait for what is said about it."""
-        self.settings = attrs.evolve(self.settings, remotes=tuple(map(Remote.parse, remotes)))
+        self.settings = attrs.evolve(self.settings, remotes=parse_remotes(remotes))
         skip = self._log.count(side)
         self.client.reload()
         if said:
@@ -219,6 +225,67 @@ async def test_a_local_port_that_cannot_be_had_is_said_and_the_others_change() -
         await it.change(f"{target}:{target}", local(target), said="cannot listen on ")
         async with await connect(it.client.addresses[0]) as stream:
             assert await echoes(stream)
+
+
+async def test_a_local_port_that_could_not_be_had_is_tried_again() -> None:
+    port = free_port()
+    async with (
+        listening(echo) as target,
+        running_server() as server,
+        changeable(server.addresses[0]) as it,
+    ):
+        await it.client.opened()
+        with socket.create_server((LOOPBACK, port)):
+            await it.change(local(target, port), said="cannot listen on ")
+        await it.change(local(target, port), said=f"Listening on {LOOPBACK}:{port}")
+        async with await connect(f"{LOOPBACK}:{port}") as stream:
+            assert await echoes(stream)
+
+
+async def test_a_range_comes_as_a_whole_or_not_at_all() -> None:
+    ports, far, other = free_range(5), free_range(5), free_port()
+
+    def texts(count: int) -> list[str]:
+        ends = f"{as_text(ports[:count])}:{LOOPBACK}:{as_text(far[:count])}"
+        return [f"{LOOPBACK}:{ends}", local(f"{LOOPBACK}:{far[0]}", other)]
+
+    async with (
+        range_of_targets(far),
+        running_server() as server,
+        changeable(server.addresses[0], texts(2)[0]) as it,
+    ):
+        await it.client.opened()
+        kept = it.client.remotes.items[0].listener
+        with socket.create_server((LOOPBACK, ports[3])):
+            wrong = f"cannot listen on {LOOPBACK}:{ports[3]}: .*: nothing new of the range "
+            await it.change(*texts(5), said=wrong + re.escape(f"'{texts(5)[0]}'"))
+            assert is_free(ports[2])
+            assert is_free(ports[4])
+            # What there was goes on, and so do others.
+            assert [await what_answers(port) for port in ports[:2]] == list(far[:2])
+            assert await what_answers(other) == far[0]
+        await it.change(*texts(5), said=f"Listening on {LOOPBACK}:{ports[4]}")
+        assert [await what_answers(port) for port in ports] == list(far)
+        assert it.client.remotes.items[0].listener is kept
+        await it.change(*texts(1), said=f"no longer listening for .*:{ports[4]}=>")
+        assert list(map(is_free, ports)) == [False, *[True] * 4]
+
+
+async def test_a_reverse_range_comes_as_a_whole_or_not_at_all() -> None:
+    ports, far = free_range(3), free_range(3)
+    remote = f"R:{LOOPBACK}:{as_text(ports)}:{LOOPBACK}:{as_text(far)}"
+    async with (
+        range_of_targets(far),
+        running_server(reverse=True) as server,
+        changeable(server.addresses[0]) as it,
+    ):
+        await it.client.opened()
+        with socket.create_server((LOOPBACK, ports[1])):
+            await it.change(remote, said="cannot listen on .*: the remotes stay as they were")
+            assert is_free(ports[0])
+            assert is_free(ports[2])
+        await it.change(remote, said=f"The server listens on {LOOPBACK}:{ports[2]}")
+        assert [await what_answers(port) for port in ports] == list(far)
 
 
 async def test_what_cannot_be_read_changes_nothing() -> None:

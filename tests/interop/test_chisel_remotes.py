@@ -12,7 +12,8 @@ import pytest
 import trio
 
 from cotun_trio.errors import ConfigRefused
-from tests.support.ends import ask, socks_request, udp_echo, udp_socket
+from tests.support.ends import ask, is_free, socks_request, udp_echo, udp_socket
+from tests.support.log_watch import watch_logs
 from tests.support.peers import needs
 from tests.support.programs import (
     PATIENCE,
@@ -25,17 +26,21 @@ from tests.support.programs import (
 from tests.support.targets import (
     LOOPBACK,
     MiB,
+    as_text,
     connect,
     echo,
     echoes,
     free_port,
+    free_range,
     listening,
     pour,
     random_bytes,
+    range_of_targets,
     receive_all,
     refused_address,
     sha256,
     split_address,
+    what_answers,
 )
 from tests.support.tunnel import running_client, running_server
 
@@ -96,6 +101,35 @@ async def digest(stream: trio.SocketStream) -> None:
     while len(data) < 4 or len(data) < 4 + int.from_bytes(data[:4]):
         data += await stream.receive_some()
     await stream.send_all(sha256(data[4:]).encode())
+
+
+@WAYS
+async def test_a_range_of_ports_is_single_remotes_to_the_original(reverse: bool) -> None:
+    local, far = free_range(3), free_range(3)
+    remote = f"{'R:' * reverse}{LOOPBACK}:{as_text(local)}:{LOOPBACK}:{as_text(far)}"
+    async with (
+        range_of_targets(far),
+        chisel_server("-v", "--reverse") as (program, url),
+        running_client(url, remote) as client,
+    ):
+        await client.opened()
+        if reverse:
+            await program.wait_for("proxy#.*: Listening", times=3)
+        assert [await what_answers(port) for port in local] == list(far)
+
+
+async def test_the_original_opens_none_of_a_range_where_one_port_is_taken() -> None:
+    local = free_range(3)
+    with socket.create_server((LOOPBACK, local[1])):
+        async with (
+            watch_logs() as log,
+            chisel_server("--reverse") as (_, url),
+            running_client(url, f"R:{LOOPBACK}:{as_text(local)}:db:1-3"),
+        ):
+            refused = f"the server refused: .*cannot listen on R:{LOOPBACK}:{local[1]}"
+            await log.wait_for(refused, "client")
+            assert is_free(local[0])
+            assert is_free(local[2])
 
 
 @OURS

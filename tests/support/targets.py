@@ -6,6 +6,7 @@ All of them listen on the loopback interface on a port that the system chose.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 import random
@@ -101,6 +102,10 @@ _OURS = range(20_000 + _WORKER, 32_000, _WORKERS)
 _PORTS = iter(random.SystemRandom().sample(_OURS, len(_OURS)))
 """Below those that the system chooses from (from 32,768 on with Linux), in any order.  Each process
 of the same test run has its own."""
+BLOCK = 8
+"""The most ports of a `free_range`."""
+_OUR_BLOCKS = range(10_000 + _WORKER * BLOCK, 20_000 - BLOCK, _WORKERS * BLOCK)
+_BLOCKS = iter(random.SystemRandom().sample(_OUR_BLOCKS, len(_OUR_BLOCKS)))
 
 
 def free_port() -> int:
@@ -110,15 +115,36 @@ def free_port() -> int:
     between the call and its use.
     """
     for port in _PORTS:
-        with (
-            contextlib.suppress(OSError),
-            socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
-        ):
-            tcp.bind((LOOPBACK, port))
-            udp.bind((LOOPBACK, port))
+        if _can_be_had(port):
             return port
     raise AssertionError("no port is free")
+
+
+def free_range(count: int) -> range:
+    """Return ports in a row, up to `BLOCK`, each as from `free_port`."""
+    assert count <= BLOCK
+    for first in _BLOCKS:
+        ports = range(first, first + count)
+        if all(map(_can_be_had, ports)):
+            return ports
+    raise AssertionError("no ports in a row are free")
+
+
+def as_text(ports: range) -> str:
+    """Return a range of ports as remotes have it."""
+    return f"{ports[0]}-{ports[-1]}"
+
+
+def _can_be_had(port: int) -> bool:
+    with (
+        contextlib.suppress(OSError),
+        socket.socket(socket.AF_INET, socket.SOCK_STREAM) as tcp,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp,
+    ):
+        tcp.bind((LOOPBACK, port))
+        udp.bind((LOOPBACK, port))
+        return True
+    return False
 
 
 def refused_address() -> str:
@@ -219,3 +245,24 @@ def answer_after_eof(reply: bytes) -> Callable[[trio.SocketStream], Awaitable[No
         await stream.send_all(digest.encode() + reply)
 
     return handler
+
+
+@contextlib.asynccontextmanager
+async def range_of_targets(ports: range) -> AsyncIterator[None]:
+    """Listen on `ports`, each of which says its number; see `what_answers`."""
+
+    async def say(stream: trio.SocketStream) -> None:
+        async with stream:
+            await stream.send_all(str(stream.socket.getsockname()[1]).encode())
+
+    async with background() as nursery:
+        for port in ports:
+            serve = functools.partial(trio.serve_tcp, say, port, host=LOOPBACK)
+            await nursery.start(serve)
+        yield
+
+
+async def what_answers(port: int) -> int:
+    """Return the number that one of `range_of_targets` says behind `port`."""
+    async with await connect(f"{LOOPBACK}:{port}") as stream:
+        return int(await receive_all(stream))

@@ -13,7 +13,7 @@ import attrs
 import trio
 
 from cotun_trio.client.client import Client
-from cotun_trio.protocol.remote import Remote
+from cotun_trio.protocol.port_ranges import parse_remotes
 from cotun_trio.server.server import Server
 from cotun_trio.settings import ClientSettings, ServerSettings, ServerUrl
 from tests.support.targets import LOOPBACK, background, connect, echo, listening, split_address
@@ -33,7 +33,7 @@ def server_settings(**settings: Any) -> ServerSettings:
 def client_settings(server: str, *remotes: str, **settings: Any) -> ClientSettings:
     """Return settings for a client of the server at the address `server`."""
     return ClientSettings(
-        server=ServerUrl.parse(server), remotes=tuple(map(Remote.parse, remotes)), **settings
+        server=ServerUrl.parse(server), remotes=parse_remotes(remotes), **settings
     )
 
 

@@ -6,7 +6,8 @@ import attrs
 
 from cotun_trio.errors import ProtocolError, UsageError
 from cotun_trio.protocol.addresses import canonical_host
-from cotun_trio.protocol.config import Config
+from cotun_trio.protocol.config import MAX_REMOTES, Config
+from cotun_trio.protocol.port_ranges import parse_range
 from cotun_trio.protocol.proxy_header import proxy_header
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.protocol.remote_options import RemoteOptions
@@ -35,16 +36,21 @@ WORDS = (
     b"xn--",
     b"0.0.0.0",
     b"::ffff:1.2.3.4",
+    b"3000-3003",
+    b":1-4",
     b"\xc4\xb0",
     b"\xe3\x80\x82",
 )
 
 
 def run(data: bytes) -> None:
-    """Parse `data` as both; what is taken can be written, and is then the same."""
+    """Parse `data` as both, and as a range; what is taken can be written, and is then the same."""
     with Work(at_most=20_000 + 1000 * len(data)):
         _check_target(data)
         _check_remote(data)
+    # A user's few letters may be as many remotes as a request can have.
+    with Work(at_most=20_000 + 1000 * len(data) + 200 * MAX_REMOTES):
+        _check_range(data)
 
 
 def _check_target(data: bytes) -> None:
@@ -90,3 +96,17 @@ def _check_remote(data: bytes) -> None:
         options=RemoteOptions(allow=allow),
     )
     assert Config.decode(Config("1", (remote,)).encode()).remotes == (sent,)
+
+
+def _check_range(data: bytes) -> None:
+    """A range is the remotes of its ports; what has none is one remote."""
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        first, *others = parse_range(text)
+    except UsageError as error:
+        check_text(error)
+        return
+    if others:
+        assert parse_range(others[-1].encode()) == (others[-1],)
+        assert others[-1].local_port - first.local_port == len(others)
+        assert others[-1].remote_port - first.remote_port == len(others)
