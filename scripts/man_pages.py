@@ -1,8 +1,8 @@
 """Write the man pages, ``make man``: one for the program, and one for each command.
 
 All text is that of ``--help``: cyclopts gives it to a formatter, as it does on a terminal.  The
-language is that of roff's man macros, see groff_man(7).  man leaves out what it does not understand,
-so tests/test_man_pages.py has it and groff warn of each page.
+language is that of roff's man macros, see groff_man(7).  man leaves out what it does not
+understand, so tests/test_man_pages.py has it and groff warn of each page.
 
 SOURCE_DATE_EPOCH in the environment sets the date on the pages, in seconds.
 """
