@@ -116,25 +116,24 @@ def typed(shell: list[str], setup: str, line: str, home: Path) -> list[str]:
     )
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "TERM": "dumb", "PS1": "new>"}
     outside, inside = pty.openpty()
-    with ended(
-        subprocess.Popen(
+    with os.fdopen(outside, "rb", buffering=0), os.fdopen(inside, "wb", buffering=0) as its_end:
+        process = subprocess.Popen(
             shell,
-            stdin=inside,
-            stdout=inside,
-            stderr=inside,
+            stdin=its_end,
+            stdout=its_end,
+            stderr=its_end,
             cwd=home,
             env=environment,
             start_new_session=True,
         )
-    ):
-        os.close(inside)
+        its_end.close()  # so that the end of the shell is the end of what it says
         terminal = Terminal(outside)
-        terminal.read(b"new>")  # a prompt: the shell, and not the terminal, edits the line now
-        terminal.write(". ./setup\n")
-        terminal.read(b"loaded>")
-        terminal.write(f"{line}\t\n")
-        terminal.read(None)
-        os.close(outside)
+        with ended(process):
+            terminal.read(b"new>")  # a prompt: the shell, and not the terminal, edits the line now
+            terminal.write(". ./setup\n")
+            terminal.read(b"loaded>")
+            terminal.write(f"{line}\t\n")
+            terminal.read(None)
     return re.findall(r"^word=(.*)\.\r?$", terminal.said.decode(errors="replace"), re.MULTILINE)
 
 
