@@ -19,7 +19,7 @@ ARGS =
 SECONDS ?= 60
 TARGET ?=
 
-.PHONY: demo fleet-demo test peers check format coverage fuzz profile dist release clean
+.PHONY: demo fleet-demo test peers check format coverage fuzz profile man dist release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -62,6 +62,11 @@ fuzz: $(VENV)/installed-fuzz
 # What a server and a client do while bulk goes through them; `make profile ARGS=--help`.
 profile: $(VENV)/installed
 	@$(BIN)/python -m bench.profiling $(ARGS)
+
+# One page for the program and one for each command, in build/man: `man -l build/man/cotun-trio.1`.
+man: $(VENV)/installed
+	@rm -rf build/man
+	@$(BIN)/python -m scripts.man_pages build/man
 
 # Says what is missing, or makes the commit, the tag and the packages; publishes nothing.
 # `make release VERSION=0.2.0 ARGS=--dry-run` only looks.

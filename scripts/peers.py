@@ -12,13 +12,17 @@ import subprocess
 import sys
 
 PACKAGES = {
+    "bash": "bash",
     "chromium": "chromium",
     "curl": "curl",
     "dig": "bind9-dnsutils",
     "dnsmasq": "dnsmasq-base",
+    "fish": "fish",
     "git": "git",
+    "groff": "groff",
     "haproxy": "haproxy",
     "make": "make",
+    "man": "man-db",
     "microsocks": "microsocks",
     "nginx": "nginx-light",
     "openssl": "openssl",
@@ -32,6 +36,7 @@ PACKAGES = {
     "sshd": "openssh-server",
     "systemd-analyze": "systemd",
     "tinyproxy": "tinyproxy",
+    "zsh": "zsh",
 }
 """Debian's package for each program."""
 

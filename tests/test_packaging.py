@@ -26,3 +26,12 @@ def test_users_files_acme_and_proxies_need_no_extra(package: str) -> None:
 @pytest.mark.parametrize("extra", ["acme", "authfile", "proxy"])
 def test_an_old_command_with_an_extra_still_installs(extra: str) -> None:
     assert PROJECT["optional-dependencies"][extra] == []
+
+
+def test_the_versions_of_python_are_those_that_the_readme_says_were_tried() -> None:
+    versions = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
+    assert PROJECT["requires-python"] == f">={versions[0]}"
+    readme = (Path(__file__).parents[1] / "README.rst").read_text()
+    found = re.search(r"pass with CPython ([\d.,\sand]+), without", readme)
+    assert found
+    assert re.findall(r"(3\.\d+)\.\d+", found[1]) == versions

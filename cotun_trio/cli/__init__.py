@@ -4,7 +4,8 @@ Options keep the names, defaults and variables of the Go programs.  A wrong comm
 with a line that names the mistake, and status 2, before anything is opened.
 
 * `app`: the program, and the options that several commands have.
-* `client`, `server`, `doctor`, `check_auth`, `hash_password`, `forget`, `config`: one command each.
+* `client`, `server`, `doctor`, `check_auth`, `hash_password`, `forget`, `config`, `completion`: one
+  command each.
 * `route_options`: the options of the way to a server, for those that take one.
 * `doctor_report`: what ``doctor`` prints.
 * `status`, `events`, `bars`, `log_level`, `fleet`: the commands that look into a running program,
@@ -28,6 +29,7 @@ from cotun_trio.cli import (  # they register their commands
     bars,  # noqa: F401
     check_auth,  # noqa: F401
     client,  # noqa: F401
+    completion,  # noqa: F401
     config,  # noqa: F401
     doctor,  # noqa: F401
     events,  # noqa: F401

@@ -32,7 +32,7 @@ defaults, can be set in the environment:
 
     COTUN_DIAL_TIMEOUT    30s  a TCP connection to a server or a target
     COTUN_WS_TIMEOUT      45s  the client's WebSocket handshake
-    COTUN_SSH_TIMEOUT     30s  all that comes before an accepted config request
+    COTUN_SSH_TIMEOUT     30s  all before an accepted config request
     COTUN_CONFIG_TIMEOUT  10s  from the login to the config request
     COTUN_SSH_WAIT        35s  a local connection waits for the tunnel
     COTUN_PING_TIMEOUT         the answer to a ping; default: the keepalive

@@ -60,7 +60,7 @@ A remote says where to listen here, and what the server connects to:
     [local-host:][local-port:][remote-host:]remote-port
 
     3000                        port 3000 of the server, here as port 3000
-    example.com:3000            port 3000 of example.com, seen from the server
+    example.com:3000            port 3000 of that host, seen from the server
     3000:google.com:80          the same for port 80, here as port 3000
     127.0.0.1:5000:db:5432      listening on one interface only
     [::1]:3000:[2001:db8::1]:80
@@ -68,7 +68,7 @@ A remote says where to listen here, and what the server connects to:
     socks                       a proxy on 127.0.0.1:1080: SOCKS and CONNECT
     user:pass@1081:socks        one that asks for a password
     unix:/tmp/db:db:5432        listening on a Unix socket; also as a target
-    stdio:host:22               standard input and output, for ssh ProxyCommand
+    stdio:host:22               stdin and stdout, for ssh ProxyCommand
     R:2222:localhost:22         the other way round: the server listens
     R:socks                     the same for a proxy
     3000-3010:db:4000-4010      ranges of ports: 3000 leads to db:4000, 3001 to
@@ -142,7 +142,7 @@ def client(
             group=CONNECTION,
             show_default=False,
             metavar="REMOTE",
-            help="Flow this, too.  Can be repeated.",
+            help="Forward this, too.  Can be repeated.",
         ),
     ] = None,
     fingerprint: Fingerprint = None,

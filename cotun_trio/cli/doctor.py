@@ -46,12 +46,13 @@ A failed login counts at the server as one of a client does.
 With --json, each step is an object on a line of its own, as it ends:
 
     server      its URL, where there are several
-    step        name, address, connection, proxy, tls, upgrade, ssh, host key,
-                login, config, ping, idle or upload
+    step        name, address, connection, proxy, tls, upgrade, ssh,
+                host key, login, config, ping, idle or upload
     outcome     ok, warning, failed or skipped
     seconds     how long it took
-    facts       an object; what ends in _seconds, _bytes and _rate is a number
-                (_rate: bytes per second), and error is what a client would say
+    facts       an object; what ends in _seconds, _bytes and _rate is a
+                number (_rate: bytes per second), and error is what a
+                client would say
     meaning     what it means, where it is not simply good, or ""
     advice      what would help, or ""
 

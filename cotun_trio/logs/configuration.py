@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from cotun_trio.logs.context import ROOT, TRACE, get_logger, set_process
 from cotun_trio.logs.formats import make_formatter
-from cotun_trio.logs.standard_error import LineStream
+from cotun_trio.logs.standard_error import LineStream, line_stream
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,10 +88,7 @@ def _without_waiting(stream: TextIO | LineStream | None) -> TextIO | LineStream 
     """Return a stream that leads to the same descriptor; `stream` itself if it has none."""
     if stream is None or isinstance(stream, LineStream):
         return stream
-    try:
-        return LineStream(stream)
-    except (OSError, ValueError):
-        return stream
+    return line_stream(stream) or stream
 
 
 def _record_of(dropped: int) -> logging.LogRecord:

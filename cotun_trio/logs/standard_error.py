@@ -24,10 +24,10 @@ the program ends."""
 class LineStream(io.TextIOBase):
     """A text stream that writes whole lines to the descriptor of another one, and never waits."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, output: Output) -> None:
         self._stream = stream
         self._partial = ""  # a line that has no end yet
-        self.output = Output(stream.fileno(), stream.encoding)
+        self.output = output
         """Where the lines go."""
 
     @property
@@ -69,6 +69,16 @@ class LineStream(io.TextIOBase):
             self.output.close()
 
 
+def line_stream(stream: TextIO) -> LineStream | None:
+    """Return a stream that leads to the descriptor of `stream`; None where that has none."""
+    try:
+        output = Output(stream.fileno(), stream.encoding)
+    except (OSError, ValueError):
+        return None
+    # Not earlier: Python closes any stream that nobody has, and says where that fails.
+    return LineStream(stream, output)
+
+
 def never_wait() -> None:
     """Have `sys.stderr` never wait for its reader, from now on.  Can be called again.
 
@@ -77,11 +87,9 @@ def never_wait() -> None:
     stream = sys.stderr
     if stream is None or isinstance(stream, LineStream):
         return
-    try:
-        sys.stderr = LineStream(stream)
-    except (OSError, ValueError):
-        return  # it is no descriptor
-    atexit.register(wait_for_reader)
+    if (made := line_stream(stream)) is not None:
+        sys.stderr = made
+        atexit.register(wait_for_reader)
 
 
 async def write_what_waits() -> None:

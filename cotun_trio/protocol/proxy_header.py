@@ -163,8 +163,8 @@ def _same_family(endpoints: Endpoints) -> tuple[IPAddress, IPAddress]:
 
 
 def _text(address: IPAddress) -> str:
-    # A mapped address in full: in short it may have dots, which are no part of the format.
-    return address.exploded if getattr(address, "ipv4_mapped", None) else str(address)
+    # A mapped address in full: as text it may have dots, which are no part of the format.
+    return address.packed.hex(":", 2) if getattr(address, "ipv4_mapped", None) else str(address)
 
 
 def _as_v6(address: IPAddress) -> IPAddress:

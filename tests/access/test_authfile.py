@@ -57,7 +57,7 @@ def test_a_byte_order_mark_is_no_part_of_it() -> None:
     [
         pytest.param(b"", "line 1, column 1: not JSON: ", id="empty"),
         pytest.param(b" \n", "line 2, column 1: not JSON: ", id="blank"),
-        pytest.param(b'{\n "a:b": [""],\n}', "line 3, column 1: not JSON: ", id="comma"),
+        pytest.param(b'{\n "a:b": [""],\n,}', "line 3, column 1: not JSON: ", id="comma"),
         pytest.param(b'{"a:b": [""]', "line 1, column 13: not JSON: ", id="cut short"),
         pytest.param(b'{"a:b": [""]} x', "line 1, column 15: not JSON: ", id="more behind it"),
         pytest.param(b'{"a:b":\n\n ["\xff"]}', "line 3, column 4: not UTF-8", id="not UTF-8"),

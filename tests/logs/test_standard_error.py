@@ -17,6 +17,7 @@ import trio
 import trio.testing
 
 from cotun_trio import logs
+from cotun_trio.logs import standard_error
 from cotun_trio.logs.standard_error import LineStream
 from tests.support import pipes
 from tests.support.log_watch import restored_logging
@@ -42,7 +43,9 @@ def restored() -> Iterator[None]:
 @contextlib.contextmanager
 def line_stream(end: Unread) -> Iterator[LineStream]:
     """Give a stream that never waits to where another one leads."""
-    with LineStream(end.stream) as stream:
+    made = standard_error.line_stream(end.stream)
+    assert made is not None
+    with made as stream:
         yield stream
 
 
@@ -219,6 +222,7 @@ async def test_a_tunnel_goes_on_while_nobody_reads_its_log() -> None:
 TALKER = """
 import sys, trio
 from cotun_trio import logs
+from cotun_trio.logs import standard_error
 
 async def main():
     async with trio.open_nursery() as nursery:
