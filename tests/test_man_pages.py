@@ -137,6 +137,7 @@ def test_groff_shows_a_text_as_it_is() -> None:
 def test_man_shows_a_page_without_a_warning(path: tuple[str, ...], tmp_path: Path) -> None:
     roff = make_page(path, PATHS, "2026-01-31")
     page = shown(roff)
+    # Examples are not wrapped: in the help, they may reach column 77.
     assert [line for line in page.splitlines() if len(line) > 80] == []
     assert "\u2010" not in page  # no name is divided
     for name in options(path):

@@ -71,8 +71,8 @@ A remote says where to listen here, and what the server connects to:
     stdio:host:22               stdin and stdout, for ssh ProxyCommand
     R:2222:localhost:22         the other way round: the server listens
     R:socks                     the same for a proxy
-    3000-3010:db:4000-4010      ranges of ports: 3000 leads to db:4000, 3001 to
-                                db:4001, and so on; also with R: and /udp
+    3000-3010:db:4000-4010      ranges of ports: 3000 leads to db:4000, 3001
+                                to db:4001, and so on; also with R: and /udp
     R:80:web:8080,proxy=v2      a PROXY header tells the target who visits
     R:80:web:8080,allow=10.0.0.0/8,allow=::1
                                 only these visitors are let in
