@@ -122,7 +122,8 @@ async def test_both_ways_at_once_are_whole_and_in_order() -> None:
         await ends.over.wait()
         await until(lambda: len(got) == 2)
         assert got == {"app": data, "target": data}
-        assert not any(each.channels for pair in ends.pairs for each in (pair.client, pair.server))
+        ended = [each for pair in ends.pairs for each in (pair.client, pair.server)]
+        await until(lambda: not any(each.channels for each in ended))
 
 
 @pytest.mark.parametrize("first", ["app", "target"])
