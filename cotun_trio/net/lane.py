@@ -53,14 +53,20 @@ class Lane:
         self._latest = connection
 
     def enter_now(self, connection: object) -> bool:
-        """Enter if `connection` had the last turn, too, and no other one has come since.
+        """Enter if nobody is here, and the last turn was one of `connection`, too, or one of an
+        earlier round (`new_round`).
 
         Return whether that is so; `leave` has to follow then.
         """
-        if self._taken or self._latest is not connection:
+        if self._taken or (self._latest is not connection and self._latest is not None):
             return False
         self._taken = True
+        self._latest = connection
         return True
+
+    def new_round(self) -> None:
+        """Sockets are looked at anew: others have had their turns since the last one here."""
+        self._latest = None
 
     def leave(self) -> None:
         """Give the lane to the next connection, whose turn is in the next pass."""

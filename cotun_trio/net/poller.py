@@ -40,6 +40,7 @@ from trio.lowlevel import (
 
 from cotun_trio.logs import get_logger
 from cotun_trio.net import fast_wait
+from cotun_trio.net.lane import slow_lane
 from cotun_trio.net.rounds import Crowd
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class Poller:
 
     def __init__(self) -> None:
         self.cork = Cork()
+        self._lane = slow_lane()
         self.waiting = 0
         """How many sockets wait in Trio's own way."""
         self._holders = 0
@@ -219,6 +221,7 @@ class Poller:
 
     def serve(self, events: list[tuple[int, int]]) -> None:
         """Call the steps of the sockets in `events`, as epoll returns them."""
+        self._lane.new_round()
         self._until_measured -= 1
         is_measured = self._crowd or len(events) > FEW or not self._until_measured
         if len(events) == 1 and not is_measured:

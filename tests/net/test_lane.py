@@ -93,3 +93,36 @@ async def test_one_that_is_cancelled_leaves_the_lane_to_the_next(taken: bool) ->
 
 async def test_there_is_one_lane_in_a_run() -> None:
     assert slow_lane() is slow_lane()
+
+
+async def test_in_a_round_of_sockets_one_connection_enters_at_once() -> None:
+    lane = Lane()
+    lane.new_round()
+    assert lane.enter_now("one")
+    lane.leave()
+    assert lane.enter_now("one")  # it goes on, as nobody else is there
+    lane.leave()
+    assert not lane.enter_now("other")
+    lane.new_round()
+    assert lane.enter_now("other")
+    assert not lane.enter_now("one")  # the lane is taken
+    lane.leave()
+
+
+async def test_who_waits_for_the_lane_comes_before_who_would_enter_at_once() -> None:
+    lane, seen = Lane(), []
+
+    async def wait() -> None:
+        await lane.enter("waiting", late=True)
+        seen.append("waiting")
+        lane.leave()
+
+    lane.new_round()
+    assert lane.enter_now("one")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        await trio.testing.wait_all_tasks_blocked()
+        lane.leave()
+        lane.new_round()
+        assert not lane.enter_now("one")
+    assert seen == ["waiting"]

@@ -17,12 +17,13 @@ from trio.lowlevel import wait_readable
 from cotun_trio.net import poller as module
 from tests.support.counting import RAW, counting
 from tests.support.sockets import tcp_listener
-from tests.support.targets import split_address
-from tests.support.tunnel import tunnel
+from tests.support.targets import LOOPBACK, split_address
+from tests.support.tunnel import running_client, tunnel
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from cotun_trio.server.server import Server
     from tests.support.counting import Costs
 
 MESSAGE = b"x" * 64
@@ -36,10 +37,14 @@ class Stage:
     entrance: tuple[str, int]
     target: socket.socket
     costs: Costs
+    server: Server
 
-    async def connect(self) -> tuple[socket.socket, socket.socket]:
-        """Return an application's socket and the target's, connected through the tunnel."""
-        app = socket.create_connection(self.entrance)
+    async def connect(
+        self, entrance: tuple[str, int] | None = None
+    ) -> tuple[socket.socket, socket.socket]:
+        """Return an application's socket and the target's, connected through the tunnel; or through
+        another client of the server, which listens at `entrance`."""
+        app = socket.create_connection(entrance or self.entrance)
         await wait_readable(self.target)
         there, _ = self.target.accept()
         return app, there
@@ -56,16 +61,19 @@ async def stage(monkeypatch: pytest.MonkeyPatch, *, fast: bool) -> AsyncIterator
         target.setblocking(False)
         address = "{}:{}".format(*target.getsockname())
         async with tunnel(address, server=settings, client=settings) as both:
-            yield Stage(split_address(both.client.addresses[0]), target, costs)
+            entrance = split_address(both.client.addresses[0])
+            yield Stage(entrance, target, costs, both.server)
 
 
-async def pass_on(sources: list[socket.socket], drains: list[socket.socket]) -> None:
+async def pass_on(
+    sources: list[socket.socket], drains: list[socket.socket], message: bytes = MESSAGE
+) -> None:
     """Send a message from each source to its drain; return when all have arrived."""
     for source in sources:
-        RAW.send(source, MESSAGE)
+        RAW.send(source, message)
     for drain in drains:
         await wait_readable(drain)
-        assert RAW.recv(drain, 100) == MESSAGE
+        assert RAW.recv(drain, 100) == message
 
 
 @pytest.mark.parametrize("fast", [True, False])
@@ -113,6 +121,29 @@ async def test_fifty_at_once(monkeypatch: pytest.MonkeyPatch, fast: bool) -> Non
         assert costs["registrations"] == 0
         # After so many openings, the session may have to see that no other one wants a turn.
         assert costs["turns"] <= (1 if fast else 6)
+
+
+@pytest.mark.slow
+async def test_two_sessions_in_turn_that_send_very_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions that are busier than their allowance do not have each other wait in Trio's way."""
+    async with stage(monkeypatch, fast=True) as on:
+        remote = "{}:0:{}:{}".format(LOOPBACK, *on.target.getsockname())
+        async with running_client(on.server.addresses[0], remote, keepalive=0) as other:
+            entrances = on.entrance, split_address(other.addresses[0])
+            pairs = [await on.connect(entrance) for entrance in entrances]
+            for _ in range(1000):  # more than an allowance, where the machine is not very slow
+                for app, there in pairs:
+                    await pass_on([app], [there], b"x")
+            on.costs.take()
+            for _ in range(10):
+                for app, there in pairs:
+                    await pass_on([app], [there], b"x")
+            costs = on.costs.take()
+            for pair in pairs:
+                for each in pair:
+                    each.close()
+    assert costs["reads"] == costs["sends"] == 40
+    assert costs["registrations"] == costs["turns"] == 0
 
 
 async def test_a_short_connection(monkeypatch: pytest.MonkeyPatch) -> None:
