@@ -168,12 +168,14 @@ class Server:
                 self.notifier.ready(self._status())
                 task_status.started()
                 await self._shutdown.wait()
-                connections.cancel_scope.deadline = self._drain()
                 if self._waits_for_clients:
+                    connections.cancel_scope.deadline = self._drain()
                     with trio.CancelScope(deadline=connections.cancel_scope.deadline):
                         await self.reception.close_peers()
                 accepting.cancel_scope.cancel()
             self._listening.close()
+            if not self._waits_for_clients:  # only now: who was accepted is still answered
+                connections.cancel_scope.deadline = self._drain()
 
     def _drain(self) -> float:
         """Let the sessions end; return until when they have time."""
