@@ -25,7 +25,7 @@ KEYS = ("remote", "proxy", "allow")
 def write_out_remotes(table: dict[str, Any], where: str) -> None:
     """Put a text in place of each remote that is a table, in the table of a command.
 
-    Raises `UsageError`, which says `where`.  What is no table is left to whoever reads the texts.
+    Raises `UsageError`, which says `where`.  Other values are left for the reader of the texts.
     """
     remotes = table.get("remote")
     if isinstance(remotes, dict):

@@ -2,8 +2,8 @@
 
 The key is a secret of all nodes, and no node sends it to anybody.  The password is a digest of it
 (HMAC, RFC 2104) with the host key's fingerprint of the peer and the node's own id.  So it is good
-for one peer only, by one node only: whoever writes a false node into the directory gets a password
-that opens nothing.
+for one peer only, by one node only: an attacker who writes a false node into the directory gets a
+password that opens nothing.
 """
 
 from __future__ import annotations

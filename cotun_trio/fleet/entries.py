@@ -49,7 +49,7 @@ class Changed(Entry):
 
 @attrs.frozen
 class Restated(Entry):
-    """A node has made its statement anew, as this version: whoever has another one reads it."""
+    """A node has made its statement anew, as this version: nodes with another version read it."""
 
     node: str
     version: int

@@ -1,6 +1,6 @@
 """The operations of the directory, and their answers.
 
-Each operation is done as a whole or not at all, but whoever asked for it may not get to know which:
+Each operation is done as a whole or not at all, but the node that asked may not get to know which:
 an answer can be lost, and an operation done later than its deadline.  So each one is safe to be
 done at any time, and more than once:
 

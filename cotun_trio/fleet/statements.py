@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_CHANGES = 256
 """Changes in one operation: the directory does nothing else meanwhile."""
 MAX_TOLD = 1024
-"""Entries that wait to be told; the oldest ones are lost, and whoever has asked hears nothing."""
+"""Entries that wait to be told; the oldest ones are lost, and nodes that asked hear nothing."""
 
 
 class Statement:

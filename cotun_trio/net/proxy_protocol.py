@@ -21,7 +21,7 @@ TIMEOUT = 5.0
 async def read_header(sock: socket.socket) -> ProxyHeader:
     """Take the header from `sock`, and leave every byte behind it there.
 
-    So whoever reads on has a connection like any other, with TLS on it or not.  Raises
+    So the next reader has a connection like any other, with TLS on it or not.  Raises
     `ProtocolError` where there is none in time, and `ConnectionLost`.
     """
     reader = HeaderReader()

@@ -1,4 +1,4 @@
-"""HTML from values: all that is not made by `tag` is escaped, whoever it came from."""
+"""HTML from values: each text that `tag` did not make is escaped, our own ones too."""
 
 from __future__ import annotations
 

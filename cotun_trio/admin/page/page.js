@@ -161,7 +161,7 @@ ask.addEventListener("close", async () => {
   refresh();
 });
 
-// ---- while somebody looks
+// ---- refreshing, while the page is visible
 
 function look() {
   clearTimeout(timer);
