@@ -79,16 +79,8 @@ class _Half:
         return self._ended or self._far.close_received
 
     def write(self, views: Sequence[memoryview]) -> int:
-        """Send as many bytes as the far channel takes at once."""
-        far, sent = self._far, 0
-        for view in views:
-            room = min(far.at_once, len(view))
-            if room:
-                far.send_now(view[:room])
-                sent += room
-            if room < len(view):
-                break
-        return sent
+        """Send as many bytes as the far channel takes at once, all of a batch in one piece."""
+        return self._far.send_some(views)
 
     def backlog_waits(self) -> None:
         """Wait for room, in a task of its own."""
@@ -102,6 +94,8 @@ class _Half:
         while not done and not self._far.close_received:
             with contextlib.suppress(trio.BrokenResourceError):
                 await self._far.wait_sendable()
+                # The far peer may take a byte in a packet, and a window of gigabytes of them.
+                await trio.lowlevel.checkpoint()
             done = self.near.flush_backlog()
         self._draining = False
 

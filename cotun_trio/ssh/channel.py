@@ -191,6 +191,11 @@ class Channel:
         count = self.send_from(copier(memoryview(data)), len(data))
         assert count == len(data)
 
+    def send_some(self, views: Sequence[memoryview]) -> int:
+        """Send bytes of `views` in one piece, as many as go at once; return how many those were."""
+        limit = min(self.at_once, self.sender.carrier.turn, sum(map(len, views)))
+        return self.send_from(copier(*views), limit) if limit else 0
+
     def send_eof(self, *, close: bool = False) -> None:
         """Say that we send no more data.  Does nothing once the channel is closing.
 
@@ -389,17 +394,27 @@ class Channel:
             self._sink.closed()
 
 
-def copier(data: memoryview) -> Callable[[list[memoryview]], int]:
-    """Return a function that fills the buffers of `Channel.send_from` with `data`."""
+def copier(*views: memoryview) -> Callable[[list[memoryview]], int]:
+    """Return a function that fills the buffers of `Channel.send_from` with the bytes of `views`.
+
+    Each call goes on behind the bytes of the one before it.
+    """
+    left = list(reversed(views))
 
     def fill(slots: list[memoryview]) -> int:
         done = 0
         for slot in slots:
-            part = data[done : done + len(slot)]
-            slot[: len(part)] = part
-            done += len(part)
-            if len(part) < len(slot):
-                break
+            at, size = 0, len(slot)
+            while left and at < size:
+                view = left.pop()
+                room = size - at
+                if len(view) > room:
+                    left.append(view[room:])
+                    view = view[:room]
+                end = at + len(view)
+                slot[at:end] = view
+                at = end
+            done += at
         return done
 
     return fill

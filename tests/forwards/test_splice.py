@@ -19,6 +19,7 @@ from cotun_trio.forwards.relay import Relay
 from cotun_trio.forwards.splice import Splice
 from cotun_trio.net.sockets import close
 from cotun_trio.protocol.dialect import MARK
+from cotun_trio.ssh.scratch import MAX_PACKET
 from cotun_trio.ssh.window import WINDOW
 from tests.support.sockets import (
     receive,
@@ -227,3 +228,61 @@ async def test_a_channel_whose_peer_takes_no_more_ends_the_splice_when_the_rest_
                 ends.target.send(b"answer")
             await trio.testing.wait_all_tasks_blocked()
         assert ends.far.close_sent
+
+
+@contextlib.asynccontextmanager
+async def spliced_in_memory() -> AsyncIterator[tuple[ConnectionPair, ConnectionPair, Channel]]:
+    """Splice two connections; the channel is the one of the end that sends."""
+    pairs = ConnectionPair(), ConnectionPair()
+    begin, near = await pairs[0].open()
+    far, _ = await pairs[1].open()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Splice(near, far).run)
+        await trio.testing.wait_all_tasks_blocked()
+        yield *pairs, begin
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_packets_of_one_read_go_on_in_one_piece() -> None:
+    async with spliced_in_memory() as (before, after, channel):
+        channel.send_now(pattern(5 * MAX_PACKET))
+        sizes = after.carriers["client"].sizes
+        sizes.clear()
+        assert before.move("server")
+        (size,) = sizes
+        assert size > 5 * MAX_PACKET
+
+
+async def test_tiny_packets_go_on_as_a_large_one() -> None:
+    async with spliced_in_memory() as (before, after, channel):
+        for _ in range(100):
+            channel.send_now(b"x")
+        sizes = after.carriers["client"].sizes
+        sizes.clear()
+        assert before.move("server")
+        (size,) = sizes
+        assert 100 < size < 200
+
+
+async def test_a_peer_that_takes_a_byte_in_a_packet_lets_others_have_their_turns() -> None:
+    pairs = ConnectionPair(), ConnectionPair()
+    begin, near = await pairs[0].open()
+    far, end = await pairs[1].open()
+    far.out_max = 1
+    turns = 0
+
+    async def bystander() -> None:
+        nonlocal turns
+        while end.backlog < 1000:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Splice(near, far).run)
+        await trio.testing.wait_all_tasks_blocked()
+        begin.send_now(bytes(1000))
+        pairs[0].pump()
+        nursery.start_soon(pairs[1].pump_forever)
+        await bystander()
+        assert turns > 500
+        nursery.cancel_scope.cancel()
