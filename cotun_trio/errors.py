@@ -153,7 +153,7 @@ class OpenRefused(Refused):
     """The peer did not open a channel.
 
     `code` is the reason code of RFC 4254 section 5.1: 1 prohibited, 2 connect failed, 3 unknown
-    type, 4 resource shortage.
+    type, 4 resource shortage; and 0xFE000001 between nodes of a fleet.
     """
 
     def __init__(self, code: int, reason: str) -> None:

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 NOT_ALLOWED = "not allowed from there"
 GONE = "this node has no such route any more"
-"""The reason for a peer whose table is a moment old: its visitor waits for another owner."""
+"""The reason beside `OPEN_GONE`, for a peer whose table is a moment old: its visitor waits for
+another owner."""
 _FORM = re.compile(r"fleet:(?P<session>[0-9]{1,15}):(?P<place>(?:tcp|unix)/[!-~]+)")
 
 

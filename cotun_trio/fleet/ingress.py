@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Protocol
 import attrs
 import trio
 
-from cotun_trio.errors import ConnectionLost, CotunError, UsageError
+from cotun_trio.errors import ConnectionLost, CotunError, OpenRefused, UsageError
 from cotun_trio.fleet.choice import MAX_HOPS
-from cotun_trio.fleet.hop import GONE, NOT_ALLOWED, Hop, may_visit
+from cotun_trio.fleet.hop import NOT_ALLOWED, Hop, may_visit
 from cotun_trio.forwards.admission import EVERYBODY, Gate
 from cotun_trio.forwards.relay import Relay
 from cotun_trio.forwards.streams import carry
@@ -28,6 +28,7 @@ from cotun_trio.net.dial import open_listeners
 from cotun_trio.net.sockets import close, duplicates
 from cotun_trio.protocol.remote import Remote
 from cotun_trio.protocol.visitor_address import with_visitor
+from cotun_trio.ssh.messages import OPEN_GONE
 
 if TYPE_CHECKING:
     import socket
@@ -231,7 +232,8 @@ class Ingress:
                 log.debug("node %s cannot be reached: %s", node.id, error)
             except CotunError as error:
                 failure = error
-                moves = moves and GONE in str(error)
+                is_gone = isinstance(error, OpenRefused) and error.code == OPEN_GONE
+                moves = moves and is_gone
                 log.debug("node %s refuses: %s", node.id, error)
         log.refused(failure or "no node has a client for it")
         close(sock, reset=True)

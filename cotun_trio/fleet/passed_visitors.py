@@ -69,7 +69,7 @@ class PassedVisitors:
         found = self.find(hop)
         if found is None:
             session.log.debug("refused a hop to %s: %s", hop.place, GONE)
-            opening.refuse(messages.OPEN_CONNECT_FAILED, GONE)
+            opening.refuse(messages.OPEN_GONE, GONE)
             return
         owner, remote = found
         visitor = Visitor(None, endpoints)
@@ -128,7 +128,7 @@ async def _carry(
 
     Where the owner ends before, the peer is told that it has gone, and its visitor tries again.
     """
-    code, reason = messages.OPEN_CONNECT_FAILED, GONE
+    code, reason = messages.OPEN_GONE, GONE
     try:
         with flow:
             try:
@@ -137,7 +137,7 @@ async def _carry(
                 return
             except CotunError as error:
                 log.refused(error)
-                reason = str(error)
+                code, reason = messages.OPEN_CONNECT_FAILED, str(error)
                 return
             if session.connection.failure is not None:  # the peer has gone meanwhile
                 channel.close()

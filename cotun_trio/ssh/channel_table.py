@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 OUTCOMES = {
     messages.OPEN_CONNECT_FAILED: "unreachable",
     messages.OPEN_RESOURCE_SHORTAGE: "too_many",
+    messages.OPEN_GONE: "unreachable",
 }
 """What a refusal of ours counts as (`cotun_trio.counts.Meters`); all others are denials."""
 DATA_HEAD = struct.Struct(">BII")

@@ -49,6 +49,9 @@ DISCONNECT_NO_MORE_AUTH_METHODS = 14
 OPEN_PROHIBITED = 1
 OPEN_CONNECT_FAILED = 2
 OPEN_RESOURCE_SHORTAGE = 4
+OPEN_GONE = 0xFE000001
+"""The opener knows an old state: what it asks for was here, perhaps.  Of the range for private use;
+only nodes of a fleet say it to each other."""
 
 _U32 = struct.Struct(">I")
 _TYPE_U32 = struct.Struct(">BI")
