@@ -1,7 +1,7 @@
 """What a bystander notices: round trips through its open tunnel, and what is new.
 
 Round trips are sent by the clock and not by the answers, so that a wait counts as many times as
-somebody would have waited.  New are requests for ``/health``, connections through the tunnel, and
+a user would have waited.  New are requests for ``/health``, connections through the tunnel, and
 logins: one at a time each.  Each meter is a process of its own, and has no threads.
 """
 

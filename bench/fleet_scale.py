@@ -96,7 +96,7 @@ def running_redis() -> Iterator[RedisUrl]:
 
 
 def wait_for(port: int) -> None:
-    """Wait until somebody listens."""
+    """Wait until there is a listener."""
     until = time.monotonic() + 10.0
     while True:
         with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port)):

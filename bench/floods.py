@@ -3,7 +3,7 @@
 For each kind of flood, by one connection and by many: a server and a bystander's client are
 started, and the bystander's round trips are measured without the flood, with it, and without it
 again.  Beside them, new requests for /health, new connections through the tunnel and new logins.
-The attacker is a process of its own that leaves the processor to whoever else wants it.
+The attacker is a process of its own that leaves the processor to other programs that want it.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Session:
         self._sending = trio.Lock()
 
     async def open(self) -> None:
-        """Let the client in, whoever it is."""
+        """Let the client in, with any name and password."""
         peer = self._peer
         key = b""
         for line in (await peer.receive_head()).split(b"\r\n"):

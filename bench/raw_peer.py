@@ -1,4 +1,4 @@
-"""A peer that sends whatever it is told to: raw frames, and SSH messages in any order.
+"""A peer that sends what it is told to: raw frames, and SSH messages in any order.
 
 It speaks SSH by an `Engine` of ours, so that it gets as far as a client can: upgraded, with keys
 agreed, logged in, with a channel.  `RawPeer.sealed` makes the bytes for the network beforehand, so
@@ -90,7 +90,7 @@ class RawPeer:
         self.channel = 0
         """The server's number of our only channel."""
         self.count = 0
-        """For whoever needs another number each time."""
+        """A number that was not given before."""
         self._stream = stream
         self._record = address.record
         self._mask = None if server else MASK

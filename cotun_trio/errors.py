@@ -127,7 +127,7 @@ class ConfigRefused(Refused):
 class NotNow(Refused):
     """The server cannot grant the remotes at present; the text is its reason.
 
-    A port that is held by somebody else, or a decision that could not be made: the same request can
+    A port that another client holds, or a decision that could not be made: the same request can
     succeed later.
     """
 

@@ -3,7 +3,7 @@
 A session is a nursery.  In it run the reader (trio-websocket's, which pumps the network into the
 SSH connection), the writer, the keepalive, and one child per forwarded connection.  Its cancel
 scope is the only way that it ends: the peer is lost, a rule is broken, a ping goes unanswered, it
-has been drained, or somebody outside cancels.  Whichever comes first is the session's `failure`,
+has been drained, or it is cancelled from outside.  The first of them is the session's `failure`,
 and everything in the nursery is gone when `Session.run` returns.
 
 To drain a session is to let it end by itself: open connections go on, and when the last of them has

@@ -53,7 +53,7 @@ def inbox_remote(host: str, port: int, allow: Iterable[Network | str] = ()) -> R
 
 
 class EmbeddedClient:
-    """A client in somebody's program, which watches it by `events`.
+    """A client inside of a user's program, which watches it by `events`.
 
     `inboxes` are for those remotes of `settings` whose connections end in this process; `uplink`
     and `places` are as for `Client`.
@@ -113,7 +113,7 @@ class EmbeddedClient:
 
     def forward_of(self, item: ManagedRemote) -> Forward:
         """Return a remote as its owner sees it."""
-        # The same one each time, as long as somebody has it.
+        # The same one each time, as long as a caller has it.
         forward = self._forwards.get(item)
         if forward is None:
             forward = self._forwards[item] = Forward(self.client.remotes, item)

@@ -1,7 +1,7 @@
 """A directory in Redis 7 or Valkey: one server, a group of them under Sentinel, or a Cluster.
 
 What is done there is in `cotun_trio.fleet.redis_scripts`, and how it is written in
-`cotun_trio.fleet.redis_codec`.  A connection that has failed, or whose answer somebody did not wait
+`cotun_trio.fleet.redis_codec`.  A connection that has failed, or whose answer a task did not wait
 for, is never used again: so no answer can be taken for that of another question, and a connection
 that is dead without saying so costs one deadline only.
 """

@@ -53,7 +53,7 @@ class Admission:
 
     @property
     def chooses(self) -> bool:
-        """Whether there is anybody who is not let in."""
+        """Whether there are visitors who are not let in."""
         return any(self.allow)
 
     @property
@@ -102,7 +102,7 @@ class Gate:
     async def _read(self, sock: socket.socket, visitor: Visitor) -> None:
         try:
             header = await read_header(sock)
-        except ConnectionLost as error:  # a balancer that looks whether there is anybody
+        except ConnectionLost as error:  # a balancer that looks whether this port answers
             self._log.debug("%s: %s", visitor, error)
             close(sock, reset=True)
             return

@@ -1,7 +1,7 @@
 """The listening end of a remote, whatever its kind, for either role.
 
 A client's listeners live as long as the client and see sessions come and go; a server's are part of
-the session that asked for them.  Both open them here, before anything is promised to anybody.
+the session that asked for them.  Both open them here, before a peer is promised anything.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Listener:
 
         The visitors have to be those of `admission`, and those that the remote allows; but who may
         come to a Unix socket, the modes of its file say.  Ends when it is cancelled, and when
-        somebody closes it.
+        it is closed.
         """
         remote = self.remote
         log = log.within(remote=remote)

@@ -93,7 +93,7 @@ class UdpListener:
     async def serve(self, current: Callable[[], OpenSession | None]) -> None:
         """Send datagrams that arrive through the session that `current` returns.
 
-        Ends when it is cancelled, and when somebody closes the socket.
+        Ends when it is cancelled, and when the socket is closed.
         """
         self._current = current
         with contextlib.suppress(trio.ClosedResourceError):

@@ -1,4 +1,4 @@
-"""Writing to a descriptor that somebody else has opened, without ever waiting for its reader.
+"""Writing to a descriptor that another program has opened, without ever waiting for its reader.
 
 O_NONBLOCK belongs to the open file description (open(2)), which standard error shares with the
 shell and with everything else that was started from it: to set it there would break *their*

@@ -35,7 +35,7 @@ async def accept_forever(
 ) -> None:
     """Call `accepted` with each connection and its peer's address; it owns the socket then.
 
-    Ends when it is cancelled, and when somebody closes the listener.
+    Ends when it is cancelled, and when the listener is closed.
     """
 
     def accept() -> OSError | None:

@@ -219,7 +219,7 @@ class Authority:
 
 def innermost(error: BaseException) -> BaseException:
     """Return the error at the bottom of one that the library wraps, again and again."""
-    for _ in range(16):  # and not for ever, whatever points at itself
+    for _ in range(16):  # and not for ever, where an error is its own reason
         inner = getattr(error, "reason", None)  # urllib3's
         if not isinstance(inner, BaseException):
             inner = next((each for each in error.args if isinstance(each, BaseException)), None)

@@ -1,4 +1,4 @@
-"""TLS on a byte stream that somebody else moves: bytes in, bytes out, no socket.
+"""TLS on a byte stream that the caller moves: bytes in, bytes out, no socket.
 
 The data path reads and writes its sockets itself; with an `ssl.SSLObject` on memory BIOs between,
 it stays the same path.  Writing never blocks here: the caller sends the encrypted bytes.

@@ -69,7 +69,7 @@ def _remove_stale(path: str) -> None:
 
 
 def remove_socket_file(path: str) -> None:
-    """Remove the file of a listener that is closed, unless somebody else listens there by now."""
+    """Remove the file of a listener that is closed, unless another program listens there by now."""
     # A connection to a file that is no socket is refused, too (unix(7)), but that is not ours.
     if Path(path).is_socket() and _nobody_listens(path):
         Path(path).unlink(missing_ok=True)

@@ -19,8 +19,8 @@ NOT_NOW = b"\0not now"
 SAME_SERVER = b"\0same server"
 """The mark behind the text of a server that the client has another session with."""
 CANNOT_LISTEN = re.compile(rb"(?:[a-z]+(?:#[0-9]+)?: )*Server cannot listen on ")
-"""The beginning of a Go server's text: somebody may hold the port for a moment.  There, the names
-of its loggers are in front, such as ``server: ``."""
+"""The beginning of a Go server's text: another client may hold the port for a moment.  There, the
+names of its loggers are in front, such as ``server: ``."""
 
 
 @attrs.frozen

@@ -1,4 +1,4 @@
-"""How connections come to a server: by sockets that it listens on, unless somebody else does that.
+"""How connections come to a server: by sockets that it listens on, or by another process.
 
 A worker is handed its connections by the supervisor, and a server in a test has them in memory:
 each is another `Listening`, and the server is the same.

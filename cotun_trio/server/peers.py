@@ -1,8 +1,9 @@
 """The other servers of a fleet, as a server sees them: they log in to pass visitors on.
 
-A visitor is somebody who connects to a reverse remote.  One that arrives at another server than its
-client takes one hop, as a channel of an ordinary session between the two servers.  A peer has no
-other rights.  The fleet itself is a floor above (`cotun_trio.fleet`); without one, there is nobody.
+A visitor is a program that connects to a reverse remote.  One that arrives at another server than
+its client takes one hop, as a channel of an ordinary session between the two servers.  A peer has
+no other rights.  The fleet itself is a floor above (`cotun_trio.fleet`); without one, there are
+none.
 """
 
 from __future__ import annotations

@@ -270,7 +270,7 @@ def _peer(address: object) -> tuple[str, int]:
     """Return the host and the port of a TCP peer."""
     assert isinstance(address, tuple)
     host, port = address[:2]
-    # A socket for both families, which somebody else has opened: to us, IPv4 is IPv4.
+    # A socket for both families, which another program has opened: to us, IPv4 is IPv4.
     return host.removeprefix("::ffff:") if "." in host else host, port
 
 

@@ -8,7 +8,7 @@ have two sessions.  Or else the same user, where there are users, and the old se
 answer any more: two programs may share a user, and must not throw each other out.
 
 Where several processes serve the same port, the old session may be in another one: a session that
-cannot listen then asks `Elsewhere`.  In a fleet, a place can also be somebody else's on another
+cannot listen then asks `Elsewhere`.  In a fleet, a place can also be another client's on another
 machine: `Elsewhere` has the last word about each listener, and hears of its end.
 """
 
@@ -99,7 +99,7 @@ class Yielded(Enum):
     FREED = "freed"
     """The listeners in the way are gone."""
     KEPT = "kept"
-    """It stays: it is somebody else's."""
+    """It stays: another client has it."""
 
 
 class Elsewhere(Protocol):
@@ -111,13 +111,13 @@ class Elsewhere(Protocol):
 
     async def claim(self, claimant: ListenerOwner, place: Place) -> Yielded:
         """Have listeners in the way of `place` closed, where they are an earlier session's of the
-        same client.  Raises `NotNow` where the place is somebody else's."""
+        same client.  Raises `NotNow` where another client has the place."""
 
     def given_up(self, claimant: ListenerOwner, place: Place) -> None:
         """It was claimed, and the session cannot listen there all the same."""
 
     async def opened(self, owner: ListenerOwner, listener: Listener) -> None:
-        """A session listens here.  Raises `NotNow` where the place is somebody else's."""
+        """A session listens here.  Raises `NotNow` where another client has the place."""
 
     def closed(self, owner: ListenerOwner, listener: Listener) -> None:
         """It does not listen here any more: the listener is closed next."""

@@ -41,7 +41,7 @@ class Sender:
         self.data_slots = engine.packetizer.data_slots
         """See `cotun_trio.ssh.packetizer.Packetizer.data_slots`."""
         self.small_sends = 0
-        """How often `send_data` sent less than `SMALL`: somebody may be waiting for it."""
+        """How often `send_data` sent less than `SMALL`: the peer may be waiting for it."""
         self._engine = engine
         self._fail = fail
         self._packetizer = engine.packetizer

@@ -66,14 +66,14 @@ def _claim(path: Path) -> int:
 def _create(path: Path) -> int | None:
     """Make the file and lock it.
 
-    Returns None where somebody else has found it before it was locked, and takes it for a stale
+    Returns None where another process has found it before it was locked, and takes it for a stale
     one.  Raises `OSError`.
     """
     # O_EXCL: never through a symbolic link, never over a file that is there.
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
     try:
         os.write(descriptor, f"{os.getpid()}\n".encode())
-        # From here on, nobody removes it any more; but somebody may have done so before.
+        # From here on, no process removes it any more; but one may have done so before.
         if _lock(descriptor) and _is_at(descriptor, path):
             return descriptor
     except OSError:
@@ -141,6 +141,6 @@ def _remove_stale(path: Path) -> None:
             if _is_at(descriptor, path):
                 path.unlink()
     except FileNotFoundError:
-        pass  # somebody else has removed it
+        pass  # another process has removed it
     except OSError as error:
         raise UsageError(f"cannot read the pid file {path}: {error.strerror}") from None
