@@ -19,7 +19,7 @@ ARGS =
 SECONDS ?= 60
 TARGET ?=
 
-.PHONY: demo fleet-demo test peers check format coverage fuzz profile man dist release clean
+.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock dist release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -73,6 +73,11 @@ man: $(VENV)/installed
 release: $(VENV)/bin/python
 	@$(BIN)/python scripts/release.py $(VERSION) $(ARGS)
 
+# Exact versions with hashes of all that packages carry, and of what builds them: what is there stays,
+# where pyproject.toml allows it.  `make lock ARGS=--upgrade` takes the newest ones.
+lock: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.lock $(ARGS)
+
 # The sdist, the wheel that is made from it, and one file with that and all that it needs.
 dist: $(TOOLS)/installed
 	@rm -rf dist
@@ -114,7 +119,7 @@ $(VENV)/installed-fuzz: pyproject.toml | $(VENV)/bin/python
 	@$(PIP) install --editable '.[fuzz]'
 	@touch $(VENV)/installed $@
 
-$(TOOLS)/installed: | $(TOOL)
+$(TOOLS)/installed: scripts/packaging/tools.lock | $(TOOL)
 	@echo "installing what builds packages into $(TOOLS) ..."
-	@$(TOOL) -m pip --quiet --disable-pip-version-check install 'build>=1' 'shiv>=1'
+	@$(TOOL) -m pip --quiet --disable-pip-version-check install --require-hashes --only-binary :all: -r $<
 	@touch $@
