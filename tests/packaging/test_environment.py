@@ -88,8 +88,10 @@ def pinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pat
     monkeypatch.setattr(lock, "pins", lambda: read(pins))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
-    def pin(name: str, version: str, *, marker: str = "", **told: object) -> Path:
-        directory = tmp_path / "kept" / str(X86)
+    def pin(
+        name: str, version: str, *, marker: str = "", target: Target = X86, **told: object
+    ) -> Path:
+        directory = tmp_path / "kept" / str(target)
         directory.mkdir(parents=True, exist_ok=True)
         wheel = make_wheel(directory, name, version, **told)  # type: ignore[arg-type]
         line = f"{name}=={version}{marker} --hash=sha256:{reproducible.sha256(wheel)}\n"
@@ -180,14 +182,20 @@ def test_another_python_gets_no_compiled_modules(
     assert not list((tmp_path / "root").rglob("*.pyc"))
 
 
+@pytest.mark.parametrize("machine", environment.MACHINES)
 def test_a_marker_is_about_the_target_and_not_about_what_builds(
-    pinned: Callable[..., Path], tmp_path: Path
+    machine: str, pinned: Callable[..., Path], tmp_path: Path
 ) -> None:
-    pinned("one", "1.5", marker=" ; platform_machine == 'x86_64'")
-    pinned("two", "2.0", marker=" ; platform_machine != 'x86_64'")
-    wheel = make_wheel(tmp_path / "ours", "cotun_trio", "0.1.0")
-    carried = environment.install(tmp_path / "x", wheel=wheel, python=HERE, machine="x86_64")
-    assert [package.name for package in carried] == ["cotun-trio", "one"]
+    names = dict(zip(environment.MACHINES, ("one", "two"), strict=True))
+    requires = []
+    for other, name in names.items():
+        marker = f"platform_machine == '{other}'"
+        pinned(name, "1.5", marker=f" ; {marker}", target=Target(HERE, machine))
+        requires.append(f"{name}; {marker}")
+    wheel = make_wheel(tmp_path / "ours", "cotun_trio", "0.1.0", requires=requires)
+    carried = environment.install(tmp_path / "x", wheel=wheel, python=HERE, machine=machine)
+    assert [package.name for package in carried] == ["cotun-trio", names[machine]]
+    assert carried[0].needs == (names[machine],)
 
 
 @pytest.mark.parametrize(
