@@ -21,7 +21,7 @@ TARGET ?=
 # Some write the same files.
 .NOTPARALLEL:
 
-.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock dist release clean
+.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock audit dist rebuild release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -73,18 +73,27 @@ man: $(VENV)/installed
 # Says what is missing, or makes the commit, the tag and the packages; publishes nothing.
 # `make release VERSION=0.2.0 ARGS=--dry-run` only looks.
 release: $(VENV)/bin/python
-	@$(BIN)/python scripts/release.py $(VERSION) $(ARGS)
+	@$(BIN)/python -m scripts.release $(VERSION) $(ARGS)
 
 # Exact versions with hashes of all that packages carry, and of what builds them: what is there stays,
 # where pyproject.toml allows it.  `make lock ARGS=--upgrade` takes the newest ones.
 lock: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.lock $(ARGS)
 
+# Whether anything in the lock is known to be vulnerable, as far as pip-audit can tell.
+audit: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.audit $(ARGS)
+
 # The sdist, the wheel that is made from it, and one file with that and all that it needs; beside each
 # of them, NAME.cdx.json says what is in it.  The same bytes come out each time.
 dist: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.dist
 	@ls -l dist
+
+# Builds the last commit once more in another directory, and compares with what is in dist: all of it,
+# or `make rebuild ARGS=dist`.
+rebuild: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.rebuild $(if $(ARGS),$(ARGS),image packages dist)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .*_cache
