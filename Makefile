@@ -93,7 +93,7 @@ dist: $(TOOLS)/installed
 # Builds the last commit once more in another directory, and compares with what is in dist: all of it,
 # or `make rebuild ARGS=dist`.
 rebuild: $(TOOLS)/installed
-	@$(TOOL) -m scripts.packaging.rebuild $(if $(ARGS),$(ARGS),image packages dist)
+	@$(TOOL) -m scripts.packaging.rebuild $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .*_cache

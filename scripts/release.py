@@ -7,8 +7,9 @@ The tree has to be clean and on main, and README's "Changes" have to say what is
 * ``make audit``, ``make check`` and ``make test`` run; ``ARGS=--no-audit`` leaves out the first one
   where no service can be asked;
 * both files are committed;
-* ``make image``, ``make packages`` and ``make dist`` make all that is published, from nothing, and
-  ``make rebuild`` does so once more elsewhere: the bytes have to be the same;
+* ``make image``, for both architectures, ``make packages`` and ``make dist`` make all that is
+  published, from nothing, and ``make rebuild`` does so once more elsewhere, which has to give the
+  same bytes;
 * there is a tag, with the hashes of all that.
 
 Where one of them fails, the branch and both files are as they were.  Nothing is pushed or uploaded:
@@ -27,6 +28,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.packaging.rebuild import ALL
 from scripts.packaging.reproducible import sha256
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ BRANCH = "main"
 AUDIT = "audit"
 BEFORE = (AUDIT, "check", "test")
 """What has to pass before the commit."""
-AFTER = ("image", "packages", "dist", "rebuild")
+AFTER = (*ALL, "rebuild")
 """What is made from it."""
 DIST = Path("dist")
 PROJECT = Path("pyproject.toml")
@@ -55,10 +57,10 @@ def git(*words: str) -> str:
     return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout
 
 
-def make(target: str) -> None:
-    """Make a target, with nothing of what the make around this was told."""
+def make(words: str) -> None:
+    """Make what `words` say, with nothing of what the make around this was told."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
-    subprocess.run(["make", target], check=True, env=env)
+    subprocess.run(["make", *words.split()], check=True, env=env)
 
 
 def problems(version: str) -> list[str]:

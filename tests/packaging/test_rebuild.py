@@ -26,6 +26,11 @@ def test_each_file_that_is_missing_or_differs_is_told(tmp_path: Path) -> None:
         "gone has not been built elsewhere",
         f"new is not in {here}",
     ]
+    (there / "gone").write_text("x")
+    (there / "same").unlink()
+    assert [line.split()[0] for line in rebuild.differences(here, there, partly=True)] == [
+        *("changed", "new")
+    ]
     assert rebuild.differences(here, here) == []
 
 
