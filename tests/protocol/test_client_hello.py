@@ -64,7 +64,8 @@ def test_a_client_hello_is_read_only_when_it_is_whole() -> None:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 100])
 def test_it_may_be_spread_over_many_records(size: int) -> None:
-    message = hello("example.com")[5:]  # with post-quantum key shares, more bytes than `MAX_RECORDS`
+    message = hello("example.com")[5:]
+    # With post-quantum key shares, it has more bytes than `MAX_RECORDS`.
     records = in_records(message[:500], size) + in_records(message[500:], 100)
     assert read(records) == ClientHello("example.com")
     assert read(records[:-1]) is None

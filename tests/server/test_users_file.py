@@ -67,9 +67,9 @@ async def test_sighup_reads_the_file_again_and_what_is_wrong_with_it_is_said(
         server.send_signal(signal.SIGHUP)
         await server.wait_for("users.json read again$")
         await server.wait_for("pattern 1 of the user 'bob', 'bob', is not anchored")
-        file.path.write_text('{"alice:secret": [""],\n}')
+        file.path.write_text('{"alice:secret": [""],\n oops}')
         server.send_signal(signal.SIGHUP)
-        await server.wait_for("users.json: line 2, column 1: not JSON: .*: the users stay as they")
+        await server.wait_for("users.json: line 2, column 2: not JSON: .*: the users stay as they")
         async with listening(echo) as target:
             auth = ("--auth", "bob:hunter2")
             async with our_client(url, *auth, target=target) as (client, _):
