@@ -36,6 +36,7 @@ PACKAGES = {
     "sshd": "openssh-server",
     "systemd-analyze": "systemd",
     "tinyproxy": "tinyproxy",
+    "unshare": "util-linux",
     "zsh": "zsh",
 }
 """Debian's package for each program."""
