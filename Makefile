@@ -9,7 +9,6 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 TOOLS := build/venv
 TOOL := $(TOOLS)/bin/python
-SINGLE := dist/cotun-trio.pyz
 
 # What a target is told: `make test TESTS=tests/ssh ARGS="-k rekey"`.
 TESTS =
@@ -18,6 +17,9 @@ ARGS =
 # How long `make fuzz` tries, in all, and which target: all of them, where none is named.
 SECONDS ?= 60
 TARGET ?=
+
+# Some write the same files.
+.NOTPARALLEL:
 
 .PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock dist release clean
 .DELETE_ON_ERROR:
@@ -78,16 +80,10 @@ release: $(VENV)/bin/python
 lock: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.lock $(ARGS)
 
-# The sdist, the wheel that is made from it, and one file with that and all that it needs.
+# The sdist, the wheel that is made from it, and one file with that and all that it needs; beside each
+# of them, NAME.cdx.json says what is in it.  The same bytes come out each time.
 dist: $(TOOLS)/installed
-	@rm -rf dist
-	@echo "building the sdist and the wheel ..."
-	@$(TOOL) -m build --outdir dist . >build/log 2>&1 || { cat build/log; exit 1; }
-	@echo "building $(SINGLE) ..."
-	@$(TOOL) -m shiv --quiet --reproducible --console-script cotun-trio --output-file $(SINGLE) \
-		--python "/usr/bin/env python$$($(TOOL) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
-		dist/*.whl >build/log 2>&1 || { cat build/log; exit 1; }
-	@$(TOOL) -m scripts.finish_single_file $(SINGLE)
+	@$(TOOL) -m scripts.packaging.dist
 	@ls -l dist
 
 clean:

@@ -27,7 +27,7 @@ from packaging.utils import canonicalize_name
 from scripts.packaging import lock, reproducible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 GLIBC = range(28, 16, -1)
@@ -36,6 +36,7 @@ OURS = "cotun-trio"
 MACHINES = ("x86_64", "aarch64")
 KEPT = reproducible.ROOT / "build" / "wheels"
 """Where wheels are kept that have been downloaded."""
+_MINOR = "{}.{}".format(*sys.version_info)
 _NOT_CARRIED = ("direct_url.json", "REQUESTED")
 """What pip writes about the way in which a package came: the first one with a path."""
 
@@ -45,32 +46,32 @@ class UnusableError(Exception):
 
 
 class Target(NamedTuple):
-    """What an environment is for."""
+    """What an environment is for: Linux with glibc, or the system that this is."""
 
     python: str
     """A minor version, such as 3.11."""
     machine: str
     """What ``uname -m`` says: x86_64 or aarch64."""
-    system: str = "linux"
-    """As in `sys.platform`: another one can only be the one that this runs on."""
+    native: bool = False
+    """Whether it is for the system and the Python that this is, which pip knows.
+
+    Linux with glibc is never native: an old glibc is to be enough, wherever it was made.
+    """
 
     @classmethod
     def here(cls) -> Target:
         """Return the Python and the machine that this is."""
-        return cls("{}.{}".format(*sys.version_info), platform.machine(), sys.platform)
+        machine = platform.machine()
+        linux = sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
+        return cls(_MINOR, machine, native=not (linux and machine in MACHINES))
 
     def __str__(self) -> str:
         """Return the name of a directory for it."""
-        return f"python{self.python}-{self.system}-{self.machine}"
-
-    def is_foreign(self) -> bool:
-        """Return whether pip has to be told what it is for: on Linux always, so that an old glibc
-        is enough wherever it was made."""
-        return self.system == "linux" and self.machine in MACHINES
+        return f"python{self.python}-{self.machine}{'-native' * self.native}"
 
     def markers(self) -> dict[str, str]:
         """Return what the markers of requirements are about."""
-        if not self.is_foreign():
+        if self.native:
             return {name: str(value) for name, value in default_environment().items()}
         return {
             "implementation_name": "cpython",
@@ -88,7 +89,7 @@ class Target(NamedTuple):
 
     def options(self) -> list[str]:
         """Return what pip is told."""
-        if not self.is_foreign():
+        if self.native:
             return ["--only-binary=:all:"]
         names = [f"manylinux_2_{minor}" for minor in GLIBC] + ["manylinux2014"]
         if self.machine == "x86_64":
@@ -110,6 +111,8 @@ class Carried(NamedTuple):
     """The SHA-256 of its wheel."""
     folder: Path
     """What it says about itself: a directory whose name ends in .dist-info."""
+    needs: tuple[str, ...]
+    """The names of packages that it needs, which are there, too."""
 
 
 def install(destination: Path, *, wheel: Path, python: str, machine: str) -> list[Carried]:
@@ -129,8 +132,9 @@ def install_for(
     target: Target, destination: Path, wheel: Path, *, compiled: bool = False
 ) -> list[Carried]:
     """Do that for a target."""
-    if target.system == "linux" and target.machine not in MACHINES:
-        raise UnusableError(f"there are no packages for '{target.machine}', only for {MACHINES}")
+    if not target.native and target.machine not in MACHINES:
+        known = " and ".join(MACHINES)
+        raise UnusableError(f"there are no packages for '{target.machine}', only for {known}")
     if destination.exists() and any(destination.iterdir()):
         raise UnusableError(f"{destination} is not empty")
     wanted = [pin for pin in lock.pins() if pin.is_for(target.markers())]
@@ -143,12 +147,15 @@ def install_for(
     digests = {_name_of(path): reproducible.sha256(path) for path in wheels}
     _clean(destination)
     folders = sorted(destination.glob("*.dist-info"))
+    versions = {_name_of(folder): PathDistribution(folder).version for folder in folders}
     carried = []
     for folder in folders:
-        name, version = PathDistribution(folder).name, PathDistribution(folder).version
-        carried.append(Carried(name := canonicalize_name(name), version, digests[name], folder))
-    _check_complete(carried, target)
-    if compiled and target.python == Target.here().python:
+        name = _name_of(folder)
+        needed = _needs(folder, target)
+        _check(name, needed, versions)
+        names = sorted({canonicalize_name(requirement.name) for requirement in needed})
+        carried.append(Carried(name, versions[name], digests[name], folder, tuple(names)))
+    if compiled and target.python == _MINOR:
         _compile(destination)
     for folder in folders:
         _record(destination, folder)
@@ -156,8 +163,9 @@ def install_for(
     return sorted(carried)
 
 
-def _name_of(wheel: Path) -> str:
-    return canonicalize_name(wheel.name.partition("-")[0])
+def _name_of(path: Path) -> str:
+    """Return the package of a wheel, or of a folder that pip has made from it."""
+    return canonicalize_name(path.name.partition("-")[0])
 
 
 def download(target: Target, wanted: Sequence[lock.Pin]) -> list[Path]:
@@ -208,36 +216,25 @@ def _pip(*words: str) -> None:
         raise UnusableError(f"pip {words[0]} failed:\n{done.stdout.strip()}")
 
 
-def _check_complete(carried: Iterable[Carried], target: Target) -> None:
-    """Check that the packages are all that each of them needs, in versions that it takes; our own
-    with its extras.
-
-    Raises `UnusableError`.
-    """
-    versions = {package.name: package.version for package in carried}
-    for package in carried:
-        for needed in needs(package, target):
-            name = canonicalize_name(needed.name)
-            if name not in versions:
-                raise UnusableError(
-                    f"{package.name} needs {needed}, which the lock has not: say make lock"
-                )
-            if not needed.specifier.contains(versions[name], prereleases=True):
-                has = f"the lock has {versions[name]}"
-                raise UnusableError(f"{package.name} needs {needed}, and {has}: say make lock")
-
-
-def needs(package: Carried, target: Target) -> list[Requirement]:
+def _needs(folder: Path, target: Target) -> list[Requirement]:
     """Return what a package needs in an environment for `target`; our own with its extras."""
-    extras = lock.EXTRAS if package.name == OURS else ()
+    extras = ("", *lock.EXTRAS) if _name_of(folder) == OURS else ("",)
+    markers = target.markers()
     found = []
-    for text in PathDistribution(package.folder).requires or ():
-        requirement = Requirement(text)
+    for requirement in map(Requirement, PathDistribution(folder).requires or ()):
         marker = requirement.marker
-        markers = target.markers()
-        if marker is None or any(marker.evaluate({**markers, "extra": e}) for e in ("", *extras)):
+        if marker is None or any(marker.evaluate({**markers, "extra": extra}) for extra in extras):
             found.append(requirement)
     return found
+
+
+def _check(name: str, needed: Iterable[Requirement], versions: Mapping[str, str]) -> None:
+    """Check that what a package needs is there.  Raises `UnusableError`."""
+    for requirement in needed:
+        version = versions.get(canonicalize_name(requirement.name))
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            has = "does not have it" if version is None else f"has {version}"
+            raise UnusableError(f"{name} needs {requirement}, and the lock {has}: say make lock")
 
 
 def _clean(destination: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scripts.packaging.reproducible import ROOT, environment
 
@@ -16,10 +16,16 @@ DIST = ROOT / "dist"
 """Where all is put that is made for users."""
 
 
+def read_project() -> dict[str, Any]:
+    """Return what pyproject.toml says about the project."""
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    project: dict[str, Any] = tomllib.loads(text)["project"]
+    return project
+
+
 def version() -> str:
     """Return the version of the project."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return str(project["version"])
+    return str(read_project()["version"])
 
 
 def build() -> tuple[Path, Path]:

@@ -29,8 +29,12 @@ def epoch() -> int:
     has it, and otherwise that of the last commit.
 
     Where there is no repository, it is the time of pyproject.toml: in an sdist, that is the time
-    with which the sdist was made.
+    with which the sdist was made.  Zip files know no time before 1980.
     """
+    return max(_epoch(), 315532800)
+
+
+def _epoch() -> int:
     if told := os.environ.get("SOURCE_DATE_EPOCH"):
         return int(told)
     if (ROOT / ".git").exists():
