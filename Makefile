@@ -18,10 +18,13 @@ ARGS =
 SECONDS ?= 60
 TARGET ?=
 
+# Debian's name of the architecture that an image is for: amd64 or arm64.
+ARCH ?= amd64
+
 # Some write the same files.
 .NOTPARALLEL:
 
-.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock dist release clean
+.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock image-lock dist image release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -80,11 +83,20 @@ release: $(VENV)/bin/python
 lock: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.lock $(ARGS)
 
+# The same of Debian's packages in the image: the newest ones.  It needs Debian's apt, and no root.
+image-lock: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.debian
+
 # The sdist, the wheel that is made from it, and one file with that and all that it needs; beside each
 # of them, NAME.cdx.json says what is in it.  The same bytes come out each time.
 dist: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.dist
 	@ls -l dist
+
+# The OCI image, as an archive: docker load --input FILE, podman load, skopeo copy oci-archive:FILE.
+# `make image ARCH=arm64` makes it for the other architecture.
+image: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.image --arch $(ARCH) $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .*_cache
