@@ -129,5 +129,6 @@ $(VENV)/installed-fuzz: pyproject.toml | $(VENV)/bin/python
 
 $(TOOLS)/installed: scripts/packaging/tools.lock | $(TOOL)
 	@echo "installing what builds packages into $(TOOLS) ..."
-	@$(TOOL) -m pip --quiet --disable-pip-version-check install --require-hashes --only-binary :all: -r $<
+	@$(TOOL) -m pip --quiet --disable-pip-version-check install --no-compile --require-hashes \
+		--only-binary :all: --requirement $<
 	@touch $@
