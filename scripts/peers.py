@@ -14,6 +14,7 @@ import sys
 PACKAGES = {
     "bash": "bash",
     "chromium": "chromium",
+    "crun": "crun",
     "curl": "curl",
     "dig": "bind9-dnsutils",
     "dnsmasq": "dnsmasq-base",

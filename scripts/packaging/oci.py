@@ -45,7 +45,7 @@ class Layer:
         reproducible.write_tar(file, root, **tar)
         content = file.getvalue()
         packed = io.BytesIO()
-        with gzip.GzipFile("", "wb", 9, packed, mtime=0) as zipping:
+        with gzip.GzipFile("", "wb", 6, packed, mtime=0) as zipping:
             zipping.write(content)
         return cls(packed.getvalue(), digest(content), made_by)
 
