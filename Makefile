@@ -24,7 +24,7 @@ ARCH ?= amd64
 # Some write the same files.
 .NOTPARALLEL:
 
-.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock image-lock dist image release clean
+.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock image-lock audit dist image rebuild release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -76,7 +76,7 @@ man: $(VENV)/installed
 # Says what is missing, or makes the commit, the tag and the packages; publishes nothing.
 # `make release VERSION=0.2.0 ARGS=--dry-run` only looks.
 release: $(VENV)/bin/python
-	@$(BIN)/python scripts/release.py $(VERSION) $(ARGS)
+	@$(BIN)/python -m scripts.release $(VERSION) $(ARGS)
 
 # Exact versions with hashes of all that packages carry, and of what builds them: what is there stays,
 # where pyproject.toml allows it.  `make lock ARGS=--upgrade` takes the newest ones.
@@ -86,6 +86,10 @@ lock: $(TOOLS)/installed
 # The same of Debian's packages in the image: the newest ones.  It needs Debian's apt, and no root.
 image-lock: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.debian
+
+# Whether anything in the lock is known to be vulnerable, as far as pip-audit can tell.
+audit: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.audit $(ARGS)
 
 # The sdist, the wheel that is made from it, and one file with that and all that it needs; beside each
 # of them, NAME.cdx.json says what is in it.  The same bytes come out each time.
@@ -97,6 +101,11 @@ dist: $(TOOLS)/installed
 # `make image ARCH=arm64` makes it for the other architecture.
 image: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.image --arch $(ARCH) $(ARGS)
+
+# Builds the last commit once more in another directory, and compares with what is in dist: all of it,
+# or `make rebuild ARGS=dist`.
+rebuild: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.rebuild $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .*_cache

@@ -4,6 +4,7 @@ from the sdist, to see that the same bytes come out."""
 from __future__ import annotations
 
 import ast
+import http.server
 import json
 import os
 import re
@@ -11,9 +12,10 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
 from cyclonedx.schema import SchemaVersion
@@ -220,6 +222,7 @@ def test_the_sdist_has_all_that_it_takes_to_build_and_test(source: Path) -> None
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert here | {"Makefile", "README.rst", "LICENSE", "pyproject.toml", ".ci/run"} <= names
+    assert ".github/workflows/publish.yml" in names
 
 
 ARTEFACTS = ("cotun-trio.pyz", "cotun_trio-{}-py3-none-any.whl", "cotun_trio-{}.tar.gz")
@@ -289,6 +292,81 @@ def test_another_machine_gets_an_environment_with_what_is_compiled_for_it(
         head = path.read_bytes()[:20]
         assert head[:4] == b"\x7fELF"
         assert int.from_bytes(head[18:], "little") == 183, path  # EM_AARCH64
+
+
+class KnownVulnerabilities(http.server.BaseHTTPRequestHandler):
+    """What OSV answers, where only h11 has one."""
+
+    asked: ClassVar[set[tuple[str, str]]] = set()
+
+    def do_POST(self) -> None:
+        query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        name = query["package"]["name"]
+        self.asked.add((name, query["version"]))
+        answer = json.dumps({"vulns": [VULNERABILITY]} if name == "h11" else {})
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+VULNERABILITY = {
+    "id": "GHSA-xxxx",
+    "aliases": ["CVE-2999-1"],
+    "modified": "2999-01-01T00:00:00Z",
+    "affected": [
+        {
+            "package": {"name": "h11", "ecosystem": "PyPI"},
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "999"}]}],
+        }
+    ],
+}
+
+
+def test_an_audit_asks_about_each_package_of_the_lock(source: Path) -> None:
+    with http.server.ThreadingHTTPServer((LOOPBACK, 0), KnownVulnerabilities) as service:
+        thread = threading.Thread(target=service.serve_forever)
+        thread.start()
+        try:
+            url = f"http://{LOOPBACK}:{service.server_port}/v1/query"
+            done = audit(source, url)
+        finally:
+            service.shutdown()
+            thread.join()
+    assert done.returncode == 1
+    version = dict(KnownVulnerabilities.asked)["h11"]
+    assert done.stderr.splitlines() == [
+        "requirements.lock has not passed:",
+        f"  h11 {version}: CVE-2999-1, GHSA-xxxx; fixed in 999",
+    ]
+    target = environment.Target.here()
+    pins = [pin for pin in lock.pins() if pin.is_for(target.markers())]
+    assert {(pin.name, pin.version) for pin in pins} == KnownVulnerabilities.asked
+
+
+def test_an_audit_that_cannot_ask_does_not_pass(source: Path) -> None:
+    done = audit(source, f"http://{LOOPBACK}:1/v1/query")
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert first == "requirements.lock has not passed:"
+    assert second.startswith("  the service could not be asked: ")
+    assert "refused" in second
+
+
+def audit(source: Path, url: str) -> subprocess.CompletedProcess[str]:
+    """Ask the service at `url` for what is known."""
+    words = ("--vulnerability-service=osv", f"--osv-url={url}")
+    return subprocess.run(
+        [tool(source), "-m", "scripts.packaging.audit", *words],
+        cwd=source,
+        env={**os.environ, "NO_PROXY": LOOPBACK},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
 
 
 def test_clean_removes_it_all(source: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import uuid
 from importlib import metadata
 from importlib.metadata import PathDistribution
@@ -70,7 +71,9 @@ def write(
     others = list(more)
     bom = _bom(root, [*packages.values(), *others])
     for package in carried:
-        bom.register_dependency(packages[package.name], [packages[name] for name in package.needs])
+        component = packages[package.name]
+        needed = (packages[name] for name in package.needs)
+        bom.register_dependency(component, [*needed, *component.components])
     bom.register_dependency(root, [*(packages[name] for name in packages if name == OURS), *others])
     return _save(bom, artefact)
 
@@ -144,6 +147,7 @@ def _package(package: Carried) -> Component:
         version=package.version,
         description=about["Summary"],
         scope=ComponentScope.REQUIRED,
+        supplier=_supplier(makers_of(about)),
         licenses=_licences(licence_of(about)),
         hashes=[_hash(package.digest)],
         purl=PackageURL("pypi", None, package.name, package.version),
@@ -163,6 +167,7 @@ def _parts(document: Mapping[str, Any], owner: str) -> Iterator[Component]:
         yield Component(
             name=part["name"],
             version=part.get("version"),
+            supplier=_supplier(_names(part.get("author", ""))),
             licenses=_licences(licences[0] if licences else None),
             hashes=[
                 _hash(found["content"])
@@ -185,6 +190,23 @@ def _needed(text: str, scope: ComponentScope = ComponentScope.REQUIRED) -> Compo
         properties=[Property(name="cotun-trio:range", value=str(requirement.specifier))],
         bom_ref=f"pypi:{name}",
     )
+
+
+def makers_of(about: PackageMetadata) -> str:
+    """Return the names of those who made a Python package, as far as it says them."""
+    for field in ("Author", "Author-email", "Maintainer", "Maintainer-email"):
+        if names := _names(about[field] or ""):
+            return names
+    return ""
+
+
+def _names(text: str) -> str:
+    """Return a list of persons without their addresses."""
+    return " ".join(re.sub(r"<[^<>]*>", "", text).replace('"', "").split()).replace(" ,", ",")
+
+
+def _supplier(names: str) -> OrganizationalEntity | None:
+    return OrganizationalEntity(name=names) if names else None
 
 
 def licence_of(about: PackageMetadata) -> str | None:

@@ -109,3 +109,15 @@ def test_the_lock_takes_what_apt_prints() -> None:
     place = "debian/pool/main/z/zlib/zlib1g_1.2%2b3_arm64.deb"
     found = debian._package(printed, "http://m")
     assert found == Package("zlib1g", "1:1.2+3", "arm64", DIGEST, place)
+
+
+@pytest.mark.slow
+def test_apt_finds_the_newest_ones_with_files_of_its_own(tmp_path: Path) -> None:
+    try:
+        found = debian.newest("arm64", tmp_path)
+    except UnusableError as error:
+        pytest.skip(str(error))
+    assert {package.name for package in found} == set(debian.PACKAGES)
+    assert {package.architecture for package in found} == {"arm64", "all"}
+    for package in found:  # and each line can be read again
+        assert Package(*" ".join(package).split()) == package

@@ -32,6 +32,7 @@ PARTS = {
         {
             "type": "library",
             "bom-ref": "path+file:///home/builder/crate#1.2",
+            "author": "Some People <some@example.com>",
             "name": "crate",
             "version": "1.2",
             "licenses": [{"expression": "MIT OR Apache-2.0"}],
@@ -264,10 +265,11 @@ def test_what_is_carried_is_told_with_licences_hashes_and_what_it_is_made_of(
         "pkg:deb/debian/libc6@2.36-9%2Bdeb12u9?arch=amd64&distro=debian-12"
     )
     (crate,) = by_name["one"]["components"]
+    assert crate["supplier"] == {"name": "Some People"}
     assert crate["purl"] == "pkg:cargo/crate@1.2"
     assert crate["hashes"] == [{"alg": "SHA-256", "content": "c" * 64}]
     assert "/home/builder" not in texts[0]
     edges = {edge["ref"]: edge.get("dependsOn", []) for edge in told["dependencies"]}
     assert edges["some.deb"] == ["deb:libc6:amd64", "pypi:cotun-trio"]
     assert edges["pypi:cotun-trio"] == ["pypi:one", "pypi:two"]
-    assert edges["pypi:one"] == ["pypi:two"]
+    assert edges["pypi:one"] == ["pypi:one/cargo:crate@1.2", "pypi:two"]

@@ -65,7 +65,8 @@ def _as_it_is(member: tarfile.TarInfo, _path: str) -> tarfile.TarInfo:
 
 def place(layout: Path, described: Mapping[str, Any]) -> Path:
     """Return where a layout has what a descriptor is about."""
-    kind, _, digest = described["digest"].partition(":")
+    name: str = described["digest"]
+    kind, _, digest = name.partition(":")
     return layout / "blobs" / kind / digest
 
 
