@@ -35,6 +35,7 @@ from tests.support.programs import (
     READY,
     chisel_client,
     chisel_server,
+    ended,
     find_chisel,
     our_client,
     running,
@@ -57,12 +58,21 @@ USER = 65532
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=0", "--timeout=15")
 
 
-def make_image(source: Path, *words: str, umask: int = -1, **environment: str) -> Path:
-    """Make the image there; return where it is."""
-    tools = ROOT / "build" / "venv"  # those of this source, where it has them already
-    found = [f"TOOLS={tools}"] if (tools / "installed").exists() else []
-    done = subprocess.run(
-        ["make", "image", f"PYTHON={sys.executable}", *found, *words],
+def copy_of_source(place: Path) -> Path:
+    """Return a copy of the source; what has been downloaded here is not downloaded again."""
+    copy = place / "cotun-trio"
+    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*_cache", "__pycache__")
+    shutil.copytree(ROOT, copy, ignore=ignored)
+    for name in ("debian", "wheels"):
+        if (ROOT / "build" / name).is_dir():
+            shutil.copytree(ROOT / "build" / name, copy / "build" / name)
+    return copy
+
+
+def make(source: Path, *words: str, umask: int = -1, **environment: str) -> subprocess.Popen[str]:
+    """Begin to make something there."""
+    return subprocess.Popen(
+        ["make", *words, f"PYTHON={sys.executable}"],
         cwd=source,
         umask=umask,
         env={**os.environ, **environment},
@@ -70,31 +80,23 @@ def make_image(source: Path, *words: str, umask: int = -1, **environment: str) -
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=LIMIT,
     )
-    gone = re.search(
-        "^(cannot download .*|Debian has no .* any more.*)$", done.stdout, re.MULTILINE
-    )
+
+
+def see_to_the_end(making: subprocess.Popen[str]) -> None:
+    """Wait until it is made, or skip where something of it cannot be downloaded."""
+    with ended(making):
+        said, _ = making.communicate(timeout=LIMIT)
+    gone = re.search("^(cannot download .*|Debian has no .* any more.*)$", said, re.MULTILINE)
     if gone:
         pytest.skip(gone[1])
-    assert done.returncode == 0, done.stdout
-    return source / "dist" / ARCHIVE
-
-
-def copy_of_source(place: Path, kept: Path) -> Path:
-    """Return a copy of the source; what has been downloaded to `kept` is not downloaded again."""
-    copy = place / "cotun-trio"
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*_cache", "__pycache__")
-    shutil.copytree(ROOT, copy, ignore=ignored)
-    for name in ("debian", "wheels"):
-        if (kept / "build" / name).is_dir():
-            shutil.copytree(kept / "build" / name, copy / "build" / name)
-    return copy
+    assert making.returncode == 0, said
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give a copy of the source in which `make image` has been the first command."""
+def builds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Give two copies of the source in different places, in which the image has been made at the
+    same time by different users."""
     if lacking := [name for name in ("make", "dpkg-deb") if find(name) is None]:
         pytest.skip(f"not installed: {', '.join(lacking)}")
     probe = tmp_path_factory.mktemp("probe")
@@ -105,30 +107,55 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     if reached.returncode:
         pytest.skip("the package index cannot be reached")
-    copy = copy_of_source(tmp_path_factory.mktemp("source"), ROOT)
-    make_image(copy)
-    return copy
+    copies = [copy_of_source(tmp_path_factory.mktemp(name)) for name in ("source", "elsewhere")]
+    tools = ROOT / "build" / "venv"  # those of this source, where it has them already
+    if not (tools / "installed").exists():
+        tools = copies[0] / "build" / "venv"
+        see_to_the_end(make(copies[0], "build/venv/installed"))
+    image = ("image", f"TOOLS={tools}")
+    first = make(copies[0], *image)
+    elsewhere = {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "PYTHONHASHSEED": "7"}
+    with ended(first):
+        see_to_the_end(make(copies[1], *image, umask=0o027, **elsewhere))
+        see_to_the_end(first)
+    return copies
 
 
 @pytest.fixture(scope="module")
-def image(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
+def archive(builds: list[Path]) -> Path:
+    """Give the image as it is made."""
+    return builds[0] / "dist" / ARCHIVE
+
+
+@pytest.fixture(scope="module")
+def image(archive: Path, tmp_path_factory: pytest.TempPathFactory) -> Image:
     """Give the image, unpacked."""
     directory = tmp_path_factory.mktemp("image")
     for path in (directory, *directory.parents[:2]):
         path.chmod(0o755)  # a container's user has to get there
-    return Image.unpack(source / "dist" / ARCHIVE, directory)
+    return Image.unpack(archive, directory)
+
+
+def make_runtime(kind: type[Runtime], image: Image, directory: Path) -> Runtime:
+    """Return a way to run containers, or skip where it does not work."""
+    if lacking := [name for name in kind.needs if find(name) is None]:
+        pytest.skip(f"not installed: {', '.join(lacking)}")
+    if why := refusal(kind, image):
+        pytest.skip(f"it runs no containers here: {why}")
+    return kind(image, directory)
 
 
 @pytest.fixture(params=RUNTIMES, ids=lambda kind: kind.__name__)
-def runtime(request: pytest.FixtureRequest, image: Image, tmp_path: Path) -> Runtime:
+def each_runtime(request: pytest.FixtureRequest, image: Image, tmp_path: Path) -> Runtime:
     """Give each way to run containers that works here."""
-    kind: type[Runtime] = request.param
-    if lacking := [name for name in kind.needs if find(name) is None]:
-        pytest.skip(f"not installed: {', '.join(lacking)}")
-    made = kind(image, tmp_path)
-    if why := refusal(kind, image):
-        pytest.skip(f"it runs no containers here: {why}")
-    return made
+    return make_runtime(request.param, image, tmp_path)
+
+
+@pytest.fixture
+def runtime(image: Image, tmp_path: Path) -> Runtime:
+    """Give the first way to run containers that works here."""
+    there = [kind for kind in RUNTIMES if all(map(find, kind.needs)) and not refusal(kind, image)]
+    return make_runtime((there or RUNTIMES)[0], image, tmp_path)
 
 
 @functools.cache
@@ -264,12 +291,13 @@ def test_the_authorities_are_those_of_debian(image: Image) -> None:
     assert bundle.count("-----BEGIN CERTIFICATE-----") > 100
 
 
-def test_what_is_in_it_is_told_as_cyclonedx_has_it(source: Path) -> None:
-    path = source / "dist" / ARCHIVE
-    text = path.with_name(f"{path.name}.cdx.json").read_text()
+def test_what_is_in_it_is_told_as_cyclonedx_has_it(archive: Path) -> None:
+    text = archive.with_name(f"{ARCHIVE}.cdx.json").read_text()
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     told = json.loads(text)
-    assert told["metadata"]["component"]["hashes"] == [{"alg": "SHA-256", "content": sha256(path)}]
+    assert told["metadata"]["component"]["hashes"] == [
+        {"alg": "SHA-256", "content": sha256(archive)}
+    ]
     names: dict[str, set[str]] = {"deb": set(), "pypi": set()}
     for component in told["components"]:
         kind = component["purl"].removeprefix("pkg:").partition("/")[0]
@@ -280,14 +308,10 @@ def test_what_is_in_it_is_told_as_cyclonedx_has_it(source: Path) -> None:
     assert len(names["pypi"]) > 20
 
 
-def test_another_build_elsewhere_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:
-    copy = copy_of_source(tmp_path, source)
-    elsewhere = {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "PYTHONHASHSEED": "7"}
-    tools = [] if (ROOT / "build/venv/installed").exists() else [f"TOOLS={source}/build/venv"]
-    second = make_image(copy, *tools, umask=0o027, **elsewhere)
-    first = source / "dist" / ARCHIVE
+def test_another_build_elsewhere_gives_the_same_bytes(builds: list[Path]) -> None:
+    first, second = (build / "dist" for build in builds)
     for name in (ARCHIVE, f"{ARCHIVE}.cdx.json"):
-        assert sha256(first.with_name(name)) == sha256(second.with_name(name))
+        assert sha256(first / name) == sha256(second / name)
 
 
 # ---- containers
@@ -301,14 +325,17 @@ async def test_without_words_it_says_what_it_can(runtime: Runtime) -> None:
 
 @pytest.mark.parametrize("user", [None, 12345])
 async def test_a_server_and_a_client_are_healthy_and_end(
-    runtime: Runtime, user: int | None
+    each_runtime: Runtime, user: int | None
 ) -> None:
     listen = {"HOST": LOOPBACK, "PORT": "0", "AUTH": "alice:secret"}
     login = {"AUTH": "alice:secret"}
-    async with listening(echo) as target, runtime.run("server", env=listen, user=user) as server:
+    async with (
+        listening(echo) as target,
+        each_runtime.run("server", env=listen, user=user) as server,
+    ):
         url = await url_of(server.program)
         remote = f"{LOOPBACK}:0:{target}"
-        async with runtime.run("client", url, remote, env=login, user=user) as client:
+        async with each_runtime.run("client", url, remote, env=login, user=user) as client:
             local = (await client.program.wait_for(r"Listening on (\S+) for"))[1]
             async with await connect(local) as stream:
                 assert await echoes(stream)
@@ -380,8 +407,8 @@ print("all of it")
 """
 
 
-async def test_all_that_is_compiled_has_the_libraries_that_it_needs(runtime: Runtime) -> None:
-    async with runtime.run("-I", "-c", EVERYTHING, program="python3.11") as container:
+async def test_all_that_is_compiled_has_the_libraries_that_it_needs(each_runtime: Runtime) -> None:
+    async with each_runtime.run("-I", "-c", EVERYTHING, program="python3.11") as container:
         assert await container.program.wait() == 0, container.program.lines
         assert container.program.lines == ["all of it"]
 

@@ -125,7 +125,10 @@ def test_one_package_that_is_not_to_be_had_keeps_no_other_out(tmp_path: Path) ->
 def test_others_than_root_are_told_the_command(tmp_path: Path) -> None:
     status, said = install(tmp_path, "exit 7", root=False)
     assert status == 1
-    assert "Only root can install: sudo apt-get install bash chromium crun curl bind9-dnsutils " in said
+    assert (
+        "Only root can install: sudo apt-get install bash chromium crun curl bind9-dnsutils "
+        in said
+    )
 
 
 @pytest.mark.slow
