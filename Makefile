@@ -84,8 +84,9 @@ lock: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.lock $(ARGS)
 
 # The same of Debian's packages in the image: the newest ones.  It needs Debian's apt, and no root.
+# `make image-lock ARGS=--check` only says whether there are newer ones than those of the lock.
 image-lock: $(TOOLS)/installed
-	@$(TOOL) -m scripts.packaging.debian
+	@$(TOOL) -m scripts.packaging.debian $(ARGS)
 
 # Whether anything in the lock is known to be vulnerable, as far as pip-audit can tell.
 audit: $(TOOLS)/installed

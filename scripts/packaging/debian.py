@@ -8,6 +8,7 @@ only downloads what the lock has, and checks the hashes.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import os
 import shutil
@@ -24,7 +25,7 @@ from scripts.packaging.environment import UnusableError
 from scripts.packaging.reproducible import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
 
 LOCK = ROOT / "scripts" / "packaging" / "image.lock"
 KEPT = ROOT / "build" / "debian"
@@ -53,6 +54,7 @@ PACKAGES = (
     "zlib1g",
 )
 """An interpreter, and what it and the compiled modules of our packages are linked with."""
+HEAD = "# Made by make image-lock: name, version, architecture, SHA-256, place on a mirror.\n"
 _TIMEOUT = 60.0
 
 
@@ -203,35 +205,41 @@ def _package(line: str, mirror: str) -> Package:
     return Package(name, unquote(version), architecture, digest.removeprefix("SHA256:"), place)
 
 
-def write_lock() -> None:
-    """Make the lock for all architectures.  Raises `UnusableError`."""
+def find_newest() -> list[Package]:
+    """Return the newest packages for all architectures.  Raises `UnusableError`."""
     found = {
         package
         for architecture in ARCHITECTURES
         for package in newest(architecture, ROOT / "build" / "apt" / architecture)
     }
-    head = "# Made by make image-lock: name, version, architecture, SHA-256, place on a mirror.\n"
-    LOCK.write_text(head + "".join(f"{' '.join(package)}\n" for package in sorted(found)))
+    return sorted(found)
 
 
 def main(words: Sequence[str]) -> int:
-    """Make the lock, and say what is new; return the exit status."""
-    if words:
-        print("make image-lock takes no arguments", file=sys.stderr)
-        return 2
-    before = set(_all())
+    """Make the lock, or only look; print what is new, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="make image-lock", description="Make image.lock.")
+    parser.add_argument(
+        "--check", action="store_true", help="only look: the status is 1 where something is new"
+    )
+    only_look = parser.parse_args(words).check
     try:
-        write_lock()
+        found = find_newest()
     except UnusableError as error:
         print(error, file=sys.stderr)
         return 1
-    for package in sorted(set(_all()) - before):
+    known = set(_all()) if LOCK.exists() else set()
+    new = [package for package in found if package not in known]
+    for package in new:
         print(f"{package.name} {package.version} ({package.architecture})")
+    if only_look:
+        return int(bool(new))
+    LOCK.write_text(HEAD + "".join(f"{' '.join(package)}\n" for package in found))
     return 0
 
 
-def _all() -> Iterable[Package]:
-    return [p for a in ARCHITECTURES for p in locked(a)] if LOCK.exists() else []
+def _all() -> Iterator[Package]:
+    for architecture in ARCHITECTURES:
+        yield from locked(architecture)
 
 
 if __name__ == "__main__":

@@ -121,3 +121,33 @@ def test_apt_finds_the_newest_ones_with_files_of_its_own(tmp_path: Path) -> None
     assert {package.architecture for package in found} == {"arm64", "all"}
     for package in found:  # and each line can be read again
         assert Package(*" ".join(package).split()) == package
+
+
+def test_the_lock_is_made_again_or_only_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lock = tmp_path / "image.lock"
+    new = GOOD._replace(version="1:2.0-2")
+    newest = {"amd64": [GOOD], "arm64": [GOOD._replace(architecture="arm64")]}
+    monkeypatch.setattr(debian, "LOCK", lock)
+    monkeypatch.setattr(debian, "newest", lambda architecture, _directory: newest[architecture])
+    assert debian.main([]) == 0
+    assert capsys.readouterr().out == "part 1:2.0-1 (amd64)\npart 1:2.0-1 (arm64)\n"
+    assert debian.locked("amd64") == [GOOD]
+    assert debian.main(["--check"]) == 0
+    newest["amd64"] = [new]
+    assert debian.main(["--check"]) == 1
+    assert capsys.readouterr().out == "part 1:2.0-2 (amd64)\n"
+    assert debian.locked("amd64") == [GOOD]
+    assert debian.main([]) == 0
+    assert debian.locked("amd64") == [new]
+
+
+def test_where_apt_finds_nothing_the_lock_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(debian, "KEYS", tmp_path / "keys.gpg")
+    before = debian.LOCK.read_text()
+    assert debian.main([]) == 1
+    assert "it is in the package debian-archive-keyring" in capsys.readouterr().err
+    assert debian.LOCK.read_text() == before
