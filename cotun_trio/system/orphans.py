@@ -30,11 +30,12 @@ class Children:
         self._starting += 1
         try:
             process: trio.Process = await trio.lowlevel.open_process(command, **options)
-            self._started.add(process)
+            if is_first():
+                self._started.add(process)
         finally:
             self._starting -= 1
-        if is_first():
-            self.reap_orphans()  # those that ended meanwhile
+            if is_first():
+                self.reap_orphans()  # those that ended meanwhile
         return process
 
     async def keep_reaping(self) -> None:
