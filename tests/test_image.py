@@ -58,15 +58,25 @@ USER = 65532
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=0", "--timeout=15")
 
 
+KEPT = ("debian", "wheels")
+"""Where in build there is what has been downloaded."""
+
+
 def copy_of_source(place: Path) -> Path:
-    """Return a copy of the source; what has been downloaded here is not downloaded again."""
+    """Return a copy of the source."""
     copy = place / "cotun-trio"
     ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*_cache", "__pycache__")
     shutil.copytree(ROOT, copy, ignore=ignored)
-    for name in ("debian", "wheels"):
-        if (ROOT / "build" / name).is_dir():
-            shutil.copytree(ROOT / "build" / name, copy / "build" / name)
     return copy
+
+
+def hand_on(giver: Path, taker: Path) -> bool:
+    """Copy what has been downloaded there, so that it is not downloaded again; return whether there
+    is anything."""
+    kept = [name for name in KEPT if (giver / "build" / name).is_dir()]
+    for name in kept:
+        shutil.copytree(giver / "build" / name, taker / "build" / name)
+    return len(kept) == len(KEPT)
 
 
 def make(source: Path, *words: str, umask: int = -1, **environment: str) -> subprocess.Popen[str]:
@@ -95,8 +105,8 @@ def see_to_the_end(making: subprocess.Popen[str]) -> None:
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Give two copies of the source in different places, in which the image has been made at the
-    same time by different users."""
+    """Give two copies of the source in which the image has been made: elsewhere, and otherwise; at
+    the same time, where nothing has to be downloaded."""
     if lacking := [name for name in ("make", "dpkg-deb") if find(name) is None]:
         pytest.skip(f"not installed: {', '.join(lacking)}")
     probe = tmp_path_factory.mktemp("probe")
@@ -113,11 +123,16 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         tools = copies[0] / "build" / "venv"
         see_to_the_end(make(copies[0], "build/venv/installed"))
     image = ("image", f"TOOLS={tools}")
+    at_once = hand_on(ROOT, copies[0])
     first = make(copies[0], *image)
-    elsewhere = {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "PYTHONHASHSEED": "7"}
     with ended(first):
+        if not at_once:
+            see_to_the_end(first)
+        hand_on(ROOT if at_once else copies[0], copies[1])
+        elsewhere = {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "PYTHONHASHSEED": "7"}
         see_to_the_end(make(copies[1], *image, umask=0o027, **elsewhere))
-        see_to_the_end(first)
+        if at_once:
+            see_to_the_end(first)
     return copies
 
 
