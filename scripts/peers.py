@@ -14,6 +14,7 @@ import sys
 PACKAGES = {
     "bash": "bash",
     "chromium": "chromium",
+    "crun": "crun",
     "curl": "curl",
     "dig": "bind9-dnsutils",
     "dnsmasq": "dnsmasq-base",
@@ -36,6 +37,7 @@ PACKAGES = {
     "sshd": "openssh-server",
     "systemd-analyze": "systemd",
     "tinyproxy": "tinyproxy",
+    "unshare": "util-linux",
     "zsh": "zsh",
 }
 """Debian's package for each program."""
