@@ -13,6 +13,7 @@ import sys
 
 PACKAGES = {
     "bash": "bash",
+    "caddy": "caddy",
     "chromium": "chromium",
     "curl": "curl",
     "dig": "bind9-dnsutils",
@@ -28,13 +29,17 @@ PACKAGES = {
     "openssl": "openssl",
     "pebble": "pebble",
     "pebble-challtestsrv": "pebble",
+    "pg_createcluster": "postgresql",
+    "pipx": "pipx",
     "promtool": "prometheus",
+    "psql": "postgresql-client",
     "redis-server": "redis-server",
     "squid": "squid",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
     "sshd": "openssh-server",
     "systemd-analyze": "systemd",
+    "systemd-nspawn": "systemd-container",
     "tinyproxy": "tinyproxy",
     "zsh": "zsh",
 }
