@@ -125,12 +125,15 @@ def test_one_package_that_is_not_to_be_had_keeps_no_other_out(tmp_path: Path) ->
 def test_others_than_root_are_told_the_command(tmp_path: Path) -> None:
     status, said = install(tmp_path, "exit 7", root=False)
     assert status == 1
-    assert "Only root can install: sudo apt-get install bash chromium curl bind9-dnsutils " in said
+    assert (
+        "Only root can install: sudo apt-get install bash caddy chromium curl bind9-dnsutils "
+        in said
+    )
 
 
 @pytest.mark.slow
 def test_another_system_than_debian_is_told_the_names(tmp_path: Path) -> None:
     status, said = install(tmp_path, None, root=True)
     assert status == 1
-    assert "Missing: bash, chromium, curl, dig, " in said
+    assert "Missing: bash, caddy, chromium, curl, dig, " in said
     assert "There is no apt-get here" in said

@@ -15,7 +15,7 @@ from tests.support import machines
 from tests.support.readme import FINGERPRINT, blocks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 

@@ -22,13 +22,13 @@ SERVES = "Serving HTTP on"
 @needs("curl")
 async def test_a_first_use_on_one_machine(place: Path) -> None:
     with section("On one machine") as (server, client, fetch, fetched):
-        async with machine(place / "one", "one") as one:
-            async with (
-                one.running(server.text, until="Listening on http") as program,
-                one.running(client.text, until=CONNECTED),
-            ):
-                await program.wait_for(SERVES)
-                assert looks_like(fetched.text).search(await one.run(fetch.text))
+        async with (
+            machine(place / "one", "one") as one,
+            one.running(server.text, until="Listening on http") as program,
+            one.running(client.text, until=CONNECTED),
+        ):
+            await program.wait_for(SERVES)
+            assert looks_like(fetched.text).search(await one.run(fetch.text))
 
 
 @needs("curl")

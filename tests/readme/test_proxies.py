@@ -47,7 +47,7 @@ async def test_a_tunnel_is_a_path_behind_nginx(meet: Meet) -> None:
 
 
 async def behind(both: TwoMachines, start: str, until: str) -> None:
-    """Do the same behind another proxy, with the server and the client that README has for nginx."""
+    """Do the same behind another proxy, with the server and the client of the recipe for nginx."""
     server, _location, client = blocks()["Behind nginx"]
     async with both.server(server) as program:
         async with both.inside.running(start, until=until):

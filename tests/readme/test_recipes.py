@@ -104,7 +104,7 @@ async def postgres(machine: Machine) -> AsyncIterator[None]:
     await machine.run(
         "bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1); "
         "install -d -o postgres /home/you/db /run/postgresql; "
-        "as() { setpriv --reuid postgres --regid postgres --clear-groups \"$@\"; }; cd /home/you; "
+        'as() { setpriv --reuid postgres --regid postgres --clear-groups "$@"; }; cd /home/you; '
         "as $bin/initdb --no-sync -A trust -D db >/dev/null; "
         "echo 'host all all 10.20.0.0/16 trust' >>db/pg_hba.conf; "
         "echo 'create user app; create database app;' | "
@@ -149,9 +149,12 @@ exec python3 /tmp/docker.py
 @needs("curl")
 async def test_the_socket_of_docker_is_reached(recipe: Meet) -> None:
     with section("Docker's socket") as (client, ask):
-        async with recipe() as both, both.inside.running(DOCKER, until="listening"):
-            async with both.client(client.text):
-                assert '"Path": "/version"' in await both.own.run(ask.text)
+        async with (
+            recipe() as both,
+            both.inside.running(DOCKER, until="listening"),
+            both.client(client.text),
+        ):
+            assert '"Path": "/version"' in await both.own.run(ask.text)
 
 
 @needs("dig", "dnsmasq")
@@ -161,6 +164,9 @@ async def test_a_name_server_inside_is_asked(recipe: Meet) -> None:
         "--user=root --pid-file= --no-resolv --listen-address=10.20.0.53 --bind-interfaces"
     )
     with section("UDP") as (client, ask):
-        async with recipe() as both, both.inside.running(names, until="started, version"):
-            async with both.client(client.text):
-                assert await both.own.run(ask.text) == "10.20.0.5"
+        async with (
+            recipe() as both,
+            both.inside.running(names, until="started, version"),
+            both.client(client.text),
+        ):
+            assert await both.own.run(ask.text) == "10.20.0.5"

@@ -11,8 +11,6 @@ from tests.support.peers import needs
 from tests.support.readme import looks_like, section
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.readme.conftest import Meet
 
 WEB = "echo hello >index.html; exec python3 -m http.server --bind 127.0.0.1 3000"
@@ -118,16 +116,20 @@ async def test_a_node_of_a_fleet(meet: Meet) -> None:
     with section("A fleet") as (server, status):
         async with meet() as both:
             await both.inside.run("ip address add 10.0.0.0/24 dev lo")
-            async with both.inside.running(redis, until="Ready to accept connections"):
-                async with both.server(server.text):
-                    said = await both.inside.run(status.text)
-                    assert "redis://10.0.0.50:6379, answers" in said
+            async with (
+                both.inside.running(redis, until="Ready to accept connections"),
+                both.server(server.text),
+            ):
+                said = await both.inside.run(status.text)
+                assert "redis://10.0.0.50:6379, answers" in said
 
 
 async def test_upgrading_keeps_what_there_is(meet: Meet) -> None:
     with section("Upgrading from chisel or cotun") as (commands,):
         async with meet() as both:
-            both.inside.path("users.json").write_text('{"alice:secret": ["^10\\\\.0\\\\.0\\\\.7:22$"]}')
+            both.inside.path("users.json").write_text(
+                '{"alice:secret": ["^10\\\\.0\\\\.0\\\\.7:22$"]}'
+            )
             both.inside.path("users.json").chmod(0o600)
             async with both.server(commands.text) as server:
                 assert server.find(f"Fingerprint {re.escape(both.fingerprint)}$")

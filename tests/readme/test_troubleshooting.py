@@ -41,7 +41,8 @@ daemon off; pid /run/nginx.pid; error_log stderr notice; events {}
 http {
     access_log off; server_tokens off; default_type text/plain;
     server {
-        listen 443 ssl; ssl_protocols TLSv1.3; ssl_certificate cert.pem; ssl_certificate_key key.pem;
+        listen 443 ssl; ssl_protocols TLSv1.3;
+        ssl_certificate cert.pem; ssl_certificate_key key.pem;
         location / { return 404 'Not found'; }
     }
 }
@@ -66,7 +67,7 @@ async def test_the_doctor_says_what_the_readme_shows(meet: Meet) -> None:
             lines = [line for line in hosts.read_text().split("\n") if "inside.example" not in line]
             hosts.write_text("\n".join(lines))
             for address in ("2001:db8::7", "192.0.2.7"):
-                both.own.knows(**{"inside_example_com": address})
+                both.own.knows(inside_example_com=address)
             await both.own.run(
                 "ip address add 2001:db8::2/64 dev wire nodad; ip route add 192.0.2.7 dev wire; "
                 "ip neighbour add 2001:db8::7 lladdr 02:00:00:00:00:07 dev wire"

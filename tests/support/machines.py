@@ -22,10 +22,12 @@ import pytest
 import trio
 
 from scripts.peers import DAEMONS
-from tests.support.programs import PATIENCE, Program, running
+from tests.support.programs import PATIENCE, running
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from tests.support.programs import Program
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -43,8 +45,6 @@ mkdir -p run/sshd root/.ssh home/you
 mount -t tmpfs ssh root/.ssh
 chmod 700 root/.ssh
 for path; do mkdir -p ".$path"; mount --bind "$path" ".$path"; done
-ip link set lo up
-ip address add 10.20.0.0/16 dev lo
 echo ready
 exec chroot . sleep infinity
 """
@@ -88,7 +88,9 @@ class Machine:
 
     def path(self, name: str) -> Path:
         """Return the path by which this process reaches a file of the machine's."""
-        return Path(f"/proc/{self.pid}/root{name if name[0] == '/' else f'{self.directory}/{name}'}")
+        return Path(
+            f"/proc/{self.pid}/root{name if name[0] == '/' else f'{self.directory}/{name}'}"
+        )
 
     def knows(self, **names: str) -> None:
         """Have it know names, by their addresses; ``_`` stands for a dot."""
@@ -131,14 +133,22 @@ class Machine:
 
 
 @contextlib.asynccontextmanager
-async def machine(place: Path, name: str) -> AsyncIterator[Machine]:
-    """Give a machine that is connected to nothing; `place` is an empty directory."""
-    command = ["unshare", "--net", "--mount", "--pid", "--uts", "--fork", "--kill-child"]
-    place.mkdir()
+async def machine(
+    place: Path, name: str, *, directory: str = "/home/you", online: bool = False
+) -> AsyncIterator[Machine]:
+    """Give a machine, whose files are at `place`, a new directory.
+
+    It is connected to nothing, or `online`: then it has this one's network.
+    """
+    command = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child"]
     script = f"hostname {name}\n{_BEGIN}"
+    if not online:
+        command.append("--net")
+        script = f"ip link set lo up; ip address add 10.20.0.0/16 dev lo; {script}"
+    place.mkdir()
     async with running(*command, "bash", "-c", script, str(place), *_elsewhere()) as program:
         await program.wait_for("^ready$")
-        yield Machine(_child(program.pid))
+        yield Machine(_child(program.pid), directory)
 
 
 @contextlib.asynccontextmanager
