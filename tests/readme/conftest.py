@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 import pytest
+import trustme
 
 from tests.support import machines
 from tests.support.readme import FINGERPRINT, blocks
@@ -55,6 +56,22 @@ class TwoMachines:
     def typed(self, text: str) -> str:
         """Return what a user types for a text of README: with the fingerprint of their server."""
         return text.replace(FINGERPRINT, self.fingerprint)
+
+    async def certify(self) -> None:
+        """Give the machine inside a certificate of an authority that the own one trusts.
+
+        It is in ``cert.pem`` and ``key.pem``.
+        """
+        authority = trustme.CA()
+        certificate = authority.issue_cert("inside.example.com", common_name="inside")
+        certificate.cert_chain_pems[0].write_to_path(str(self.inside.path("cert.pem")))
+        certificate.private_key_pem.write_to_path(str(self.inside.path("key.pem")))
+        authority.cert_pem.write_to_path(str(self.own.path("authority.pem")))
+        # As update-ca-certificates does, which takes its time for all the others.
+        await self.own.run(
+            "cat authority.pem >>/etc/ssl/certs/ca-certificates.crt; "
+            "cp authority.pem /etc/ssl/certs/$(openssl x509 -hash -noout -in authority.pem).0"
+        )
 
     def client(self, text: str) -> AbstractAsyncContextManager[Program]:
         """Run a client on the own machine, and wait for its session."""

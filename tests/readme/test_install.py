@@ -54,8 +54,10 @@ async def test_the_program_is_installed_and_removed(place: Path) -> None:
             ours = [each for each in path if not Path(each, "cotun-trio").exists()]
             env = {"PATH": ":".join(["/root/tools", *ours]), "PIPX_BIN_DIR": "/root/tools"}
             async with new.running(pipx.text, env=env) as program:
-                if await program.wait(LIMIT) and program.find(NOT_REACHED):
+                status = await program.wait(LIMIT)
+                if status and program.find(NOT_REACHED):
                     pytest.skip("the package index cannot be reached")
+                assert status == 0, program.lines
             said = await new.run(after.text, env=env)
             assert said.startswith("cotun-trio ")
             await new.run("pipx uninstall cotun-trio; ! command -v cotun-trio", env=env)

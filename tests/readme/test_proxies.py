@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 
 from scripts.peers import find
 from tests.support.command_lines import understood
@@ -94,7 +93,7 @@ ConnectPort 443
 """
 
 
-@needs("curl", "tinyproxy")
+@needs("curl", "openssl", "tinyproxy")
 async def test_a_client_goes_through_a_corporate_proxy(meet: Meet) -> None:
     with (
         section("Through a corporate proxy") as (client,),
@@ -102,14 +101,7 @@ async def test_a_client_goes_through_a_corporate_proxy(meet: Meet) -> None:
     ):
         assert understood(by_acme.text)["tls_domain"] == ["inside.example.com"]
         async with meet() as both:
-            authority = trustme.CA()
-            certificate = authority.issue_cert("inside.example.com")
-            certificate.cert_chain_pems[0].write_to_path(str(both.inside.path("cert.pem")))
-            certificate.private_key_pem.write_to_path(str(both.inside.path("key.pem")))
-            authority.cert_pem.write_to_path(str(both.own.path("authority.pem")))
-            # As a system's own authority.
-            trusted = "install -m 644 authority.pem /usr/local/share/ca-certificates/own.crt"
-            await both.own.run(f"{trusted} && update-ca-certificates >/dev/null")
+            await both.certify()
             async with both.server(server.text):
                 await reaches(both, plain_client.text)
                 both.own.knows(proxy_example_com="10.7.0.1")

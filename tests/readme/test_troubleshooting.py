@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-import trustme
 
 from scripts.peers import find
 from tests.support.peers import needs
@@ -51,17 +50,11 @@ http {
 
 @pytest.mark.slow
 @pytest.mark.interop
-@needs("nginx")
+@needs("nginx", "openssl")
 async def test_the_doctor_says_what_the_readme_shows(meet: Meet) -> None:
     with section("When it does not work") as (ask, shown):
         async with meet() as both:
-            authority = trustme.CA()
-            certificate = authority.issue_cert("inside.example.com", common_name="inside")
-            certificate.cert_chain_pems[0].write_to_path(str(both.inside.path("cert.pem")))
-            certificate.private_key_pem.write_to_path(str(both.inside.path("key.pem")))
-            authority.cert_pem.write_to_path(str(both.own.path("authority.pem")))
-            trusted = "install -m 644 authority.pem /usr/local/share/ca-certificates/own.crt"
-            await both.own.run(f"{trusted} && update-ca-certificates >/dev/null")
+            await both.certify()
             # One of its two addresses is nowhere, and nobody says so.
             hosts = both.own.path("/etc/hosts")
             lines = [line for line in hosts.read_text().split("\n") if "inside.example" not in line]

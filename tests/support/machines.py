@@ -15,7 +15,7 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import attrs
 import pytest
@@ -44,9 +44,8 @@ mount -t tmpfs run run
 mkdir -p run/sshd root/.ssh home/you
 mount -t tmpfs ssh root/.ssh
 chmod 700 root/.ssh
-for path; do mkdir -p ".$path"; mount --bind "$path" ".$path"; done
-echo ready
-exec chroot . sleep infinity
+for path; do mkdir -p ".$path"; mount --bind --options ro "$path" ".$path"; done
+exec chroot . sh -c "echo ready; exec sleep infinity"
 """
 """What a machine's first process does.  Each address in 10.20.0.0/16 is its own."""
 
@@ -85,6 +84,11 @@ class Machine:
     pid: int
     directory: str = "/home/you"
     _numbers: itertools.count[int] = attrs.field(factory=itertools.count, repr=False)
+
+    def checked(self) -> Self:
+        """Return it, if it has a root of its own: a command may write anything anywhere."""
+        assert self.path("/").stat().st_dev != Path("/").stat().st_dev
+        return self
 
     def path(self, name: str) -> Path:
         """Return the path by which this process reaches a file of the machine's."""
@@ -148,7 +152,7 @@ async def machine(
     place.mkdir()
     async with running(*command, "bash", "-c", script, str(place), *_elsewhere()) as program:
         await program.wait_for("^ready$")
-        yield Machine(_child(program.pid), directory)
+        yield Machine(_child(program.pid), directory).checked()
 
 
 @contextlib.asynccontextmanager
@@ -180,8 +184,8 @@ mount -t overlay overlay -o lowerdir=/,upperdir=booted-upper,workdir=booted-work
 cp root/etc/hosts booted/etc/hosts
 cd booted
 mkdir -p opt/cotun/source opt/cotun/libraries home/you
-mount --bind "$1" opt/cotun/source
-mount --bind "$2" opt/cotun/libraries
+mount --bind --options ro "$1" opt/cotun/source
+mount --bind --options ro "$2" opt/cotun/libraries
 cp "$4" usr/local/bin/cotun-trio
 chmod 755 usr/local/bin/cotun-trio
 rm -f etc/machine-id
@@ -232,7 +236,7 @@ async def booted(host: Machine, place: Path) -> AsyncIterator[Machine]:
             async with running(*command, env={"NOTIFY_SOCKET": ready.getsockname()}) as nspawn:
                 await _booted(ready, nspawn)
                 init = _child(_child(nspawn.pid))
-                yield Machine(init)
+                yield Machine(init).checked()
                 os.kill(init, signal.SIGKILL)
                 await nspawn.wait()
         finally:
