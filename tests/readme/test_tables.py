@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ import cotun_trio.cli  # noqa: F401  the commands register themselves
 from cotun_trio.cli.app import app
 from cotun_trio.daemon import STATUSES
 from cotun_trio.protocol.port_ranges import parse_remotes
+from tests.support.peers import CHISEL_MISSING
+from tests.support.programs import find_chisel
 from tests.support.readme import blocks, rows, section
 
 if TYPE_CHECKING:
@@ -81,6 +84,19 @@ def test_every_option_that_the_readme_names_exists() -> None:
     of_others = {"--force", "--floods", "--rows", "--plot", "--targets"}  # pipx, bench/run.sh
     assert len(named) > 50
     assert named <= ours | of_others | EVERYWHERE
+
+
+@pytest.mark.interop
+@pytest.mark.slow
+@pytest.mark.skipif(find_chisel() is None, reason=CHISEL_MISSING)
+@pytest.mark.parametrize("command", ["server", "client"])
+def test_each_option_of_chisel_is_there_as_the_readme_says(command: str) -> None:
+    done = subprocess.run(
+        [str(find_chisel()), command, "--help"], capture_output=True, text=True, check=False
+    )
+    found = set(re.findall(r"^ +(--?[a-z0-9-]+)", done.stdout, re.MULTILINE))
+    assert len(found) > 10
+    assert found <= options_of(command) | EVERYWHERE
 
 
 # ---- remotes, statuses
