@@ -9,7 +9,6 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 TOOLS := build/venv
 TOOL := $(TOOLS)/bin/python
-SINGLE := dist/cotun-trio.pyz
 
 # What a target is told: `make test TESTS=tests/ssh ARGS="-k rekey"`.
 TESTS =
@@ -19,7 +18,10 @@ ARGS =
 SECONDS ?= 60
 TARGET ?=
 
-.PHONY: demo fleet-demo test peers check format coverage fuzz profile man dist release clean
+# Some write the same files.
+.NOTPARALLEL:
+
+.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock audit dist rebuild release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -71,19 +73,27 @@ man: $(VENV)/installed
 # Says what is missing, or makes the commit, the tag and the packages; publishes nothing.
 # `make release VERSION=0.2.0 ARGS=--dry-run` only looks.
 release: $(VENV)/bin/python
-	@$(BIN)/python scripts/release.py $(VERSION) $(ARGS)
+	@$(BIN)/python -m scripts.release $(VERSION) $(ARGS)
 
-# The sdist, the wheel that is made from it, and one file with that and all that it needs.
+# Exact versions with hashes of all that packages carry, and of what builds them: what is there stays,
+# where pyproject.toml allows it.  `make lock ARGS=--upgrade` takes the newest ones.
+lock: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.lock $(ARGS)
+
+# Whether anything in the lock is known to be vulnerable, as far as pip-audit can tell.
+audit: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.audit $(ARGS)
+
+# The sdist, the wheel that is made from it, and one file with that and all that it needs; beside each
+# of them, NAME.cdx.json says what is in it.  The same bytes come out each time.
 dist: $(TOOLS)/installed
-	@rm -rf dist
-	@echo "building the sdist and the wheel ..."
-	@$(TOOL) -m build --outdir dist . >build/log 2>&1 || { cat build/log; exit 1; }
-	@echo "building $(SINGLE) ..."
-	@$(TOOL) -m shiv --quiet --reproducible --console-script cotun-trio --output-file $(SINGLE) \
-		--python "/usr/bin/env python$$($(TOOL) -c 'import sys; print("%d.%d" % sys.version_info[:2])')" \
-		dist/*.whl >build/log 2>&1 || { cat build/log; exit 1; }
-	@$(TOOL) -m scripts.finish_single_file $(SINGLE)
+	@$(TOOL) -m scripts.packaging.dist
 	@ls -l dist
+
+# Builds the last commit once more in another directory, and compares with what is in dist: all of it,
+# or `make rebuild ARGS=dist`.
+rebuild: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.rebuild $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .*_cache
@@ -114,7 +124,8 @@ $(VENV)/installed-fuzz: pyproject.toml | $(VENV)/bin/python
 	@$(PIP) install --editable '.[fuzz]'
 	@touch $(VENV)/installed $@
 
-$(TOOLS)/installed: | $(TOOL)
+$(TOOLS)/installed: scripts/packaging/tools.lock | $(TOOL)
 	@echo "installing what builds packages into $(TOOLS) ..."
-	@$(TOOL) -m pip --quiet --disable-pip-version-check install 'build>=1' 'shiv>=1'
+	@$(TOOL) -m pip --quiet --disable-pip-version-check install --no-compile --require-hashes \
+		--only-binary :all: --requirement $<
 	@touch $@

@@ -1,5 +1,5 @@
-"""The ``__main__.py`` of the single file ``cotun-trio.pyz``; `scripts.finish_single_file` puts it
-there.
+"""The ``__main__.py`` of the single file ``cotun-trio.pyz``; `scripts.packaging.single_file` puts
+it there.
 
 It is in front of shiv's own beginning, which shows a traceback where the file cannot run: it holds
 compiled modules for one version of Python and one kind of machine, and is unpacked before it runs.

@@ -1,20 +1,29 @@
-"""What `make dist` makes: it is built once here, from a copy of the source, and run as users do."""
+"""What `make dist` makes: it is built here from a copy of the source, and run as users do; and then
+from the sdist, to see that the same bytes come out."""
 
 from __future__ import annotations
 
 import ast
+import http.server
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import threading
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import pytest
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
 from scripts import single_file_main
+from scripts.packaging import environment, lock, python_packages
+from scripts.packaging.reproducible import sha256
 from tests.support.admin import ask
 from tests.support.programs import running, url_of
 from tests.support.targets import LOOPBACK, connect, echo, echoes, listening
@@ -25,16 +34,19 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
+VERSION = python_packages.version()
 LIMIT = 300
 """Seconds for a build, which takes 15 here, and mostly waits for the package index."""
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=0", "--timeout=15")
 
 
-def do(*command: str, cwd: Path | None = None) -> None:
-    """Run a command that has to succeed."""
+def do(*command: str, cwd: Path | None = None, umask: int = -1, **environment: str) -> str:
+    """Run a command that has to succeed; return what it prints."""
     done = subprocess.run(
         command,
         cwd=cwd,
+        umask=umask,
+        env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -42,6 +54,7 @@ def do(*command: str, cwd: Path | None = None) -> None:
         timeout=LIMIT,
     )
     assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +75,11 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT, copy, ignore=ignored)
     do("make", "dist", f"PYTHON={sys.executable}", cwd=copy)
     return copy
+
+
+def tool(source: Path) -> str:
+    """Return the Python that has built there."""
+    return str(source / "build" / "venv" / "bin" / "python")
 
 
 @pytest.fixture
@@ -204,6 +222,151 @@ def test_the_sdist_has_all_that_it_takes_to_build_and_test(source: Path) -> None
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert here | {"Makefile", "README.rst", "LICENSE", "pyproject.toml", ".ci/run"} <= names
+    assert ".github/workflows/publish.yml" in names
+
+
+ARTEFACTS = ("cotun-trio.pyz", "cotun_trio-{}-py3-none-any.whl", "cotun_trio-{}.tar.gz")
+each_artefact = pytest.mark.parametrize("artefact", ARTEFACTS)
+
+
+def test_another_build_elsewhere_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:
+    with tarfile.open(only(source / "dist", "*.tar.gz")) as sdist:
+        sdist.extractall(tmp_path, filter="data")
+    (copy,) = tmp_path.iterdir()
+    tools = f"TOOLS={source / 'build' / 'venv'}"
+    elsewhere = {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "PYTHONHASHSEED": "7"}
+    do("make", "dist", tools, cwd=copy, umask=0o027, **elsewhere)
+    first, second = (
+        {path.name: path.read_bytes() for path in directory.iterdir()}
+        for directory in (source / "dist", copy / "dist")
+    )
+    assert len(first) == 2 * len(ARTEFACTS)
+    assert first.keys() == second.keys()
+    assert [name for name in first if first[name] != second[name]] == []
+
+
+@each_artefact
+def test_what_is_in_an_artefact_is_told_as_cyclonedx_has_it(source: Path, artefact: str) -> None:
+    path = source / "dist" / artefact.format(VERSION)
+    text = path.with_name(f"{path.name}.cdx.json").read_text()
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    told = json.loads(text)["metadata"]["component"]
+    assert (told["name"], told["version"]) == ("cotun-trio", VERSION)
+    assert told["hashes"] == [{"alg": "SHA-256", "content": sha256(path)}]
+
+
+def test_what_the_single_file_carries_is_what_the_lock_has(source: Path) -> None:
+    single = source / "dist" / "cotun-trio.pyz"
+    target = environment.Target.here()
+    wanted = {pin.name: pin for pin in lock.pins() if pin.is_for(target.markers())}
+    told = json.loads(single.with_name(f"{single.name}.cdx.json").read_text())["components"]
+    versions = {component["name"]: component["version"] for component in told}
+    assert versions.pop("cotun-trio") == VERSION
+    assert versions == {name: pin.version for name, pin in wanted.items()}
+    for component in told:
+        if component["name"] != "cotun-trio":
+            (digest,) = component["hashes"]
+            assert digest["content"] in wanted[component["name"]].hashes
+    with zipfile.ZipFile(single) as file:
+        folders = {name.split("/")[1] for name in file.namelist() if ".dist-info/" in name}
+    assert {re.sub("[._]+", "-", folder.partition("-")[0]).lower() for folder in folders} == {
+        "cotun-trio",
+        *versions,
+    }
+
+
+def test_another_machine_gets_an_environment_with_what_is_compiled_for_it(
+    source: Path, tmp_path: Path
+) -> None:
+    wheel = only(source / "dist", "*.whl")
+    program = (
+        "import sys; from pathlib import Path; from scripts.packaging import environment; "
+        "environment.install(Path(sys.argv[1]), wheel=Path(sys.argv[2]), python='3.11', "
+        "machine=sys.argv[3])"
+    )
+    machine = "aarch64"
+    do(tool(source), "-c", program, str(tmp_path), str(wheel), machine, cwd=source)
+    modules = list(tmp_path.rglob("*.so"))
+    assert modules
+    for path in modules:
+        head = path.read_bytes()[:20]
+        assert head[:4] == b"\x7fELF"
+        assert int.from_bytes(head[18:], "little") == 183, path  # EM_AARCH64
+
+
+class KnownVulnerabilities(http.server.BaseHTTPRequestHandler):
+    """What OSV answers, where only h11 has one."""
+
+    asked: ClassVar[set[tuple[str, str]]] = set()
+
+    def do_POST(self) -> None:
+        query = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        name = query["package"]["name"]
+        self.asked.add((name, query["version"]))
+        answer = json.dumps({"vulns": [VULNERABILITY]} if name == "h11" else {})
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer.encode())
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+VULNERABILITY = {
+    "id": "GHSA-xxxx",
+    "aliases": ["CVE-2999-1"],
+    "modified": "2999-01-01T00:00:00Z",
+    "affected": [
+        {
+            "package": {"name": "h11", "ecosystem": "PyPI"},
+            "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "999"}]}],
+        }
+    ],
+}
+
+
+def test_an_audit_asks_about_each_package_of_the_lock(source: Path) -> None:
+    with http.server.ThreadingHTTPServer((LOOPBACK, 0), KnownVulnerabilities) as service:
+        thread = threading.Thread(target=service.serve_forever)
+        thread.start()
+        try:
+            url = f"http://{LOOPBACK}:{service.server_port}/v1/query"
+            done = audit(source, url)
+        finally:
+            service.shutdown()
+            thread.join()
+    assert done.returncode == 1
+    version = dict(KnownVulnerabilities.asked)["h11"]
+    assert done.stderr.splitlines() == [
+        "requirements.lock has not passed:",
+        f"  h11 {version}: CVE-2999-1, GHSA-xxxx; fixed in 999",
+    ]
+    target = environment.Target.here()
+    pins = [pin for pin in lock.pins() if pin.is_for(target.markers())]
+    assert {(pin.name, pin.version) for pin in pins} == KnownVulnerabilities.asked
+
+
+def test_an_audit_that_cannot_ask_does_not_pass(source: Path) -> None:
+    done = audit(source, f"http://{LOOPBACK}:1/v1/query")
+    assert done.returncode == 1
+    first, second = done.stderr.splitlines()
+    assert first == "requirements.lock has not passed:"
+    assert second.startswith("  the service could not be asked: ")
+    assert "refused" in second
+
+
+def audit(source: Path, url: str) -> subprocess.CompletedProcess[str]:
+    """Ask the service at `url` for what is known."""
+    words = ("--vulnerability-service=osv", f"--osv-url={url}")
+    return subprocess.run(
+        [tool(source), "-m", "scripts.packaging.audit", *words],
+        cwd=source,
+        env={**os.environ, "NO_PROXY": LOOPBACK},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
 
 
 def test_clean_removes_it_all(source: Path) -> None:
