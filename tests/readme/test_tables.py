@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-import cotun_trio.cli  # noqa: F401  the commands register themselves
+import cotun_trio
+import cotun_trio.cli  # the commands register themselves
 from cotun_trio.cli.app import app
 from cotun_trio.daemon import STATUSES
 from cotun_trio.protocol.port_ranges import parse_remotes
@@ -114,6 +115,13 @@ def test_the_form_of_remotes_is_that_of_the_help() -> None:
     with section("Remotes") as (form,):
         inner = form.text.removeprefix("[R:]").partition("[/udp]")[0]
     assert f"\n    {inner}\n" in str(app["client"].help_epilogue)
+
+
+def test_the_packages_in_the_readme_have_the_version_of_the_project() -> None:
+    text = (ROOT / "README.rst").read_text().partition("\nChanges\n-------\n")[0]
+    found = re.findall(r"\bcotun-trio[ :_-](\d+\.\d+\.\d+)(?!\d)", text)
+    assert len(found) > 4
+    assert set(found) == {cotun_trio.__version__}
 
 
 def test_the_readme_has_all_statuses() -> None:
