@@ -22,6 +22,8 @@ from tests.support.readme import blocks, rows, section
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from cyclopts import App
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
@@ -57,7 +59,12 @@ def test_every_literal_block_of_the_readme_has_a_test() -> None:
 
 def options_of(command: str) -> set[str]:
     """Return the options of a command, without those for help."""
-    arguments = app[command].assemble_argument_collection(parse_docstring=False)
+    return options_of_app(app[command])
+
+
+def options_of_app(node: App) -> set[str]:
+    """Do the same for a command of cyclopts."""
+    arguments = node.assemble_argument_collection(parse_docstring=False)
     names = {name for argument in arguments if argument.show for name in argument.names}
     negated = ("--no-", "--empty-")  # cyclopts makes them
     return {name for name in names if name.startswith("-") and not name.startswith(negated)}
@@ -85,6 +92,22 @@ def test_every_option_that_the_readme_names_exists() -> None:
     of_others = {"--force", "--floods", "--rows", "--plot", "--targets"}  # pipx, bench/run.sh
     assert len(named) > 50
     assert named <= ours | of_others | EVERYWHERE
+
+
+def test_every_command_within_a_text_of_the_readme_exists_with_its_options() -> None:
+    found = 0
+    for text in re.findall(r"``([^`]+)``", (ROOT / "README.rst").read_text()):
+        words = text.split()
+        words = words[words[0] == "cotun-trio" :]
+        if not words or words[0] not in app or words[0].startswith("-"):
+            continue
+        node = app[words[0]]
+        if len(words) > 1 and not words[1].startswith("-") and words[1] in node:
+            node = node[words[1]]
+        if named := {word.partition("=")[0] for word in words if word.startswith("--")}:
+            assert named <= options_of_app(node) | EVERYWHERE, text
+        found += 1
+    assert found > 30
 
 
 @pytest.mark.interop
