@@ -42,12 +42,14 @@ async def ssh_of_alice(both: TwoMachines) -> AsyncIterator[None]:
     # As if they had been there before.
     both.own.path("/etc/ssh/ssh_config").write_text("StrictHostKeyChecking no\nBatchMode yes\n")
     await both.inside.run(
-        "userdel -r alice 2>/dev/null; useradd -m -s /bin/bash alice && usermod -p '*' alice && ssh-keygen -A >/dev/null && "
+        "userdel -r alice 2>/dev/null || true; useradd -m -s /bin/bash alice; "
+        "usermod -p '*' alice; ssh-keygen -A >/dev/null; "
         "install -d -o alice -m 700 ~alice/.ssh"
     )
     keys = both.inside.path("/home/alice/.ssh/authorized_keys")
     keys.write_text(both.own.path("/root/.ssh/id_ed25519.pub").read_text())
-    sshd = f"exec {find('sshd')} -D -e -f /dev/null -o ListenAddress=10.20.0.5"
+    options = "-o ListenAddress=10.20.0.5 -o 'Subsystem sftp internal-sftp'"
+    sshd = f"exec {find('sshd')} -D -e -f /dev/null {options}"
     async with both.inside.running(sshd, until="Server listening on"):
         yield
 
