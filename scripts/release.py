@@ -2,8 +2,8 @@
 
 The tree has to be clean and on main, and README's "Changes" have to say what is new.  Then
 
-* the version goes into pyproject.toml, and the heading "Not released yet" becomes the version with
-  today's date;
+* the version goes into pyproject.toml, and into the names of packages in README, where the heading
+  "Not released yet" becomes the version with today's date;
 * ``make audit``, ``make check`` and ``make test`` run; ``ARGS=--no-audit`` leaves out the first one
   where no service can be asked;
 * both files are committed;
@@ -46,6 +46,8 @@ README = Path("README.rst")
 UNRELEASED = "Not released yet"
 _CHANGES = "\nChanges\n-------\n"
 _VERSION = re.compile(r"(\d+)\.(\d+)\.(\d+)")
+_NAMED = re.compile(r"\b(cotun-trio[ :_-])\d+\.\d+\.\d+(?!\d)")
+"""The name of something that is installed, with its version."""
 _LINE = re.compile(r'^version = "([^"]*)"$', re.MULTILINE)
 _UNRELEASED = re.compile(
     rf"^{UNRELEASED}\n~+\n(?P<new>.*?)(?=^[^\n]+\n~+\n|\Z)", re.MULTILINE | re.DOTALL
@@ -118,8 +120,12 @@ def is_in_changes(version: str) -> bool:
 
 
 def dated(readme: str, version: str, day: dt.date) -> str:
-    """Return the README in which what was not released yet is that version's."""
+    """Return the README in which what was not released yet is that version's.
+
+    What is installed has that version, too: ``cotun-trio:0.2.0``, ``cotun-trio_0.2.0_amd64.deb``.
+    """
     head, changes, rest = readme.partition(_CHANGES)
+    head = _NAMED.sub(rf"\g<1>{version}", head)
     heading = f"{version} ({day.isoformat()})"
     with_line = f"{heading}\n{'~' * len(heading)}\n"
     return (

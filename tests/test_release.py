@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -17,6 +18,14 @@ pytestmark = needs("git", "make")
 ROOT = Path(__file__).parents[1]
 PROJECT = 'name = "x"\nversion = "0.1.0"\nother = "0.1.0"\n'
 README = """
+Install
+-------
+
+It prints ``cotun-trio 0.2.0``.  With Python 3.11.7::
+
+    docker run cotun-trio:0.2.0
+    apt install ./dist/cotun-trio_0.2.0_amd64.deb ./dist/cotun-trio-0.2.0-1.x86_64.rpm
+
 Changes
 -------
 
@@ -44,7 +53,9 @@ audit check test image packages dist rebuild:
 """
 STEPS = ["audit", "check", "test", "image", "packages", "dist", "rebuild"]
 ALL = [*STEPS[:4], "image arm64", *STEPS[4:]]
-NEW = README.replace("0.2.0 (2026-12-24)\n~~~~~~~~~~~~~~~~~~", "Not released yet\n~~~~~~~~~~~~~~~~")
+NEW = re.sub("(cotun-trio.)0.2.0", r"\g<1>0.1.0", README).replace(
+    "0.2.0 (2026-12-24)\n~~~~~~~~~~~~~~~~~~", "Not released yet\n~~~~~~~~~~~~~~~~"
+)
 
 
 def git(*words: str) -> str:

@@ -133,9 +133,9 @@ class Program:
         said = "\n".join(self.lines)
         raise AssertionError(f"{pattern!r} did not come {times} times from {self.command}:\n{said}")
 
-    async def wait(self) -> int:
+    async def wait(self, patience: float = PATIENCE) -> int:
         """Return the exit status when it has ended and all that it said has been read."""
-        with trio.fail_after(PATIENCE):
+        with trio.fail_after(patience):
             while not self._ended:
                 await self._news.wait()
             return await self._process.wait()

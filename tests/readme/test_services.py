@@ -1,0 +1,64 @@
+"""README's recipes for what keeps the program running: systemd, Kubernetes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import yaml
+
+from tests.support.command_lines import understood
+from tests.support.machines import booted, no_services
+from tests.support.peers import needs
+from tests.support.readme import blocks, section
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.readme.conftest import Meet
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+@needs("systemd-nspawn", "curl")
+@pytest.mark.skipif(no_services() is not None, reason=str(no_services()))
+async def test_systemd_runs_a_server_and_a_client(meet: Meet, place: Path) -> None:
+    with section("systemd") as (server, client):
+        async with (
+            meet() as both,
+            booted(both.inside, place / "inside") as inside,
+            booted(both.own, place / "own") as own,
+        ):
+            users = '{"alice:secret": ["^localhost:3000$"]}'
+            inside.path("users.json").write_text(users)
+            inside.path("users.json").chmod(0o600)
+            web = "echo hello >index.html; exec python3 -m http.server --bind 127.0.0.1 3000"
+            for each in (inside, own):
+                await each.run("userdel cotun-trio 2>/dev/null || true; rm -rf /etc/cotun-trio")
+                await each.run("ln -s /opt/cotun/source/scripts scripts")
+            said = await inside.run(server.text)
+            assert "ready" in said, said
+            fingerprint = said.split()[-1]
+            text = both.typed(client.text).replace(both.fingerprint, fingerprint)
+            async with inside.running(web, until="Serving HTTP on"):
+                said = await own.run(text)
+                assert "ready" in said, said
+                assert await own.run("curl -sS http://127.0.0.1:8000/") == "hello"
+
+
+def test_the_manifest_for_kubernetes_runs_a_client() -> None:
+    with section("Kubernetes") as (commands, manifest):
+        assert "kubectl apply --filename client.yaml" in commands.text
+        deployment = yaml.safe_load(manifest.text)
+    assert (deployment["apiVersion"], deployment["kind"]) == ("apps/v1", "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    assert deployment["spec"]["selector"]["matchLabels"] == labels
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    words = " ".join(container["args"]).replace("QpUjJ1…=", "A" * 43 + "=")
+    options = understood(f"cotun-trio {words}")
+    assert options["remotes"] == ("R:127.0.0.1:8000:web.default.svc:80",)
+    (login,) = container["envFrom"]
+    name = login["secretRef"]["name"]
+    assert f"create secret generic {name} --from-literal=AUTH=" in commands.text
+    image = container["image"]
+    assert any(image in text for text in blocks()["Install"])
