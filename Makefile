@@ -18,10 +18,13 @@ ARGS =
 SECONDS ?= 60
 TARGET ?=
 
+# Debian's name of the architecture that an image is for: amd64 or arm64.
+ARCH ?= amd64
+
 # Some write the same files.
 .NOTPARALLEL:
 
-.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock audit dist rebuild release clean
+.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock image-lock audit dist image rebuild release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -80,6 +83,11 @@ release: $(VENV)/bin/python
 lock: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.lock $(ARGS)
 
+# The same of Debian's packages in the image: the newest ones.  It needs Debian's apt, and no root.
+# `make image-lock ARGS=--check` only says whether there are newer ones than those of the lock.
+image-lock: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.debian $(ARGS)
+
 # Whether anything in the lock is known to be vulnerable, as far as pip-audit can tell.
 audit: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.audit $(ARGS)
@@ -89,6 +97,11 @@ audit: $(TOOLS)/installed
 dist: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.dist
 	@ls -l dist
+
+# The OCI image, as an archive: docker load --input FILE, podman load, skopeo copy oci-archive:FILE.
+# `make image ARCH=arm64` makes it for the other architecture.
+image: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.image --arch $(ARCH) $(ARGS)
 
 # Builds the last commit once more in another directory, and compares with what is in dist: all of it,
 # or `make rebuild ARGS=dist`.

@@ -22,6 +22,7 @@ from cotun_trio.errors import (
     UsageError,
 )
 from cotun_trio.system.hang_up import has_terminal
+from cotun_trio.system.orphans import children
 from cotun_trio.system.pidfile import pid_file
 from cotun_trio.system.process import prepare
 from cotun_trio.system.systemd import Notifier, Passed
@@ -171,6 +172,7 @@ async def _until_signal(role: Role, handlers: Handlers, pid: str | None) -> None
             nursery.start_soon(_handle, signals, role, handlers, received, nursery.cancel_scope)
             nursery.start_soon(role.notifier.feed_watchdog)
             nursery.start_soon(logs.write_what_waits)
+            nursery.start_soon(children.keep_reaping)
             try:
                 await role.run()
                 for number in received[:1]:

@@ -15,6 +15,7 @@ PACKAGES = {
     "bash": "bash",
     "caddy": "caddy",
     "chromium": "chromium",
+    "crun": "crun",
     "curl": "curl",
     "dig": "bind9-dnsutils",
     "dnsmasq": "dnsmasq-base",
@@ -41,6 +42,7 @@ PACKAGES = {
     "systemd-analyze": "systemd",
     "systemd-nspawn": "systemd-container",
     "tinyproxy": "tinyproxy",
+    "unshare": "util-linux",
     "zsh": "zsh",
 }
 """Debian's package for each program."""

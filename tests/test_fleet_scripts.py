@@ -7,6 +7,7 @@ others, with all that has to be the same in several places.
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from cotun_trio.cli import client, server  # noqa: F401  they add their commands
 from cotun_trio.cli.app import app
 from cotun_trio.units import parse_duration
 from scripts import fleet_demo
+from scripts.packaging.image import SETTINGS
 from scripts.peers import find
 from tests.support.peers import needs
 
@@ -175,10 +177,25 @@ def test_the_services_lead_to_the_pods() -> None:
 
 def test_a_pod_has_the_time_that_it_needs_to_end() -> None:
     pod = documents()["StatefulSet", "cotun-trio"]["spec"]["template"]["spec"]
-    [sleep, seconds] = container()["lifecycle"]["preStop"]["exec"]["command"]
-    assert sleep == "sleep"
+    seconds = container()["lifecycle"]["preStop"]["sleep"]["seconds"]
     grace = {v["name"]: v.get("value") for v in container()["env"]}["COTUN_SHUTDOWN_GRACE"]
-    assert pod["terminationGracePeriodSeconds"] >= int(seconds) + parse_duration(grace) + 5
+    assert pod["terminationGracePeriodSeconds"] >= seconds + parse_duration(grace) + 5
+
+
+def test_what_runs_in_the_image_is_what_the_image_can() -> None:
+    pod = documents()["StatefulSet", "cotun-trio"]["spec"]["template"]["spec"]
+    number = int(SETTINGS["User"].partition(":")[0])
+    assert pod["securityContext"]["runAsUser"] == number
+    assert container()["securityContext"]["readOnlyRootFilesystem"] is True
+    assert "exec" not in json.dumps(container())  # there is nothing to execute
+    services = yaml.safe_load(COMPOSE.read_text())["services"].values()
+    ours = [service for service in services if service["image"] == "cotun-trio"]
+    assert len(ours) == 4
+    for service in ours:
+        assert service["read_only"] is True
+        assert "entrypoint" not in service
+        assert service["command"][0] in {"server", "client"}
+    assert f"chown {number} " in COMPOSE.read_text()
 
 
 def test_every_object_for_kubernetes_is_one_that_is_known_here() -> None:

@@ -126,7 +126,7 @@ def test_others_than_root_are_told_the_command(tmp_path: Path) -> None:
     status, said = install(tmp_path, "exit 7", root=False)
     assert status == 1
     assert (
-        "Only root can install: sudo apt-get install bash caddy chromium curl bind9-dnsutils "
+        "Only root can install: sudo apt-get install bash caddy chromium crun curl bind9-dnsutils "
         in said
     )
 
@@ -135,5 +135,5 @@ def test_others_than_root_are_told_the_command(tmp_path: Path) -> None:
 def test_another_system_than_debian_is_told_the_names(tmp_path: Path) -> None:
     status, said = install(tmp_path, None, root=True)
     assert status == 1
-    assert "Missing: bash, caddy, chromium, curl, dig, " in said
+    assert "Missing: bash, caddy, chromium, crun, curl, dig, " in said
     assert "There is no apt-get here" in said

@@ -24,7 +24,7 @@ class Interface(Protocol):
 
 
 class NoInterface:
-    """None, without `--admin-listen`."""
+    """None, where nobody asks for one."""
 
     async def open(self) -> None:
         """See `Interface`."""
@@ -40,8 +40,14 @@ def interface_for(
     watched: Watched, settings: ClientSettings | ServerSettings, log: Context
 ) -> Interface:
     """Return the interface that answers about `watched`."""
-    if settings.admin_listen is None:
+    if settings.admin_listen is None and settings.admin_socket is None:
         return NoInterface()
     from cotun_trio.admin.interface import AdminInterface  # off, it costs not even this
 
-    return AdminInterface(watched, settings.admin_listen, settings.admin_token_file, log)
+    return AdminInterface(
+        watched,
+        settings.admin_listen,
+        settings.admin_token_file,
+        log,
+        besides=settings.admin_socket,
+    )

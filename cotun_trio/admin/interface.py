@@ -20,7 +20,7 @@ from cotun_trio.admin.lag import measure_lag
 from cotun_trio.admin.page.page import Page
 from cotun_trio.admin.places import Places
 from cotun_trio.admin.streaming import send_stream
-from cotun_trio.errors import CotunError
+from cotun_trio.errors import CotunError, UsageError
 from cotun_trio.escape import escape
 from cotun_trio.http.front import Front, HeadError, respond_error, send_response
 from cotun_trio.logs.events import record_events
@@ -55,20 +55,28 @@ class AdminInterface:
     """Answers about `watched` at `address`.  `open` it, `run` it, and `close` it.
 
     On TCP, a token is needed: that of the file at `token_path`, which is made if it is missing, or
-    without a path one that is valid as long as this.
+    without a path one that is valid as long as this.  It answers on a socket at the path `besides`,
+    too, if one can be made there.
     """
 
     def __init__(
-        self, watched: Watched, address: AdminAddress, token_path: str | None, log: Context
+        self,
+        watched: Watched,
+        address: AdminAddress | None,
+        token_path: str | None,
+        log: Context,
+        *,
+        besides: str | None = None,
     ) -> None:
         self._watched = watched
         self._history = History(watched, log)
         self._page = Page(watched, self._history)
         self._address = address
         self._token_path = token_path
+        self._besides = besides
         self._log = log
-        self._sockets: list[socket.socket] = []
-        self._gate = Gate(None, None)
+        self._gates: dict[socket.socket, Gate] = {}
+        self._paths: list[str] = []
         self._places = Places(MAX_CONNECTIONS)
         self._readers = 0
         self.addresses: list[str] = []
@@ -79,18 +87,30 @@ class AdminInterface:
         """Listen, and log where.  Raises `UsageError`."""
         record_events()
         address = self._address
-        if address.path:
-            self._sockets = [listen_unix(address.path)]
-            self.addresses = [str(address)]
-            self._log.info("Answering administrators on %s", escape(str(address)))
-            return
+        if address is not None and address.path:
+            self._open_path(address.path)
+        elif address is not None:
+            await self._open_port(address.host, address.port)
+        if self._besides is not None and self._besides not in self._paths:
+            try:
+                self._open_path(self._besides)
+            except UsageError as error:
+                self._log.warning("%s", error)
+
+    def _open_path(self, path: str) -> None:
+        self._gates[listen_unix(path)] = Gate(None, None)
+        self._paths.append(path)
+        self.addresses.append(f"unix:{path}")
+        self._log.info("Answering administrators on unix:%s", escape(path))
+
+    async def _open_port(self, host: str, port: int) -> None:
         token, made = token_file.new_token(), True
         if self._token_path is not None:
             token, made = token_file.read_or_make(self._token_path)
-        self._sockets = await open_listeners(address.host, address.port)
-        self.addresses = show_addresses(self._sockets)
-        port = self._sockets[0].getsockname()[1]
-        self._gate = Gate(token, join_host_port(address.host, port).lower())
+        sockets = await open_listeners(host, port)
+        gate = Gate(token, join_host_port(host, sockets[0].getsockname()[1]).lower())
+        self._gates = dict.fromkeys(sockets, gate)
+        self.addresses = show_addresses(sockets)
         for each in self.addresses:
             if made:  # as Jupyter does; of a file that was there, its owner knows the token
                 self._log.info("Answering administrators on http://%s/?token=%s", each, token)
@@ -101,34 +121,34 @@ class AdminInterface:
         """Answer until cancelled."""
         async with trio.open_nursery() as nursery:
 
-            def accepted(sock: socket.socket, _peer: object) -> None:
+            def accepted(gate: Gate, sock: socket.socket, _peer: object) -> None:
                 place = self._places.enter()
                 if place is None:
                     close(sock)
                 else:
-                    nursery.start_soon(self._serve, sock, place)
+                    nursery.start_soon(self._serve, sock, place, gate)
 
             nursery.start_soon(self._history.run)
             nursery.start_soon(measure_lag)
-            for sock in self._sockets:
-                nursery.start_soon(accept_forever, sock, accepted)
+            for sock, gate in self._gates.items():
+                nursery.start_soon(accept_forever, sock, partial(accepted, gate))
 
     def close(self) -> None:
         """Listen no more.  Can be called again."""
-        for sock in self._sockets:
+        for sock in self._gates:
             close(sock)
-        if self._address.path and self._sockets:
-            remove_socket_file(self._address.path)
-        self._sockets = []
+        for path in self._paths:
+            remove_socket_file(path)
+        self._gates, self._paths = {}, []
 
-    async def _serve(self, sock: socket.socket, place: Place) -> None:
+    async def _serve(self, sock: socket.socket, place: Place, gate: Gate) -> None:
         """Answer one connection; its errors are its own."""
         log = self._log
         transport = Transport(sock)
         stream = None
         try:
             with place.hold():
-                stream = await self._answer(transport, place)
+                stream = await self._answer(transport, place, gate)
             if stream is not None:
                 self._readers += 1
                 try:
@@ -143,7 +163,7 @@ class AdminInterface:
             close(sock)
 
     async def _answer(
-        self, transport: Transport, place: Place
+        self, transport: Transport, place: Place, gate: Gate
     ) -> Callable[[], Awaitable[None]] | None:
         """Answer one request; return what is still to run where the answer is a stream.
 
@@ -157,7 +177,7 @@ class AdminInterface:
             await respond_error(transport, error.status)
             return None
         with_body = request.method != b"HEAD"
-        answer: Answer | Stream | None = self._gate.refusal(request) or self._with_cookie(request)
+        answer: Answer | Stream | None = gate.refusal(request) or self._with_cookie(request, gate)
         if answer is None:
             place.let_in()
             answer = await self._page.answer(request) or await routes.answer(
@@ -177,13 +197,13 @@ class AdminInterface:
         )
         return None
 
-    def _with_cookie(self, request: Request) -> Answer | None:
+    def _with_cookie(self, request: Request, gate: Gate) -> Answer | None:
         """Return the answer that keeps the token of an address as a cookie, if there is one.
 
         The next address has none then: it would be in the history of the browser, and on screens.
         """
         given = token_of_query(request)
-        if given is None or request.method != b"GET" or not self._gate.is_token(given):
+        if given is None or request.method != b"GET" or not gate.is_token(given):
             return None
         path = request.path.decode("ascii", "replace")
         cookie = f"{cookie_name(request)}={given}; HttpOnly; SameSite=Strict; Path=/"

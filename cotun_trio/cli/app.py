@@ -18,6 +18,7 @@ from cotun_trio.cli.config_file import TABLES, fill_in
 from cotun_trio.cli.groups import CONNECTION, LOG, PROCESS
 from cotun_trio.cli.plan import Plan
 from cotun_trio.errors import UsageError
+from cotun_trio.protocol.environment import find_variable
 from cotun_trio.settings import DEFAULT_KEEPALIVE, ProcessSettings
 from cotun_trio.system import pidfile
 
@@ -112,7 +113,8 @@ AdminListen = Annotated[
         metavar="ADDRESS",
         show_default=False,
         help="Answer administrators here: unix:/PATH, for our own user, or [ADDRESS:]PORT, for "
-        "everybody with the token.  Paths: /health, /ready, /metrics, /api/v1/...",
+        "everybody with the token.  Paths: /health, /ready, /metrics, /api/v1/...  A path in "
+        "COTUN_ADMIN_SOCKET is for a Unix socket besides; that it cannot be made is no error.",
     ),
 ]
 AdminTokenFile = Annotated[
@@ -285,6 +287,11 @@ def known_hosts_path(text: str | None) -> str | None:
     if text is None or text.lower() == "false":
         return None
     return known_hosts.default_path(os.environ) if text.lower() == "true" else text
+
+
+def admin_socket() -> str | None:
+    """Return the path of the variable ``COTUN_ADMIN_SOCKET``."""
+    return find_variable(os.environ, "ADMIN_SOCKET")[1]
 
 
 def credentials(text: str | None) -> Credentials | None:

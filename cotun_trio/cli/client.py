@@ -20,6 +20,7 @@ from cotun_trio.cli.app import (
     Quiet,
     Trace,
     Verbose,
+    admin_socket,
     app,
     credentials,
     known_hosts_path,
@@ -254,6 +255,7 @@ def client(
         timings=Timings.from_environment(os.environ),
         admin_listen=admin_listen,
         admin_token_file=admin_token_file,
+        admin_socket=admin_socket(),
     )
     quiet = quiet or any(each.stdio for each in settings.remotes)  # it is on ssh's terminal
     unverified = tls_skip_verify and any(route.server.tls for route in settings.routes)

@@ -22,6 +22,7 @@ from cotun_trio.cli.app import (
     Quiet,
     Trace,
     Verbose,
+    admin_socket,
     app,
     credentials,
     process_settings,
@@ -341,6 +342,7 @@ def server(
         timings=Timings.from_environment(os.environ),
         admin_listen=None if admin_listen is None else AdminAddress.parse(admin_listen),
         admin_token_file=admin_token_file,
+        admin_socket=admin_socket(),
         metrics_per_user=_per_user(metrics_per_user, admin_listen),
     )
     return Plan(

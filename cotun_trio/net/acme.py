@@ -87,7 +87,10 @@ class Authority:
                 self._cache.mkdir(mode=0o700, parents=True, exist_ok=True)
             except OSError as error:
                 shown = escape(str(self._cache))
-                raise UsageError(f"cannot make the directory {shown}: {error.strerror}") from None
+                raise UsageError(
+                    f"cannot make the directory {shown}: {error.strerror}: name another one in "
+                    "COTUN_LE_CACHE"
+                ) from None
 
     def kept(self, domain: str) -> bytes | None:
         """Return the key and the certificates for `domain` that were kept, PEM."""

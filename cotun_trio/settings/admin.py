@@ -51,6 +51,15 @@ def to_admin_address(option: str, value: object) -> AdminAddress | None:
     return AdminAddress.parse(value)
 
 
+def check_admin_socket(_settings: object, _attribute: object, path: str | None) -> None:
+    """Raise `UsageError` unless this can be the path of a socket, or is none."""
+    if path is not None and (not path.startswith("/") or "\0" in path):
+        raise UsageError(
+            f"COTUN_ADMIN_SOCKET: '{escape(path)}': a path begins with a slash: write it like "
+            "/run/cotun-trio/admin.sock"
+        )
+
+
 def _wrong(text: str, reason: str) -> UsageError:
     return UsageError(
         f"--admin-listen: '{escape(text)}': {reason}: write it like "

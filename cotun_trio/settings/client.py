@@ -20,7 +20,7 @@ from cotun_trio.protocol.dialect import CHISEL, COTUN
 from cotun_trio.protocol.port_ranges import parse_remotes
 from cotun_trio.protocol.proxy_url import ProxyUrl, proxy_from_environment
 from cotun_trio.settings import values
-from cotun_trio.settings.admin import to_admin_address
+from cotun_trio.settings.admin import check_admin_socket, to_admin_address
 from cotun_trio.settings.server import MAX_SESSION_CONNECTIONS
 from cotun_trio.settings.server_url import ServerUrl
 from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
@@ -138,6 +138,8 @@ class ClientSettings:
     """See `ServerSettings.admin_listen`."""
     admin_token_file: str | None = None
     """See `ServerSettings.admin_token_file`."""
+    admin_socket: str | None = attrs.field(default=None, validator=check_admin_socket)
+    """See `ServerSettings.admin_socket`."""
     fast_loop: bool = False
     """See `ServerSettings.fast_loop`."""
     timings: Timings = attrs.field(factory=Timings)
@@ -274,6 +276,7 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "fast_loop": values.to_flag,
     "admin_listen": to_admin_address,
     "admin_token_file": values.to_path,
+    "admin_socket": values.to_path,
 }
 """Options that a program may give in other types; the rest is checked by the fields."""
 

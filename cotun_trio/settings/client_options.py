@@ -56,6 +56,8 @@ class ClientOptions(TypedDict, total=False):
     protocol: Literal["auto", "chisel", "cotun"]
     admin_listen: str | AdminAddress | None
     """Where administrators are answered; see `ServerSettings.admin_listen`."""
+    admin_socket: str | PathLike[str] | None
+    """See `ServerSettings.admin_socket`."""
     admin_token_file: str | PathLike[str] | None
     """The file with their token, for TCP."""
     fast_loop: bool

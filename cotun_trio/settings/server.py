@@ -16,7 +16,7 @@ from cotun_trio.protocol.addresses import RemoteError, clean_host, parse_port
 from cotun_trio.protocol.networks import read_network
 from cotun_trio.protocol.remote import ANY_INTERFACE
 from cotun_trio.settings import values
-from cotun_trio.settings.admin import to_admin_address
+from cotun_trio.settings.admin import check_admin_socket, to_admin_address
 from cotun_trio.settings.fleet import FleetSettings
 from cotun_trio.settings.server_url import ServerUrl
 from cotun_trio.settings.timings import DEFAULT_KEEPALIVE, Timings
@@ -164,6 +164,7 @@ _CONVERTERS: Mapping[str, Callable[[str, object], object]] = {
     "fast_loop": values.to_flag,
     "admin_listen": to_admin_address,
     "admin_token_file": values.to_path,
+    "admin_socket": values.to_path,
     "metrics_per_user": values.to_flag,
     "timings": _to_timings,
 }
@@ -250,6 +251,9 @@ class ServerSettings:
     admin_token_file: str | None = None
     """The path of the file with their token, for TCP; made if it is missing.  Without it, there is
     a new token for the run."""
+    admin_socket: str | None = attrs.field(default=None, validator=check_admin_socket)
+    """The path of a Unix socket where administrators are answered, too, if it can be made: if not,
+    that is no more than a warning."""
     fleet: FleetSettings | None = attrs.field(default=None)
     """The place in a fleet (`cotun_trio.fleet`), which only the program ``cotun-trio`` can take."""
     metrics_per_user: bool = False

@@ -2,6 +2,8 @@
 
 * `process`: descriptors, the log, memory and the garbage collector, before anything runs.
 * `hang_up`: the other end of a descriptor, or the terminal, has gone.
+* `first_process`: SIGTERM where the program is the first process of a container.
+* `orphans`: processes that are nobody's children any more, there.
 * `pidfile`: a file with the number of the process.
 * `standard_descriptors`: ``/dev/null`` where standard input, output or error is missing.
 * `systemd`: sockets that are passed to us, and messages to the service manager.

@@ -21,6 +21,7 @@ import trio
 
 from cotun_trio._version import __version__
 from cotun_trio.access.host_keys import decode_host_key, encode_host_key
+from cotun_trio.system.orphans import children
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -87,7 +88,7 @@ async def worker_process(
     try:
         with theirs:
             descriptors = (theirs.fileno(), counts, connections)
-            process = await trio.lowlevel.open_process(
+            process = await children.start(
                 # -P: files in the working directory are no modules of it (see `_environment`).
                 [sys.executable, "-P", "-m", MODULE, *map(str, descriptors)],
                 stdin=subprocess.DEVNULL,

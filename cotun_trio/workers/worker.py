@@ -208,10 +208,11 @@ class Worker:
         )
         self.listening = LinkListening(self._incoming, shared.served, lambda: self._log_lost)
         """The way by which connections come."""
-        settings = attrs.evolve(start.settings, host_key=start.host_key, admin_listen=None)
+        told = start.settings
+        settings = attrs.evolve(told, host_key=start.host_key, admin_listen=None, admin_socket=None)
         self._server = server = Server(settings, listening=self.listening, shared=shared)
         self._reports = Reports(server.shown, link, server.log)
-        self._has_watchers = start.settings.admin_listen is not None
+        self._has_watchers = bool(told.admin_listen or told.admin_socket)
         self._log_lost = server.log.limited(server.reception.log_limits.of("lost connections"))
 
     async def serve(self) -> None:

@@ -90,21 +90,25 @@ def write_tar(
     modes: Mapping[str, int] | None = None,
     owners: Mapping[str, tuple[int, int]] | None = None,
     zipped: bool = False,
+    time: int | None = None,
 ) -> None:
     """Write all that is below `root` to a tar, whose bytes depend on names and contents only.
 
     Each name begins with `prefix`, "" or "usr/lib/" or "./".  `modes` and `owners` (user and group)
     are by name, without the prefix, for those that are not as `mode_of` says and root's.  `zipped`
-    is for gzip.
+    is for gzip.  `time` is for what shall not depend on `epoch`.
     """
+    time = epoch() if time is None else time
     if isinstance(target, Path):
         with target.open("wb") as file:
-            write_tar(file, root, prefix=prefix, modes=modes, owners=owners, zipped=zipped)
+            write_tar(
+                file, root, prefix=prefix, modes=modes, owners=owners, zipped=zipped, time=time
+            )
     elif zipped:
         with gzip.GzipFile("", "wb", 6, target, mtime=0) as zipping:
-            _write_tar(zipping, root, prefix, modes or {}, owners or {})
+            _write_tar(zipping, root, prefix, modes or {}, owners or {}, time)
     else:
-        _write_tar(target, root, prefix, modes or {}, owners or {})
+        _write_tar(target, root, prefix, modes or {}, owners or {}, time)
 
 
 def _write_tar(
@@ -113,8 +117,8 @@ def _write_tar(
     prefix: str,
     modes: Mapping[str, int],
     owners: Mapping[str, tuple[int, int]],
+    time: int,
 ) -> None:
-    time = epoch()
     with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for path in walk(root):
             name = path.relative_to(root).as_posix()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from typing import TYPE_CHECKING
 
@@ -224,3 +225,32 @@ def test_an_address_has_two_forms(text: str, shown: str) -> None:
 def test_a_wrong_address_is_an_error_for_a_client_as_well() -> None:
     with pytest.raises(UsageError, match="--admin-listen"):
         client_settings("127.0.0.1:1", "0:x:1", admin_listen="unix:here")
+
+
+async def test_besides_it_answers_on_a_socket_where_that_can_be_made(
+    place: str, tmp_path: Path
+) -> None:
+    besides = str(tmp_path / "besides.sock")
+    async with running_server(admin_listen=f"{LOOPBACK}:0", admin_socket=besides) as server:
+        assert (await ask(f"unix:{besides}", "/ready")).status == 200  # and needs no token
+        async with (
+            watch_logs() as log,
+            running_client(server.addresses[0], "0:x:1", admin_listen=place, admin_socket=besides),
+        ):
+            (warning,) = log.lines(level=logging.WARNING)
+            assert warning == f"cannot listen on unix:{besides}: another process does"
+            assert (await ask(place, "/health")).status == 200
+    assert not await trio.Path(besides).exists()
+
+
+async def test_besides_the_same_socket_is_none(place: str) -> None:
+    async with watch_logs() as log:
+        async with running_server(admin_listen=place, admin_socket=place.removeprefix("unix:")):
+            assert (await ask(place, "/ready")).status == 200
+        assert len(log.find("Answering administrators on")) == 1
+        assert not log.find("cannot listen")
+
+
+def test_the_path_of_a_socket_begins_with_a_slash() -> None:
+    with pytest.raises(UsageError, match=r"COTUN_ADMIN_SOCKET: 'admin\.sock': a path begins"):
+        server_settings(admin_socket="admin.sock")

@@ -54,6 +54,21 @@ async def test_a_look_into_a_server_and_a_session_that_is_ended(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_the_environment_can_have_one_more_socket(workers: str, tmp_path: Path) -> None:
+    path, gone = str(tmp_path / "admin.sock"), str(tmp_path / "gone" / "admin.sock")
+    options = ("--workers", workers, "--admin-listen", f"{LOOPBACK}:0")
+    async with our_server(*options, env={"COTUN_ADMIN_SOCKET": path}) as (server, url):
+        async with ours("status", "--admin", f"unix:{path}") as status:
+            assert await status.wait() == 0
+        async with ours("client", url, "0:db:5432", env={"COTUN_ADMIN_SOCKET": gone}) as client:
+            await client.wait_for("Connected")
+            assert client.find(f"WARNING client: cannot listen on unix:{gone}: No such file")
+            assert await client.stop() == 0
+        assert await server.stop() == 0
+
+
+@pytest.mark.slow
 async def test_a_client_without_a_tunnel_has_another_status(tmp_path: Path) -> None:
     token = tmp_path / "token"
     options = ["--admin-listen", f"{LOOPBACK}:0", "--admin-token-file", str(token)]
