@@ -21,7 +21,7 @@ TARGET ?=
 # Some write the same files.
 .NOTPARALLEL:
 
-.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock audit dist rebuild release clean
+.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock audit dist packages rebuild release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -88,6 +88,12 @@ audit: $(TOOLS)/installed
 # of them, NAME.cdx.json says what is in it.  The same bytes come out each time.
 dist: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.dist
+	@ls -l dist
+
+# The deb and the rpm; for the Python of another system, see scripts/packaging/system_packages.py.
+# The same bytes come out each time.
+packages: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.system_packages
 	@ls -l dist
 
 # Builds the last commit once more in another directory, and compares with what is in dist: all of it,
