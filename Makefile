@@ -24,7 +24,7 @@ ARCH ?= amd64
 # Some write the same files.
 .NOTPARALLEL:
 
-.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock image-lock audit dist image rebuild release clean
+.PHONY: demo fleet-demo test peers check format coverage fuzz profile man lock image-lock audit dist image packages rebuild release clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -102,6 +102,12 @@ dist: $(TOOLS)/installed
 # `make image ARCH=arm64` makes it for the other architecture.
 image: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.image --arch $(ARCH) $(ARGS)
+
+# The deb and the rpm; for the Python of another system, see scripts/packaging/system_packages.py.
+# The same bytes come out each time.
+packages: $(TOOLS)/installed
+	@$(TOOL) -m scripts.packaging.system_packages
+	@ls -l dist
 
 # Builds the last commit once more in another directory, and compares with what is in dist: all of it,
 # or `make rebuild ARGS=dist`.

@@ -11,7 +11,7 @@ import pytest
 from tests.support.command_lines import understood
 from tests.support.machines import ROOT, machine
 from tests.support.peers import needs
-from tests.support.readme import section
+from tests.support.readme import blocks, section
 
 pytestmark = [pytest.mark.slow, pytest.mark.interop]
 
@@ -49,10 +49,14 @@ async def test_the_program_is_installed_and_removed(place: Path) -> None:
         assert deb.text.startswith("make packages\napt install ./dist/")
         assert rpm.text.startswith("dnf install ./dist/")
         async with machine(place / "new", "new", directory=str(ROOT), online=True) as new:
-            # Nothing of ours is on PATH before.
+            # Nothing of ours is on PATH before.  As for services, it goes where all can use it.
+            (line, *_) = blocks()["systemd"][0].split("\n")
+            places, installs = line.rsplit(" pipx ", 1)
+            assert f"pipx {installs}" == pipx.text
             path = os.environ.get("PATH", os.defpath).split(":")
             ours = [each for each in path if not Path(each, "cotun-trio").exists()]
-            env = {"PATH": ":".join(["/root/tools", *ours]), "PIPX_BIN_DIR": "/root/tools"}
+            env = {"PATH": ":".join([*ours, "/usr/local/bin"])}
+            env |= dict(each.split("=") for each in places.split())
             async with new.running(pipx.text, env=env) as program:
                 status = await program.wait(LIMIT)
                 if status and program.find(NOT_REACHED):

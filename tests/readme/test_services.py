@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 @needs("systemd-nspawn", "curl")
 @pytest.mark.skipif(no_services() is not None, reason=str(no_services()))
 async def test_systemd_runs_a_server_and_a_client(meet: Meet, place: Path) -> None:
-    with section("systemd") as (server, client):
+    with section("systemd") as (begin, server, client):
+        # The program is there already; tests/readme/test_install.py has run the first line.
+        _pipx, _, others = begin.text.partition("\n")
         async with (
             meet() as both,
             booted(both.inside, place / "inside") as inside,
@@ -36,6 +38,7 @@ async def test_systemd_runs_a_server_and_a_client(meet: Meet, place: Path) -> No
             for each in (inside, own):
                 await each.run("userdel cotun-trio 2>/dev/null || true; rm -rf /etc/cotun-trio")
                 await each.run("ln -s /opt/cotun/source/scripts scripts")
+                await each.run(others)
             said = await inside.run(server.text)
             assert "ready" in said, said
             fingerprint = said.split()[-1]
