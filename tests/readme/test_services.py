@@ -1,7 +1,8 @@
-"""README's recipes for what keeps the program running: systemd, Kubernetes."""
+"""README's recipes for what keeps the program running: systemd, Docker, Kubernetes."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,6 +48,25 @@ async def test_systemd_runs_a_server_and_a_client(meet: Meet, place: Path) -> No
                 said = await own.run(text)
                 assert "ready" in said, said
                 assert await own.run("curl -sS http://127.0.0.1:8000/") == "hello"
+
+
+def test_the_commands_for_docker_run_a_server_with_files_that_are_there() -> None:
+    # tests/test_image.py runs the image itself.
+    with section("Docker and Podman") as (block,):
+        lines = block.text.replace("\\\n", " ").splitlines()
+    told = [
+        re.search(r"^docker (?:run .*?(cotun-trio:\S+)|exec tunnel cotun-trio) (.*)", line)
+        for line in lines
+    ]
+    keygen, server, status = [found for found in told if found]
+    assert understood(f"cotun-trio {keygen[2].removesuffix(' >host.key')}")["keygen"] == "-"
+    options = understood(f"cotun-trio {server[2]}")
+    (mounted,) = re.findall(r'--volume "\$PWD:(\S+):ro"', server[0])
+    assert options["keyfile"] == f"{mounted}/host.key"
+    assert options["auth_from"] == f"{mounted}/login"  # as the first use has made it
+    assert ">login" in "".join(blocks()["On two machines"])
+    assert status[2] == "status"
+    assert all(f[1] in "".join(blocks()["Install"]) for f in (keygen, server))
 
 
 def test_the_manifest_for_kubernetes_runs_a_client() -> None:
