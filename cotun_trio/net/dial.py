@@ -172,7 +172,7 @@ async def _connect_to_any(addresses: list[Address], port: int, *, spare: bool) -
     """Return a connection to the first of `addresses` that answers (RFC 8305 section 5).
 
     An attempt starts when the one before it has failed, or is `ATTEMPT_DELAY` old.  Raises the
-    `OSError` of the last one that failed.  When cancelled, nothing is left open.
+    `OSError` that says most of those with which they failed.  When cancelled, nothing is left open.
     """
     if len(addresses) == 1:
         ((family, host),) = addresses
@@ -206,8 +206,16 @@ async def _connect_to_any(addresses: list[Address], port: int, *, spare: bool) -
             winner.close()
         raise
     if winner is None:
-        raise failures[-1]
+        raise _most_telling(failures)
     return winner
+
+
+def _most_telling(failures: list[OSError]) -> OSError:
+    """Return the last of `failures` that left this machine, or the last one where none did.
+
+    What the system says of a ``::1`` that it does not have would hide that 127.0.0.1 refuses.
+    """
+    return ([error for error in failures if error.errno not in _NO_WAY] or failures)[-1]
 
 
 def interleave(addresses: list[Address]) -> list[Address]:
@@ -287,6 +295,8 @@ _MISSING = {
     errno.ENODEV,
 }
 """The errors of an address or a family that this machine does not have."""
+_NO_WAY = _MISSING | {errno.ENETUNREACH}
+"""The errors of an attempt that does not leave this machine."""
 PORT_TRIES = 16
 """Ports that are tried where any will do: one that is free at the first address may be in use at
 another."""

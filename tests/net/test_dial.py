@@ -288,10 +288,21 @@ async def test_an_answer_that_comes_late_wins_where_no_other_one_comes(
 async def test_where_all_fail_the_last_failure_is_told(
     monkeypatch: pytest.MonkeyPatch, autojump: object
 ) -> None:
-    network = Network(monkeypatch, a=(1, REFUSED), b=(0.1, UNREACHABLE))
+    network = Network(monkeypatch, a=(1, REFUSED), b=(0.1, errno.EHOSTUNREACH))
     with pytest.raises(ConnectionRefusedError):
         await dial_several(network)
     assert not network.open
+
+
+@pytest.mark.parametrize("number", [UNREACHABLE, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT])
+async def test_an_address_to_which_there_is_no_way_does_not_hide_that_another_one_refuses(
+    monkeypatch: pytest.MonkeyPatch, autojump: object, number: int
+) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        await dial_several(Network(monkeypatch, a=(0, REFUSED), b=(0, number)))
+    with pytest.raises(OSError) as caught:
+        await dial_several(Network(monkeypatch, a=(0, number), b=(0, number)))
+    assert caught.value.errno == number
 
 
 async def test_of_two_that_answer_in_the_same_moment_one_stays_open(
