@@ -32,9 +32,6 @@ async def test_systemd_runs_a_server_and_a_client(meet: Meet, place: Path) -> No
             booted(both.inside, place / "inside") as inside,
             booted(both.own, place / "own") as own,
         ):
-            users = '{"alice:secret": ["^localhost:3000$"]}'
-            inside.path("users.json").write_text(users)
-            inside.path("users.json").chmod(0o600)
             web = "echo hello >index.html; exec python3 -m http.server --bind 127.0.0.1 3000"
             for each in (inside, own):
                 await each.run("userdel cotun-trio 2>/dev/null || true; rm -rf /etc/cotun-trio")
@@ -52,21 +49,30 @@ async def test_systemd_runs_a_server_and_a_client(meet: Meet, place: Path) -> No
 
 def test_the_commands_for_docker_run_a_server_with_files_that_are_there() -> None:
     # tests/test_image.py runs the image itself.
-    with section("Docker and Podman") as (block,):
+    with section("Docker and Podman") as (block, client):
         lines = block.text.replace("\\\n", " ").splitlines()
-    told = [
-        re.search(r"^docker (?:run .*?(cotun-trio:\S+)|exec tunnel cotun-trio) (.*)", line)
-        for line in lines
-    ]
+        joined = client.text.replace("\\\n", " ").replace("QpUjJ1…=", "A" * 43 + "=")
+    pattern = r"^(?:\(umask 077; )?docker (?:run .*?(cotun-trio:\S+)|exec tunnel cotun-trio) (.*)"
+    told = [re.search(pattern, line) for line in lines]
     keygen, server, status = [found for found in told if found]
-    assert understood(f"cotun-trio {keygen[2].removesuffix(' >host.key')}")["keygen"] == "-"
+    made, _, where = keygen[2].partition(" >")
+    assert where == "host.key)"  # it is nobody else's: the umask in front is for that
+    assert understood(f"cotun-trio {made}")["keygen"] == "-"
     options = understood(f"cotun-trio {server[2]}")
     (mounted,) = re.findall(r'--volume "\$PWD:(\S+):ro"', server[0])
     assert options["keyfile"] == f"{mounted}/host.key"
     assert options["auth_from"] == f"{mounted}/login"  # as the first use has made it
     assert ">login" in "".join(blocks()["On two machines"])
     assert status[2] == "status"
-    assert all(f[1] in "".join(blocks()["Install"]) for f in (keygen, server))
+    image, words = re.findall(r"^docker run .* (cotun-trio:\S+) (client .*)", joined)[0]
+    options = understood(f"cotun-trio {words}")
+    assert f'--volume "$PWD:{mounted}:ro"' in joined
+    assert options["auth_from"] == f"{mounted}/login"
+    # Its port in the container is the one that Docker publishes, for this machine alone.
+    (published,) = re.findall(r"--publish 127\.0\.0\.1:8000:(\d+) ", joined)
+    assert options["remotes"] == (f"{published}:localhost:3000",)
+    named = "".join(blocks()["Install"])
+    assert all(each in named for each in (keygen[1], server[1], image))
 
 
 def test_the_manifest_for_kubernetes_runs_a_client() -> None:
