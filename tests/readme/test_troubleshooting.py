@@ -144,6 +144,7 @@ def test_there_are_many_messages_and_others_are_not_ours() -> None:
 
 @pytest.mark.slow
 @needs("curl")
+@pytest.mark.limit(150)  # it starts twelve programs, which take 5 s
 async def test_messages_of_the_readme_are_met(meet: Meet) -> None:
     client = "cotun-trio client --max-retry-count 0"
     login = "--auth-from login --fingerprint QpUjJ1…="
