@@ -1,4 +1,4 @@
-"""What gives the same bytes each time: times, modes, owners and orders that nobody chose.
+"""What gives the same bytes each time: fixed times, modes, owners and orders.
 
 The time of all that is packed is `epoch`.  What a build still depends on is the source, the locks,
 and the versions of Python and of its zlib.
@@ -49,6 +49,31 @@ def environment() -> dict[str, str]:
     mine = {name: value for name, value in os.environ.items() if not name.startswith("LC_")}
     fixed = {"LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "0"}
     return {**mine, **fixed, "SOURCE_DATE_EPOCH": str(epoch())}
+
+
+def run(*command: str, **variables: str) -> None:
+    """Run a program that builds something, in `ROOT`; what it prints is kept for its failure.
+
+    Raises `CalledProcessError`: see `failure`.
+    """
+    subprocess.run(
+        command,
+        cwd=ROOT,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**environment(), **variables},
+        text=True,
+    )
+
+
+def failure(error: subprocess.CalledProcessError) -> str:
+    """Return for a person what a program has printed that has failed, and its command line."""
+    said = error.stdout or ""
+    if isinstance(said, bytes):
+        said = said.decode(errors="replace")
+    return "\n".join(filter(None, [said.rstrip(), f"{' '.join(map(str, error.cmd))} failed"]))
 
 
 def walk(root: Path) -> Iterator[Path]:
@@ -123,7 +148,7 @@ def _write_tar(
         for path in walk(root):
             name = path.relative_to(root).as_posix()
             entry = tar.gettarinfo(path, prefix + name)
-            if entry.islnk():  # the second name of a file: a file of its own, whatever came first
+            if entry.islnk():  # the second name of a file: a file of its own
                 entry.type, entry.linkname, entry.size = tarfile.REGTYPE, "", path.stat().st_size
             entry.mode = 0o777 if entry.issym() else modes.get(name, mode_of(path))
             entry.uid, entry.gid = owners.get(name, (0, 0))

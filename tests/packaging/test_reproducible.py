@@ -140,3 +140,18 @@ def test_what_builds_is_told_the_time_and_no_language(monkeypatch: pytest.Monkey
     assert told["SOURCE_DATE_EPOCH"] == str(TIME)
     assert told["LC_ALL"] == "C.UTF-8"
     assert "LC_TIME" not in told
+
+
+@pytest.mark.parametrize(
+    ("output", "said"),
+    [
+        ("wrong\n", "wrong\nmake x failed"),
+        (b"wrong", "wrong\nmake x failed"),
+        (None, "make x failed"),
+    ],
+)
+def test_the_failure_of_a_program_has_what_it_printed(
+    output: str | bytes | None, said: str
+) -> None:
+    error = subprocess.CalledProcessError(1, ["make", "x"], output)
+    assert reproducible.failure(error) == said

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import platform
 import re
 import shutil
 import sys
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from scripts.packaging import python_packages, sbom
+from scripts.packaging import python_packages, sbom, system_packages
 from scripts.packaging.reproducible import ROOT
 from tests.support.builds import ELSEWHERE, copy_of_source, do, workshop
 from tests.support.debian_root import finished, in_the_making, started
@@ -86,6 +87,8 @@ def half_made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[object
 @pytest.fixture(scope="module")
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Give a copy of the source in which `make packages` has been the first command."""
+    if platform.machine() != system_packages.MACHINE:
+        pytest.skip(f"the packages are for {system_packages.MACHINE}")
     with contextlib.suppress(pytest.skip.Exception):
         request.getfixturevalue("half_made")  # meanwhile
     shop = workshop(tmp_path_factory)
@@ -186,6 +189,15 @@ def test_both_have_the_same_files_where_each_system_has_them(built: Built) -> No
 @pytest.mark.parametrize("name", ["rpm/pre", "rpm/post", "rpm/preun", "rpm/postun"])
 def test_the_scripts_of_the_rpm_can_be_read_by_a_shell(name: str) -> None:
     assert do("sh", "-n", str(SCRIPTS / name)) == ""
+
+
+def test_what_packages_cannot_be_made_on_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(system_packages.platform, "machine", lambda: "riscv64")
+    assert system_packages.main() == 1
+    said = capsys.readouterr().err
+    assert said == "packages can be made on x86_64 only, and this is riscv64\n"
 
 
 # ---- an empty system
