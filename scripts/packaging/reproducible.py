@@ -6,7 +6,6 @@ and the versions of Python and of its zlib.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import stat
@@ -111,47 +110,27 @@ def write_tar(
     target: Path | BinaryIO,
     root: Path,
     *,
-    prefix: str = "",
     modes: Mapping[str, int] | None = None,
-    owners: Mapping[str, tuple[int, int]] | None = None,
-    zipped: bool = False,
     time: int | None = None,
 ) -> None:
     """Write all that is below `root` to a tar, whose bytes depend on names and contents only.
 
-    Each name begins with `prefix`, "" or "usr/lib/" or "./".  `modes` and `owners` (user and group)
-    are by name, without the prefix, for those that are not as `mode_of` says and root's.  `zipped`
-    is for gzip.  `time` is for what shall not depend on `epoch`.
+    All of it is root's.  `modes` are by name, for those that are not as `mode_of` says.  `time` is
+    in seconds, for what shall not depend on `epoch`.
     """
     time = epoch() if time is None else time
     if isinstance(target, Path):
         with target.open("wb") as file:
-            write_tar(
-                file, root, prefix=prefix, modes=modes, owners=owners, zipped=zipped, time=time
-            )
-    elif zipped:
-        with gzip.GzipFile("", "wb", 6, target, mtime=0) as zipping:
-            _write_tar(zipping, root, prefix, modes or {}, owners or {}, time)
-    else:
-        _write_tar(target, root, prefix, modes or {}, owners or {}, time)
-
-
-def _write_tar(
-    target: BinaryIO | gzip.GzipFile,
-    root: Path,
-    prefix: str,
-    modes: Mapping[str, int],
-    owners: Mapping[str, tuple[int, int]],
-    time: int,
-) -> None:
+            write_tar(file, root, modes=modes, time=time)
+        return
     with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for path in walk(root):
             name = path.relative_to(root).as_posix()
-            entry = tar.gettarinfo(path, prefix + name)
+            entry = tar.gettarinfo(path, name)
             if entry.islnk():  # the second name of a file: a file of its own
                 entry.type, entry.linkname, entry.size = tarfile.REGTYPE, "", path.stat().st_size
-            entry.mode = 0o777 if entry.issym() else modes.get(name, mode_of(path))
-            entry.uid, entry.gid = owners.get(name, (0, 0))
+            entry.mode = 0o777 if entry.issym() else (modes or {}).get(name, mode_of(path))
+            entry.uid = entry.gid = 0
             entry.uname = entry.gname = ""
             entry.mtime = time
             if entry.isreg():
