@@ -141,8 +141,9 @@ def release(version: str, *, audit: bool = True) -> None:
     texts = {path: path.read_text(encoding="utf-8") for path in (PROJECT, README)}
     day = dt.datetime.now(dt.UTC).date()
     try:
-        PROJECT.write_text(_LINE.sub(f'version = "{version}"', texts[PROJECT], count=1))
-        README.write_text(dated(texts[README], version, day))
+        project = _LINE.sub(f'version = "{version}"', texts[PROJECT], count=1)
+        PROJECT.write_text(project, encoding="utf-8")
+        README.write_text(dated(texts[README], version, day), encoding="utf-8")
         for step in BEFORE:
             if audit or step != AUDIT:
                 make(step)
@@ -156,7 +157,7 @@ def release(version: str, *, audit: bool = True) -> None:
     except BaseException:
         git("reset", "--quiet", before)
         for path, text in texts.items():
-            path.write_text(text)
+            path.write_text(text, encoding="utf-8")
         raise
 
 

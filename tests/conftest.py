@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 TIMEOUT = 60.0
-"""Seconds of Trio's clock after which an async test has failed rather than hangs."""
+"""Seconds of Trio's clock after which an async test has failed rather than hangs; the marker
+``limit`` has another number of them."""
 KERNEL = 0.005
 """Seconds without any event after which nothing is on its way through the loopback interface any
 more.  Twice as long would make the tests with thousands of jumps twice as slow."""
@@ -103,6 +104,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     clocks = [each for each in arguments.values() if isinstance(each, trio.testing.MockClock)]
     clock = clocks[0] if clocks else None
     limit = 1e6 if clocks else TIMEOUT
+    if marker := pyfuncitem.get_closest_marker("limit"):
+        (limit,) = marker.args
 
     ways = [each for each in pyfuncitem.funcargs.values() if isinstance(each, Waiting)]
 

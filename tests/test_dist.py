@@ -8,7 +8,6 @@ import http.server
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tarfile
@@ -25,61 +24,34 @@ from scripts import single_file_main
 from scripts.packaging import environment, lock, python_packages
 from scripts.packaging.reproducible import sha256
 from tests.support.admin import ask
+from tests.support.builds import ELSEWHERE, LIMIT, PIP, copy_of_source, do, workshop
 from tests.support.programs import running, url_of
 from tests.support.targets import LOOPBACK, connect, echo, echoes, listening
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tests.support.builds import Workshop
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
 VERSION = python_packages.version()
-LIMIT = 300
-"""Seconds for a build, which takes 15 here, and mostly waits for the package index."""
-PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=0", "--timeout=15")
-
-
-def do(*command: str, cwd: Path | None = None, umask: int = -1, **environment: str) -> str:
-    """Run a command that has to succeed; return what it prints."""
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        umask=umask,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LIMIT,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """Give the tools and wheels of this test run."""
+    return workshop(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def source(shop: Workshop, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give a copy of the source in which `make dist` has been the first command."""
-    if shutil.which("make") is None:
-        pytest.skip("there is no make")
-    probe = tmp_path_factory.mktemp("probe")
-    reached = subprocess.run(
-        [*PIP, "download", "--quiet", "--no-deps", f"--dest={probe}", "shiv"],
-        capture_output=True,
-        timeout=LIMIT,
-    )
-    if reached.returncode:
-        pytest.skip("the package index cannot be reached")
-    copy = tmp_path_factory.mktemp("source") / "cotun-trio"
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*_cache", "__pycache__")
-    shutil.copytree(ROOT, copy, ignore=ignored)
-    do("make", "dist", f"PYTHON={sys.executable}", cwd=copy)
+    copy = copy_of_source(tmp_path_factory.mktemp("source") / "cotun-trio")
+    shop.hand_on_wheels(copy)
+    do("make", "dist", shop.tools, cwd=copy)
     return copy
-
-
-def tool(source: Path) -> str:
-    """Return the Python that has built there."""
-    return str(source / "build" / "venv" / "bin" / "python")
 
 
 @pytest.fixture
@@ -88,6 +60,17 @@ def empty_venv(tmp_path: Path) -> Path:
     path = tmp_path / "venv"
     do(sys.executable, "-m", "venv", "--without-pip", str(path))
     return path
+
+
+@pytest.fixture
+def with_the_wheel(source: Path, empty_venv: Path) -> Path:
+    """Give the program in an environment into which pip has installed the wheel.
+
+    It mostly waits for the package index, and so is no part of a test with a time limit.
+    """
+    wheel = only(source / "dist", "*.whl")
+    do(*PIP, f"--python={empty_venv}", "install", "--quiet", str(wheel))
+    return empty_venv / "bin" / "cotun-trio"
 
 
 @pytest.fixture
@@ -136,11 +119,9 @@ async def carries(command: Sequence[str], cwd: Path, env: dict[str, str]) -> Non
 
 
 async def test_the_wheel_is_all_that_an_empty_environment_needs(
-    source: Path, empty_venv: Path, nowhere: Path
+    with_the_wheel: Path, nowhere: Path
 ) -> None:
-    wheel = only(source / "dist", "*.whl")
-    do(*PIP, f"--python={empty_venv}", "install", "--quiet", str(wheel))
-    await carries([str(empty_venv / "bin" / "cotun-trio")], nowhere, {})
+    await carries([str(with_the_wheel)], nowhere, {})
 
 
 async def test_the_single_file_runs_where_nothing_is_installed(
@@ -229,13 +210,14 @@ ARTEFACTS = ("cotun-trio.pyz", "cotun_trio-{}-py3-none-any.whl", "cotun_trio-{}.
 each_artefact = pytest.mark.parametrize("artefact", ARTEFACTS)
 
 
-def test_another_build_elsewhere_gives_the_same_bytes(source: Path, tmp_path: Path) -> None:
+def test_another_build_elsewhere_gives_the_same_bytes(
+    source: Path, shop: Workshop, tmp_path: Path
+) -> None:
     with tarfile.open(only(source / "dist", "*.tar.gz")) as sdist:
         sdist.extractall(tmp_path, filter="data")
     (copy,) = tmp_path.iterdir()
-    tools = f"TOOLS={source / 'build' / 'venv'}"
-    elsewhere = {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "PYTHONHASHSEED": "7"}
-    do("make", "dist", tools, cwd=copy, umask=0o027, **elsewhere)
+    shop.hand_on_wheels(copy)
+    do("make", "dist", shop.tools, cwd=copy, umask=0o027, **ELSEWHERE)
     first, second = (
         {path.name: path.read_bytes() for path in directory.iterdir()}
         for directory in (source / "dist", copy / "dist")
@@ -276,7 +258,7 @@ def test_what_the_single_file_carries_is_what_the_lock_has(source: Path) -> None
 
 
 def test_another_machine_gets_an_environment_with_what_is_compiled_for_it(
-    source: Path, tmp_path: Path
+    source: Path, shop: Workshop, tmp_path: Path
 ) -> None:
     wheel = only(source / "dist", "*.whl")
     program = (
@@ -285,7 +267,7 @@ def test_another_machine_gets_an_environment_with_what_is_compiled_for_it(
         "machine=sys.argv[3])"
     )
     machine = "aarch64"
-    do(tool(source), "-c", program, str(tmp_path), str(wheel), machine, cwd=source)
+    do(shop.python, "-c", program, str(tmp_path), str(wheel), machine, cwd=source)
     modules = list(tmp_path.rglob("*.so"))
     assert modules
     for path in modules:
@@ -326,13 +308,13 @@ VULNERABILITY = {
 }
 
 
-def test_an_audit_asks_about_each_package_of_the_lock(source: Path) -> None:
+def test_an_audit_asks_about_each_package_of_the_lock(source: Path, shop: Workshop) -> None:
     with http.server.ThreadingHTTPServer((LOOPBACK, 0), KnownVulnerabilities) as service:
         thread = threading.Thread(target=service.serve_forever)
         thread.start()
         try:
             url = f"http://{LOOPBACK}:{service.server_port}/v1/query"
-            done = audit(source, url)
+            done = audit(source, shop, url)
         finally:
             service.shutdown()
             thread.join()
@@ -347,8 +329,8 @@ def test_an_audit_asks_about_each_package_of_the_lock(source: Path) -> None:
     assert {(pin.name, pin.version) for pin in pins} == KnownVulnerabilities.asked
 
 
-def test_an_audit_that_cannot_ask_does_not_pass(source: Path) -> None:
-    done = audit(source, f"http://{LOOPBACK}:1/v1/query")
+def test_an_audit_that_cannot_ask_does_not_pass(source: Path, shop: Workshop) -> None:
+    done = audit(source, shop, f"http://{LOOPBACK}:1/v1/query")
     assert done.returncode == 1
     first, second = done.stderr.splitlines()
     assert first == "requirements.lock has not passed:"
@@ -356,11 +338,11 @@ def test_an_audit_that_cannot_ask_does_not_pass(source: Path) -> None:
     assert "refused" in second
 
 
-def audit(source: Path, url: str) -> subprocess.CompletedProcess[str]:
+def audit(source: Path, shop: Workshop, url: str) -> subprocess.CompletedProcess[str]:
     """Ask the service at `url` for what is known."""
     words = ("--vulnerability-service=osv", f"--osv-url={url}")
     return subprocess.run(
-        [tool(source), "-m", "scripts.packaging.audit", *words],
+        [shop.python, "-m", "scripts.packaging.audit", *words],
         cwd=source,
         env={**os.environ, "NO_PROXY": LOOPBACK},
         capture_output=True,

@@ -14,16 +14,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import attrs
 import pytest
 import yaml
 
-from cotun_trio.cli import client, server  # noqa: F401  they add their commands to the program
-from cotun_trio.cli.app import app
 from cotun_trio.units import parse_duration
 from scripts import fleet_demo
 from scripts.packaging.image import SETTINGS
 from scripts.peers import find
+from tests.support.command_lines import understood_words
 from tests.support.peers import needs
 
 FLEET = Path(__file__).parents[1] / "scripts" / "fleet"
@@ -35,17 +33,6 @@ def documents() -> dict[tuple[str, str], Any]:
     """Return the objects for Kubernetes, by kind and name."""
     found = [each for path in KUBERNETES for each in yaml.safe_load_all(path.read_text())]
     return {(each["kind"], each["metadata"]["name"]): each for each in found}
-
-
-def understood(words: list[str]) -> dict[str, Any]:
-    """Return what our program makes of a command line; fails where it would refuse it."""
-    _command, bound, _ignored = app.parse_args(
-        words, exit_on_error=False, print_error=False, end_of_options_delimiter=""
-    )
-    found: dict[str, Any] = {}
-    for name, value in bound.arguments.items():  # some are together in a class
-        found |= attrs.asdict(value, recurse=False) if attrs.has(type(value)) else {name: value}
-    return found
 
 
 @needs("haproxy")
@@ -65,7 +52,7 @@ def test_the_command_in_the_file_of_haproxy_is_one_of_ours() -> None:
     text = (FLEET / "haproxy.cfg").read_text()
     command = re.search(r"#     cotun-trio (server (?:.*\\\n#)*.*)\n", text)
     assert command
-    options = understood(command[1].replace("\\\n#", " ").split())
+    options = understood_words(command[1].replace("\\\n#", " ").split())
     assert f"server node1 {options['host']}:{options['port']}\n" in text
     assert options["health_listen"] == f"{options['host']}:8081"
     assert "check port 8081 " in text
@@ -104,7 +91,7 @@ def test_each_service_of_compose_has_a_place_of_its_own_and_haproxy_knows_the_no
     for name in ("node1", "node2", "node3"):
         service = compose["services"][name]
         address = service["networks"]["fleet"]["ipv4_address"]
-        options = understood(service["command"])
+        options = understood_words(service["command"])
         assert f"server {name} {address}:{options['port']}\n" in config
         assert f"server {name} {address}\n" in config
         assert str(options["fleet_address"]) == f"http://{address}:{options['port']}"
@@ -123,7 +110,7 @@ def test_the_client_of_compose_goes_by_haproxy_and_its_port_is_published() -> No
     compose = yaml.safe_load(COMPOSE.read_text())["services"]
     haproxy = compose["haproxy"]["networks"]["fleet"]["ipv4_address"]
     command, url, remote = compose["client"]["command"]
-    assert understood([command, url, remote])
+    assert understood_words([command, url, remote])
     assert url == f"http://{haproxy}"
     port = re.fullmatch(r"R:(\d+):web:80", remote)
     assert port
@@ -142,7 +129,7 @@ def container() -> dict[str, Any]:
 
 
 def test_the_command_of_a_pod_is_understood_and_its_ports_are_the_probes() -> None:
-    options = understood(container()["args"])
+    options = understood_words(container()["args"])
     ports = {port["name"]: port["containerPort"] for port in container()["ports"]}
     assert ports["tunnel"] == options["port"]
     assert ports["health"] == int(options["health_listen"])
@@ -171,7 +158,7 @@ def test_the_services_lead_to_the_pods() -> None:
     headless = found["Service", stateful["serviceName"]]["spec"]
     assert headless["clusterIP"] == "None"
     assert headless["publishNotReadyAddresses"] is True
-    address = understood(container()["args"])["fleet_address"]
+    address = understood_words(container()["args"])["fleet_address"]
     assert f"$(POD_NAME).{stateful['serviceName']}." in str(address)
 
 

@@ -14,7 +14,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +26,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from scripts.packaging import debian, python_packages
 from scripts.packaging.reproducible import sha256
 from scripts.peers import find
+from tests.support.builds import ELSEWHERE, LIMIT, copy_of_source, workshop
 from tests.support.first_process import children_of
 from tests.support.image import RUNTIMES, Image, blob
 from tests.support.peers import CHISEL_MISSING
@@ -52,37 +52,13 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]
 VERSION = python_packages.version()
 ARCHIVE = f"cotun-trio-{VERSION}-amd64.oci.tar"
-LIMIT = 300
-"""Seconds for a build, which takes 20 here, and more where it has to download."""
 USER = 65532
-PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=0", "--timeout=15")
-
-
-KEPT = ("debian", "wheels")
-"""Where in build there is what has been downloaded."""
-
-
-def copy_of_source(place: Path) -> Path:
-    """Return a copy of the source."""
-    copy = place / "cotun-trio"
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*_cache", "__pycache__")
-    shutil.copytree(ROOT, copy, ignore=ignored)
-    return copy
-
-
-def hand_on(giver: Path, taker: Path) -> bool:
-    """Copy what has been downloaded there, so that it is not downloaded again; return whether there
-    is anything."""
-    kept = [name for name in KEPT if (giver / "build" / name).is_dir()]
-    for name in kept:
-        shutil.copytree(giver / "build" / name, taker / "build" / name)
-    return len(kept) == len(KEPT)
 
 
 def make(source: Path, *words: str, umask: int = -1, **environment: str) -> subprocess.Popen[str]:
     """Begin to make something there."""
     return subprocess.Popen(
-        ["make", *words, f"PYTHON={sys.executable}"],
+        ["make", *words],
         cwd=source,
         umask=umask,
         env={**os.environ, **environment},
@@ -107,30 +83,27 @@ def see_to_the_end(making: subprocess.Popen[str]) -> None:
 def builds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Give two copies of the source in which the image has been made: elsewhere, and otherwise; at
     the same time, where nothing has to be downloaded."""
-    if lacking := [name for name in ("make", "dpkg-deb") if find(name) is None]:
-        pytest.skip(f"not installed: {', '.join(lacking)}")
-    probe = tmp_path_factory.mktemp("probe")
-    reached = subprocess.run(
-        [*PIP, "download", "--quiet", "--no-deps", f"--dest={probe}", "shiv"],
-        capture_output=True,
-        timeout=LIMIT,
-    )
-    if reached.returncode:
-        pytest.skip("the package index cannot be reached")
-    copies = [copy_of_source(tmp_path_factory.mktemp(name)) for name in ("source", "elsewhere")]
-    tools = ROOT / "build" / "venv"  # those of this source, where it has them already
-    if not (tools / "installed").exists():
-        tools = copies[0] / "build" / "venv"
-        see_to_the_end(make(copies[0], "build/venv/installed"))
-    image = ("image", f"TOOLS={tools}")
-    at_once = hand_on(ROOT, copies[0])
-    first = make(copies[0], *image)
+    if find("dpkg-deb") is None:
+        pytest.skip("not installed: dpkg-deb")
+    shop = workshop(tmp_path_factory)
+    copies = [
+        copy_of_source(tmp_path_factory.mktemp(name) / "cotun-trio")
+        for name in ("source", "elsewhere")
+    ]
+    for copy in copies:
+        shop.hand_on_wheels(copy)
+    words = ("image", shop.tools)
+    kept = ROOT / "build" / "debian"  # what this source has downloaded before
+    at_once = kept.is_dir()
+    if at_once:
+        shutil.copytree(kept, copies[0] / "build" / "debian")
+    first = make(copies[0], *words)
     with ended(first):
         if not at_once:
             see_to_the_end(first)
-        hand_on(ROOT if at_once else copies[0], copies[1])
-        elsewhere = {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "PYTHONHASHSEED": "7"}
-        see_to_the_end(make(copies[1], *image, umask=0o027, **elsewhere))
+            kept = copies[0] / "build" / "debian"
+        shutil.copytree(kept, copies[1] / "build" / "debian")
+        see_to_the_end(make(copies[1], *words, umask=0o027, **ELSEWHERE))
         if at_once:
             see_to_the_end(first)
     return copies

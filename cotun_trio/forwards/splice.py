@@ -94,7 +94,8 @@ class _Half:
         while not done and not self._far.close_received:
             with contextlib.suppress(trio.BrokenResourceError):
                 await self._far.wait_sendable()
-                # The far peer may take a byte in a packet, and a window of gigabytes of them.
+                # A peer that takes packets of one byte only, and has a window of gigabytes, would
+                # leave other tasks no turn.
                 await trio.lowlevel.checkpoint()
             done = self.near.flush_backlog()
         self._draining = False

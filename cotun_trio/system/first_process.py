@@ -1,7 +1,8 @@
 """The first process of a container, which has no default for signals.
 
-The kernel drops a signal for process 1 of a PID namespace that would end it by default.  What
-imports for half a second, or has nothing to do with signals, could not be ended gently.
+The kernel drops a signal that would end process 1 of a PID namespace by default.  So SIGTERM would
+do nothing while the program still imports its modules, which takes half a second, and nothing in a
+command that has no handler for it.
 """
 
 from __future__ import annotations

@@ -26,7 +26,10 @@ class Children:
         self._starting = 0
 
     async def start(self, command: list[str], **options: Any) -> trio.Process:
-        """Start a process as `trio.lowlevel.open_process` does."""
+        """Start a process as `trio.lowlevel.open_process` does; raises what that raises.
+
+        When it is cancelled, the process is not started, or it is among ours all the same.
+        """
         self._starting += 1
         try:
             process: trio.Process = await trio.lowlevel.open_process(command, **options)

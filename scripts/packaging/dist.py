@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from scripts.packaging import environment, python_packages, sbom, single_file
+from scripts.packaging import environment, python_packages, reproducible, sbom, single_file
 
 
 def main() -> int:
@@ -19,7 +19,7 @@ def main() -> int:
         carried = single_file.build(wheel)
         sbom.write(single_file.TARGET, carried=carried)
     except subprocess.CalledProcessError as error:
-        print(error.stdout, f"{' '.join(map(str, error.cmd))} failed", sep="\n", file=sys.stderr)
+        print(reproducible.failure(error), file=sys.stderr)
         return 1
     except environment.UnusableError as error:
         print(error, file=sys.stderr)

@@ -44,7 +44,7 @@ PROGRAM = "usr/bin/cotun-trio"
 MAIN = Path(__file__).with_name("image_main.py")
 """The program's source."""
 USER = 65532
-"""The number of the user and its group: the one that others give to nobody in particular, too."""
+"""The number of the user and of its group: the one that many images have for this."""
 RUN = "run/cotun-trio"
 """Where the program has its admin socket: a volume, since the rest cannot be written.  Any user of
 a container can make the socket, and only that user can use it."""
@@ -282,7 +282,7 @@ def main(words: Sequence[str]) -> int:
         _, wheel = python_packages.build()
         path = build(told.arch, wheel, directory, told.mirror.rstrip("/"))
     except subprocess.CalledProcessError as error:
-        print(error.stdout, f"{' '.join(map(str, error.cmd))} failed", sep="\n", file=sys.stderr)
+        print(reproducible.failure(error), file=sys.stderr)
         return 1
     except UnusableError as error:
         print(error, file=sys.stderr)

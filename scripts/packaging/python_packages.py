@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tomllib
 from typing import TYPE_CHECKING, Any
 
-from scripts.packaging.reproducible import ROOT, environment
+from scripts.packaging.reproducible import ROOT, run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,16 +32,6 @@ def build() -> tuple[Path, Path]:
 
     Raises `CalledProcessError`, with what was printed in its `stdout`.
     """
-    command = [sys.executable, "-m", "build", "--no-isolation", f"--outdir={DIST}", str(ROOT)]
-    subprocess.run(
-        command,
-        cwd=ROOT,
-        check=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=environment(),
-        text=True,
-    )
+    run(sys.executable, "-m", "build", "--no-isolation", f"--outdir={DIST}", str(ROOT))
     name = f"cotun_trio-{version()}"
     return DIST / f"{name}.tar.gz", DIST / f"{name}-py3-none-any.whl"

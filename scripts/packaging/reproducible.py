@@ -1,4 +1,4 @@
-"""What gives the same bytes each time: times, modes, owners and orders that nobody chose.
+"""What gives the same bytes each time: fixed times, modes, owners and orders.
 
 The time of all that is packed is `epoch`.  What a build still depends on is the source, the locks,
 and the versions of Python and of its zlib.
@@ -6,7 +6,6 @@ and the versions of Python and of its zlib.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import os
 import stat
@@ -51,6 +50,31 @@ def environment() -> dict[str, str]:
     return {**mine, **fixed, "SOURCE_DATE_EPOCH": str(epoch())}
 
 
+def run(*command: str, **variables: str) -> None:
+    """Run a program that builds something, in `ROOT`; what it prints is kept for its failure.
+
+    Raises `CalledProcessError`: see `failure`.
+    """
+    subprocess.run(
+        command,
+        cwd=ROOT,
+        check=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**environment(), **variables},
+        text=True,
+    )
+
+
+def failure(error: subprocess.CalledProcessError) -> str:
+    """Return for a person what a program has printed that has failed, and its command line."""
+    said = error.stdout or ""
+    if isinstance(said, bytes):
+        said = said.decode(errors="replace")
+    return "\n".join(filter(None, [said.rstrip(), f"{' '.join(map(str, error.cmd))} failed"]))
+
+
 def walk(root: Path) -> Iterator[Path]:
     """Yield all that is below `root`, by name; a directory comes before what is in it."""
     for path in sorted(root.iterdir()):
@@ -86,47 +110,27 @@ def write_tar(
     target: Path | BinaryIO,
     root: Path,
     *,
-    prefix: str = "",
     modes: Mapping[str, int] | None = None,
-    owners: Mapping[str, tuple[int, int]] | None = None,
-    zipped: bool = False,
     time: int | None = None,
 ) -> None:
     """Write all that is below `root` to a tar, whose bytes depend on names and contents only.
 
-    Each name begins with `prefix`, "" or "usr/lib/" or "./".  `modes` and `owners` (user and group)
-    are by name, without the prefix, for those that are not as `mode_of` says and root's.  `zipped`
-    is for gzip.  `time` is for what shall not depend on `epoch`.
+    All of it is root's.  `modes` are by name, for those that are not as `mode_of` says.  `time` is
+    in seconds, for what shall not depend on `epoch`.
     """
     time = epoch() if time is None else time
     if isinstance(target, Path):
         with target.open("wb") as file:
-            write_tar(
-                file, root, prefix=prefix, modes=modes, owners=owners, zipped=zipped, time=time
-            )
-    elif zipped:
-        with gzip.GzipFile("", "wb", 6, target, mtime=0) as zipping:
-            _write_tar(zipping, root, prefix, modes or {}, owners or {}, time)
-    else:
-        _write_tar(target, root, prefix, modes or {}, owners or {}, time)
-
-
-def _write_tar(
-    target: BinaryIO | gzip.GzipFile,
-    root: Path,
-    prefix: str,
-    modes: Mapping[str, int],
-    owners: Mapping[str, tuple[int, int]],
-    time: int,
-) -> None:
+            write_tar(file, root, modes=modes, time=time)
+        return
     with tarfile.open(fileobj=target, mode="w", format=tarfile.GNU_FORMAT) as tar:
         for path in walk(root):
             name = path.relative_to(root).as_posix()
-            entry = tar.gettarinfo(path, prefix + name)
-            if entry.islnk():  # the second name of a file: a file of its own, whatever came first
+            entry = tar.gettarinfo(path, name)
+            if entry.islnk():  # the second name of a file: a file of its own
                 entry.type, entry.linkname, entry.size = tarfile.REGTYPE, "", path.stat().st_size
-            entry.mode = 0o777 if entry.issym() else modes.get(name, mode_of(path))
-            entry.uid, entry.gid = owners.get(name, (0, 0))
+            entry.mode = 0o777 if entry.issym() else (modes or {}).get(name, mode_of(path))
+            entry.uid = entry.gid = 0
             entry.uname = entry.gname = ""
             entry.mtime = time
             if entry.isreg():

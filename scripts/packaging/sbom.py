@@ -1,9 +1,9 @@
 """What is in an artefact: its software bill of materials, as CycloneDX 1.6 has it in JSON.
 
 ``NAME.cdx.json`` lies beside the artefact NAME, and says its hash.  What is in the artefact are
-components with versions, licences, package URLs, and the hash of what came from an index; what
-needs what is under "dependencies".  Wheels with compiled parts say what those are made of, in
-``.dist-info/sboms``: those are components of the package.
+components with versions, package URLs, and the hash of what has been downloaded; Python packages
+have licences, too.  What needs what is under "dependencies".  Wheels with compiled parts say what
+those are made of, in ``.dist-info/sboms``: those are components of the package.
 
 The bytes depend on the artefact and on what is in it: the serial number is made from the
 artefact's hash, and the time is `reproducible.epoch`.
@@ -95,22 +95,16 @@ def write_for_python_package(artefact: Path) -> Path:
     return _save(bom, artefact)
 
 
-def debian_package(
-    name: str,
-    version: str,
-    architecture: str,
-    *,
-    distribution: str = "debian-12",
-    licence: str | None = None,
-    sha256: str | None = None,
-) -> Component:
-    """Return a package of Debian's as a component; `sha256` is that of its .deb."""
-    told = {"arch": architecture, "distro": distribution}
+def debian_package(name: str, version: str, architecture: str, *, sha256: str) -> Component:
+    """Return a package of Debian 12 as a component; `sha256` is that of its .deb.
+
+    It has no licence: Debian's packages say that in prose only, in the file ``copyright``.
+    """
+    told = {"arch": architecture, "distro": "debian-12"}
     return Component(
         name=name,
         version=version,
-        licenses=_licences(licence),
-        hashes=[_hash(sha256)] if sha256 else (),
+        hashes=[_hash(sha256)],
         purl=PackageURL("deb", "debian", name, version, told),
         bom_ref=f"deb:{name}:{architecture}",
     )

@@ -8,7 +8,6 @@ shiv makes it; then it gets a beginning that says in a line why it cannot run,
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -36,15 +35,7 @@ def build(wheel: Path) -> list[environment.Carried]:
         *("--console-script", "cotun-trio", "--site-packages", str(CARRIED)),
         *("--python", f"/usr/bin/env python{target.python}", "--output-file", str(TARGET)),
     ]
-    subprocess.run(
-        command,
-        check=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=reproducible.environment(),
-        text=True,
-    )
+    reproducible.run(*command)
     finish(TARGET)
     return carried
 

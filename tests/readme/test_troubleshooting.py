@@ -144,6 +144,7 @@ def test_there_are_many_messages_and_others_are_not_ours() -> None:
 
 @pytest.mark.slow
 @needs("curl")
+@pytest.mark.limit(150)  # it starts twelve programs, which take 5 s
 async def test_messages_of_the_readme_are_met(meet: Meet) -> None:
     client = "cotun-trio client --max-retry-count 0"
     login = "--auth-from login --fingerprint QpUjJ1…="
@@ -181,8 +182,9 @@ async def test_messages_of_the_readme_are_met(meet: Meet) -> None:
             for typed, message in cases.items():
                 async with both.own.running(both.typed(typed), until=looks_like(message).pattern):
                     pass
-            # No web server listens at the target.
-            await both.own.run("curl -s http://127.0.0.1:8000/", status=56)
+            # No web server listens at the target.  curl's status says whether the reset has come
+            # while it connected, sent or received, and that is chance.
+            await both.own.run("! curl -s http://127.0.0.1:8000/")
             await connected.wait_for(looks_like("refused: …: Connection refused").pattern)
             failed = "Authentication failed from … for user '…'"
             await program.wait_for(looks_like(failed).pattern)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import attrs
 import pytest
 
+from tests.support.control_groups import remove_group
 from tests.support.peers import lacking
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ MORE = ("--skip=check/empty", "--skip=cleanup/apt/lists")
 BOOT = 60
 """Seconds for systemd to start, which takes 3 here."""
 NAMESPACES = ("-m", "-u", "-i", "-n", "-p", "-C", "-r", "-w")
+UNREACHED = re.compile("connect|resolv|fetch|network|timed out", re.IGNORECASE)
+"""What apt-get says where Debian cannot be reached."""
 _PASSED_ON = re.compile("(http|https|ftp|all|no)_proxy", re.IGNORECASE)
 
 
@@ -127,7 +130,7 @@ def in_the_making(path: Path) -> Iterator[subprocess.Popen[str]]:
 def finished(process: subprocess.Popen[str], path: Path) -> Root:
     """Wait for a system in the making, and return it.  Skips where Debian cannot be reached."""
     said, _ = process.communicate(timeout=LIMIT)
-    if process.returncode and re.search("(?i)connect|resolv|fetch|network|timed out", said):
+    if process.returncode and UNREACHED.search(said):
         pytest.skip(f"Debian cannot be reached: {said.strip().splitlines()[-1]}")
     assert process.returncode == 0, said
     (path / "etc/hosts").write_text("127.0.0.1 localhost\n")
@@ -216,5 +219,4 @@ def _group(parent: Path) -> Iterator[Path]:
     try:
         yield group
     finally:
-        for directory, _, _ in os.walk(group, topdown=False):
-            Path(directory).rmdir()
+        remove_group(group)

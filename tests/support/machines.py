@@ -21,6 +21,7 @@ import attrs
 import trio
 
 from scripts.peers import DAEMONS
+from tests.support.control_groups import remove_group
 from tests.support.programs import PATIENCE, running
 
 if TYPE_CHECKING:
@@ -243,7 +244,8 @@ async def booted(host: Machine, place: Path) -> AsyncIterator[Machine]:
                 os.kill(init, signal.SIGKILL)
                 await nspawn.wait()
         finally:
-            await _remove_groups(group)
+            for each in ("systemd", "unified", "."):
+                remove_group(Path("/sys/fs/cgroup", each, group))
 
 
 async def _booted(ready: trio.socket.SocketType) -> None:
@@ -257,16 +259,3 @@ def _child(pid: int) -> int:
     """Return the one child of a process."""
     (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(child)
-
-
-async def _remove_groups(name: str) -> None:
-    """Remove the control groups of a machine, when the last of its processes has gone."""
-    for each in ("systemd", "unified", "."):
-        for directory, _, _ in os.walk(f"/sys/fs/cgroup/{each}/{name}", topdown=False):
-            processes = Path(directory) / "cgroup.procs"
-            for pid in processes.read_text().split():
-                os.kill(int(pid), signal.SIGKILL)
-            with trio.move_on_after(PATIENCE, shield=True):
-                while processes.read_text():
-                    await trio.sleep(0.01)
-            Path(directory).rmdir()
