@@ -109,7 +109,7 @@ packages: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.system_packages
 	@ls -l dist
 
-# Builds the last commit once more in another directory, and compares with what is in dist: all of it,
+# Builds the last commit once more in another directory, and compares with dist: all that is there,
 # or `make rebuild ARGS=dist`.
 rebuild: $(TOOLS)/installed
 	@$(TOOL) -m scripts.packaging.rebuild $(ARGS)

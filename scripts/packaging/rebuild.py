@@ -2,8 +2,8 @@
 
 A fresh clone in another directory, with tools of its own, another umask, language and time zone,
 has to give the same bytes for each file in ``dist``; ``make rebuild ARGS=dist`` builds and compares
-only what ``make dist`` makes.  With a tag checked out, this shows whether what has been published
-comes from its source: put it into ``dist`` before.
+only what ``make dist`` makes.  Nothing is built that ``dist`` does not have.  With a tag checked
+out, this shows whether what has been published comes from its source: put it into ``dist`` before.
 """
 
 from __future__ import annotations
@@ -16,13 +16,20 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.packaging.python_packages import DIST
 from scripts.packaging.reproducible import ROOT, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ALL = ("image", "image ARCH=arm64", "packages", "dist")
-"""What make is told, in turn, for all that is published."""
+MADE_BY = {
+    "image": "*-amd64.oci.tar",
+    "image ARCH=arm64": "*-arm64.oci.tar",
+    "packages": "*.deb",
+    "dist": "*.whl",
+}
+"""What make is told, in turn, for all that is published, and a file that it makes."""
+ALL = tuple(MADE_BY)
 ELSEWHERE = {"TZ": "Asia/Kathmandu", "LC_ALL": "POSIX", "PYTHONHASHSEED": "7"}
 UMASK = 0o027
 _OURS = ("MAKE", "MFLAGS", "SOURCE_DATE_EPOCH", "LC_", "LANG")
@@ -48,23 +55,31 @@ def differences(first: Path, second: Path, *, partly: bool = False) -> list[str]
     return found
 
 
+def found_in(dist: Path) -> list[str]:
+    """Return what make was told, in turn, when it made what is there."""
+    return [words for words, pattern in MADE_BY.items() if any(dist.glob(pattern))]
+
+
 def rebuild(targets: Sequence[str]) -> list[str]:
-    """Make `targets` in a clone of the last commit, or all; return the differences."""
+    """Make `targets` in a clone of the last commit, or what `dist` has; return the differences."""
     env = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
     with tempfile.TemporaryDirectory(prefix="cotun-trio-") as place:
         clone = Path(place) / "another-place" / "clone"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-        for words in targets or ALL:
+        for words in targets or found_in(DIST):
             command = ["make", *words.split()]
             subprocess.run(command, cwd=clone, check=True, env={**env, **ELSEWHERE}, umask=UMASK)
-        return differences(ROOT / "dist", clone / "dist", partly=bool(targets))
+        return differences(DIST, clone / "dist", partly=bool(targets))
 
 
 def main(words: Sequence[str] | None = None) -> int:
     """Return the exit status."""
     parser = argparse.ArgumentParser(description="Build once more elsewhere, and compare.")
-    parser.add_argument("targets", nargs="*", help="what make is told; all, where nothing is said")
+    parser.add_argument("targets", nargs="*", help="what make is told; what dist has, if left out")
     options = parser.parse_args(words)
+    if not found_in(DIST):
+        print(f"{DIST} has nothing to compare: say make dist first", file=sys.stderr)
+        return 1
     try:
         found = rebuild(options.targets)
     except subprocess.CalledProcessError as error:

@@ -10,6 +10,8 @@ from scripts.packaging.reproducible import sha256
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
 
 def test_each_file_that_is_missing_or_differs_is_told(tmp_path: Path) -> None:
     here, there = tmp_path / "here", tmp_path / "there"
@@ -32,6 +34,18 @@ def test_each_file_that_is_missing_or_differs_is_told(tmp_path: Path) -> None:
         *("changed", "new")
     ]
     assert rebuild.differences(here, here) == []
+
+
+def test_only_what_is_there_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(rebuild, "DIST", tmp_path)
+    assert rebuild.main([]) == 1
+    assert capsys.readouterr().err == f"{tmp_path} has nothing to compare: say make dist first\n"
+    for name in ("cotun_trio-1.0.0-py3-none-any.whl", "cotun-trio-1.0.0-arm64.oci.tar"):
+        (tmp_path / name).touch()
+        (tmp_path / f"{name}.cdx.json").touch()
+    assert rebuild.found_in(tmp_path) == ["image ARCH=arm64", "dist"]
 
 
 def test_what_a_service_does_not_know_is_a_problem() -> None:
