@@ -56,7 +56,9 @@ class Redis:
 @contextlib.asynccontextmanager
 async def running_cluster(directory: Path) -> AsyncIterator[RedisUrl]:
     """Run a Cluster of one server; give its URL."""
-    redis = Redis(directory, options=("--cluster-enabled", "yes"))
+    # By default, the second port is 10,000 above the first one: there, others may have connections.
+    bus = ("--cluster-port", str(free_port()))
+    redis = Redis(directory, options=("--cluster-enabled", "yes", *bus))
     async with redis.running():
         async with redis.client() as client:
             await client._questions.use(lambda redis: redis.cluster_addslotsrange([(0, 16383)]))
