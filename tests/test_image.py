@@ -26,7 +26,7 @@ from cyclonedx.validation.json import JsonStrictValidator
 from scripts.packaging import debian, python_packages
 from scripts.packaging.reproducible import sha256
 from scripts.peers import find
-from tests.support.builds import ELSEWHERE, LIMIT, copy_of_source, workshop
+from tests.support.builds import ELSEWHERE, LIMIT, begin, copy_of_source, workshop
 from tests.support.first_process import children_of
 from tests.support.image import RUNTIMES, Image, blob
 from tests.support.peers import CHISEL_MISSING
@@ -53,20 +53,6 @@ ROOT = Path(__file__).parents[1]
 VERSION = python_packages.version()
 ARCHIVE = f"cotun-trio-{VERSION}-amd64.oci.tar"
 USER = 65532
-
-
-def make(source: Path, *words: str, umask: int = -1, **environment: str) -> subprocess.Popen[str]:
-    """Begin to make something there."""
-    return subprocess.Popen(
-        ["make", *words],
-        cwd=source,
-        umask=umask,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def see_to_the_end(making: subprocess.Popen[str]) -> None:
@@ -97,13 +83,13 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     at_once = kept.is_dir()
     if at_once:
         shutil.copytree(kept, copies[0] / "build" / "debian")
-    first = make(copies[0], *words)
+    first = begin("make", *words, cwd=copies[0])
     with ended(first):
         if not at_once:
             see_to_the_end(first)
             kept = copies[0] / "build" / "debian"
         shutil.copytree(kept, copies[1] / "build" / "debian")
-        see_to_the_end(make(copies[1], *words, umask=0o027, **ELSEWHERE))
+        see_to_the_end(begin("make", *words, cwd=copies[1], umask=0o027, **ELSEWHERE))
         if at_once:
             see_to_the_end(first)
     return copies

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -35,3 +37,17 @@ def test_the_versions_of_python_are_those_that_the_readme_says_were_tried() -> N
     found = re.search(r"pass with CPython ([\d.,\sand]+), without", readme)
     assert found
     assert re.findall(r"(3\.\d+)\.\d+", found[1]) == versions
+
+
+def test_the_top_level_has_the_agreed_files_and_no_others() -> None:
+    root = Path(__file__).parents[1]
+    if shutil.which("git") is None or not (root / ".git").exists():
+        pytest.skip("this is no clone, or there is no git")
+    listed = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip(f"git does not list the files: {listed.stderr.strip()}")
+    names = {line.partition("/")[0] for line in listed.stdout.splitlines()}
+    assert {name for name in names if not name.startswith(".")} == {
+        *("LICENSE", "Makefile", "README.rst", "pyproject.toml"),
+        *("bench", "cotun_trio", "scripts", "tests"),
+    }

@@ -24,7 +24,7 @@ class Interface(Protocol):
 
 
 class NoInterface:
-    """None, where nobody asks for one."""
+    """None: the settings have no address for one."""
 
     async def open(self) -> None:
         """See `Interface`."""

@@ -114,7 +114,7 @@ AdminListen = Annotated[
         show_default=False,
         help="Answer administrators here: unix:/PATH, for our own user, or [ADDRESS:]PORT, for "
         "everybody with the token.  Paths: /health, /ready, /metrics, /api/v1/...  A path in "
-        "COTUN_ADMIN_SOCKET is for a Unix socket besides; that it cannot be made is no error.",
+        "COTUN_ADMIN_SOCKET adds a Unix socket; where that cannot be made, there is a warning.",
     ),
 ]
 AdminTokenFile = Annotated[

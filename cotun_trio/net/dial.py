@@ -172,7 +172,8 @@ async def _connect_to_any(addresses: list[Address], port: int, *, spare: bool) -
     """Return a connection to the first of `addresses` that answers (RFC 8305 section 5).
 
     An attempt starts when the one before it has failed, or is `ATTEMPT_DELAY` old.  Raises the
-    `OSError` that says most of those with which they failed.  When cancelled, nothing is left open.
+    `OSError` of the last attempt that left this machine, or of the last one where none did.  When
+    cancelled, nothing is left open.
     """
     if len(addresses) == 1:
         ((family, host),) = addresses
@@ -213,7 +214,7 @@ async def _connect_to_any(addresses: list[Address], port: int, *, spare: bool) -
 def _most_telling(failures: list[OSError]) -> OSError:
     """Return the last of `failures` that left this machine, or the last one where none did.
 
-    What the system says of a ``::1`` that it does not have would hide that 127.0.0.1 refuses.
+    On a machine without IPv6, the error of ``::1`` would hide that 127.0.0.1 refuses.
     """
     return ([error for error in failures if error.errno not in _NO_WAY] or failures)[-1]
 

@@ -1,4 +1,4 @@
-"""Make the sdist, the wheel and the single file, and say what is in them: ``make dist``."""
+"""Make the sdist, the wheel and the single file, each with a bill of materials: ``make dist``."""
 
 from __future__ import annotations
 

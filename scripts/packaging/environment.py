@@ -117,7 +117,7 @@ class Carried(NamedTuple):
 
 def install(destination: Path, *, wheel: Path, python: str, machine: str) -> list[Carried]:
     """Put `wheel` and all that the lock has, for Linux, into the directory `destination`, which has
-    to be empty or not there; return what is in it then, by name.
+    to be empty or not there; return the packages that it has then, by name.
 
     Where the Python that runs is of the version `python`, modules are compiled; they are used as
     they are, whatever the times of their sources, so that a file system that cannot be written is
@@ -246,8 +246,8 @@ def _clean(destination: Path) -> None:
 
 
 def _compile(destination: Path) -> None:
-    """Compile all modules, in one process that does nothing else: what is interned in it is part of
-    what comes out.
+    """Compile all modules, in one process that does nothing else: the strings that a process has
+    interned change the bytes of its compiled modules.
 
     The status is left alone: some packages have modules that only newer versions can read.
     """

@@ -216,7 +216,7 @@ def make_modules(root: Path, own: Path, architecture: str, wheel: Path) -> list[
 
 
 def build(architecture: str, wheel: Path, directory: Path, mirror: str) -> Path:
-    """Make the image and what says what is in it; return where it is.
+    """Make the image and its bill of materials; return where the image is.
 
     `directory` is used for it.  Raises `UnusableError`.
     """

@@ -36,7 +36,7 @@ class Layer:
     content: str
     """The digest of its tar."""
     made_by: str
-    """For people: what is in it."""
+    """Its content, in words for people."""
 
     @classmethod
     def of(cls, root: Path, made_by: str, **tar: Any) -> Layer:

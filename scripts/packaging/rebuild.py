@@ -56,7 +56,7 @@ def differences(first: Path, second: Path, *, partly: bool = False) -> list[str]
 
 
 def found_in(dist: Path) -> list[str]:
-    """Return what make was told, in turn, when it made what is there."""
+    """Return the words for make that make the files in `dist` again, in turn."""
     return [words for words, pattern in MADE_BY.items() if any(dist.glob(pattern))]
 
 

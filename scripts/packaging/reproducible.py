@@ -76,7 +76,7 @@ def failure(error: subprocess.CalledProcessError) -> str:
 
 
 def walk(root: Path) -> Iterator[Path]:
-    """Yield all that is below `root`, by name; a directory comes before what is in it."""
+    """Yield all that is below `root`, by name; a directory comes before its entries."""
     for path in sorted(root.iterdir()):
         yield path
         if path.is_dir() and not path.is_symlink():

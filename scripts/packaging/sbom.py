@@ -58,10 +58,10 @@ def write(
     kind: ComponentType = ComponentType.APPLICATION,
     purl: PackageURL | None = None,
 ) -> Path:
-    """Write what is in an artefact, beside it; return where.
+    """Write the components of an artefact, beside it; return where.
 
     `carried` is what `environment.install` has returned, while that directory is still there.
-    `more` is what else there is, such as the packages of a distribution: see `debian_package`.
+    `more` are its other components, such as the packages of a distribution: see `debian_package`.
     `purl` is the name of the artefact where its users fetch it.
     """
     if purl is None:

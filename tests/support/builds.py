@@ -13,6 +13,7 @@ import pytest
 
 from scripts.packaging.reproducible import ROOT
 from tests.support.peers import lacking
+from tests.support.programs import ended
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,9 +30,11 @@ environment.download(target, [pin for pin in lock.pins() if pin.is_for(target.ma
 """
 
 
-def do(*command: str, cwd: Path | None = None, umask: int = -1, **environment: str) -> str:
-    """Run a command that has to succeed; return what it prints."""
-    done = subprocess.run(
+def begin(
+    *command: str, cwd: Path | None = None, umask: int = -1, **environment: str
+) -> subprocess.Popen[str]:
+    """Begin a command, all of whose output can be read."""
+    return subprocess.Popen(
         command,
         cwd=cwd,
         umask=umask,
@@ -40,10 +43,15 @@ def do(*command: str, cwd: Path | None = None, umask: int = -1, **environment: s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=LIMIT,
     )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
+
+
+def do(*command: str, cwd: Path | None = None, umask: int = -1, **environment: str) -> str:
+    """Run a command that has to succeed; return its output."""
+    with ended(begin(*command, cwd=cwd, umask=umask, **environment)) as running:
+        said, _ = running.communicate(timeout=LIMIT)
+    assert running.returncode == 0, said
+    return said
 
 
 def copy_of_source(place: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import hashlib
 import json
@@ -110,7 +111,7 @@ class Command:
         return int(told.read_text()) if told.exists() else 0
 
 
-class Runtime:
+class Runtime(abc.ABC):
     """Runs containers with the network of this machine, a root that cannot be written, without
     capabilities, and with nothing in /etc but what the image has."""
 
@@ -149,8 +150,9 @@ class Runtime:
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
 
+    @abc.abstractmethod
     def _command(self, words: Sequence[str], env: Mapping[str, str], user: int) -> Command:
-        raise NotImplementedError
+        """Return how to run these words in a container, with nothing else in their environment."""
 
 
 class Namespaces(Runtime):
